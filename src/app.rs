@@ -1,0 +1,247 @@
+//! A hub: built, started, drained. Everything that runs is owned here.
+
+use crate::{
+    broker::{Ending, EventBroker, Limits},
+    capture::{self, Parts},
+    health::Health,
+    kinds::Registry,
+    server::{self, Calls, ConnectionLimits, Server},
+    store::{Store, Target, migrate},
+    telemetry::Metrics,
+    transport::{
+        grpc::{Grpc, Hub},
+        http,
+    },
+};
+use std::{net::TcpListener, sync::Arc, time::Duration};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Blocked streams are looked for so often.
+const SWEEP: Duration = Duration::from_millis(250);
+/// What an ended stream is told to wait.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How a hub runs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The database.
+    pub target: Target,
+    /// Whether to bring it to this program's schema first.
+    pub migrate: bool,
+    /// Connections for calls.
+    pub db_pool_size: usize,
+    /// How the hub follows the database.
+    pub capture: capture::Settings,
+    /// Bounds on logs and watches.
+    pub limits: Limits,
+    /// Bounds on connections.
+    pub connections: ConnectionLimits,
+    /// The largest request, in bytes.
+    pub max_message_bytes: usize,
+    /// The longest unary call.
+    pub call_timeout: Duration,
+    /// How long the stop waits for calls under way.
+    pub drain_timeout: Duration,
+    /// Threads that serve connections.
+    pub lanes: usize,
+}
+
+impl Settings {
+    /// The defaults, for a database.
+    pub fn new(target: Target) -> Self {
+        Self {
+            target,
+            migrate: true,
+            db_pool_size: 16,
+            capture: capture::Settings {
+                wakeups: capture::Wakeups::Listen,
+                backup_poll: Duration::from_millis(500),
+                poll: Duration::from_millis(100),
+            },
+            limits: Limits::default(),
+            connections: ConnectionLimits {
+                streams: 1024,
+                send_buffer: 64 * 1024,
+                keepalive: Duration::from_secs(20),
+            },
+            max_message_bytes: 4 << 20,
+            call_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(15),
+            lanes: 2,
+        }
+    }
+}
+
+/// Sockets that are bound and not yet served.
+pub struct Endpoints {
+    grpc: Option<Vec<TcpListener>>,
+    metrics: Vec<TcpListener>,
+    health: Vec<TcpListener>,
+}
+
+/// Where a hub listens.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    /// gRPC, if it is served.
+    pub grpc: Option<String>,
+    /// Metrics.
+    pub metrics: String,
+    /// Health.
+    pub health: String,
+}
+
+impl Endpoints {
+    /// Binds them all, or none.
+    pub async fn bind(grpc: Option<&String>, metrics: &str, health: &str) -> Result<Self, server::BindError> {
+        Ok(Self {
+            grpc: match grpc {
+                Some(address) => Some(server::bind("--grpc-server-bindaddress", address).await?),
+                None => None,
+            },
+            metrics: server::bind("--metrics-server-bindaddress", metrics).await?,
+            health: server::bind("--health-check-server-bindaddress", health).await?,
+        })
+    }
+
+    /// Any free ports of the loopbacks.
+    pub async fn ephemeral() -> Result<Self, server::BindError> {
+        Self::bind(Some(&"localhost:0".to_owned()), "localhost:0", "localhost:0").await
+    }
+
+    fn addresses(&self) -> Addresses {
+        Addresses {
+            grpc: self.grpc.as_deref().map(describe),
+            metrics: describe(&self.metrics),
+            health: describe(&self.health),
+        }
+    }
+}
+
+/// Both loopbacks are `localhost`.
+fn describe(listeners: &[TcpListener]) -> String {
+    let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    match addresses.as_slice() {
+        [first, ..] if addresses.iter().all(|address| address.ip().is_loopback()) => {
+            format!("localhost:{}", first.port())
+        }
+        [first, ..] => first.to_string(),
+        [] => String::new(),
+    }
+}
+
+/// A running hub.
+pub struct App {
+    addresses: Addresses,
+    health: Arc<Health>,
+    broker: Arc<EventBroker>,
+    metrics: Arc<Metrics>,
+    store: Store,
+    server: Option<Server>,
+    tasks: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+impl App {
+    /// Starts the hub of this program's kinds.
+    pub async fn start(settings: Settings, endpoints: Endpoints) -> anyhow::Result<Self> {
+        Self::start_with(settings, endpoints, Registry::of_this_program()).await
+    }
+
+    /// Starts a hub of these kinds. When it returns, the hub serves; whether it sees its database is told by its readiness.
+    pub async fn start_with(
+        settings: Settings,
+        endpoints: Endpoints,
+        registry: Registry,
+    ) -> anyhow::Result<Self> {
+        if settings.migrate {
+            let applied = migrate(&settings.target, &registry.scopes()).await?;
+            tracing::info!(applied, "migrated");
+        }
+        let metrics = Arc::new(Metrics::new(registry.names())?);
+        let health = Arc::new(Health::default());
+        let store = Store::new(&settings.target, settings.db_pool_size)?;
+        let broker = Arc::new(EventBroker::new(registry.names().collect(), settings.limits, metrics.clone()));
+        let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
+        let addresses = endpoints.addresses();
+
+        let hub = Hub { store: store.clone(), broker: broker.clone() };
+        let mut grpc = Grpc::new(settings.max_message_bytes);
+        registry.iter().for_each(|kind| kind.serve(&hub, &mut grpc));
+        let (routes, report) = grpc.finish(health.clone())?;
+        let reporting = stop.clone();
+        tasks.spawn(async move {
+            reporting.run_until_cancelled(report).await;
+        });
+        let calls = Calls::new(routes, metrics.clone(), settings.call_timeout)?;
+        let serve = |listeners| {
+            Server::start(listeners, &calls, settings.lanes, settings.connections, settings.drain_timeout)
+        };
+        let server = endpoints.grpc.map(serve).transpose()?;
+        http::serve(endpoints.metrics, &http::metrics(metrics.clone()), &stop, &mut tasks)?;
+        http::serve(endpoints.health, &http::health(health.clone()), &stop, &mut tasks)?;
+
+        let parts = Parts {
+            target: settings.target,
+            store: store.clone(),
+            registry: Arc::new(registry),
+            broker: broker.clone(),
+            health: health.clone(),
+            metrics: metrics.clone(),
+        };
+        capture::spawn(&parts, settings.capture, &stop, &mut tasks);
+        tasks.spawn(sweep(broker.clone(), stop.clone()));
+        Ok(Self { addresses, health, broker, metrics, store, server, tasks, stop })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Whether it is ready, and why not.
+    pub fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+
+    /// Its broker.
+    pub fn broker(&self) -> &Arc<EventBroker> {
+        &self.broker
+    }
+
+    /// Its metrics.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Drains: readiness off, watches ended with UNAVAILABLE, calls under way finished; then everything else ends.
+    pub async fn stop(mut self) {
+        tracing::info!("draining");
+        self.health.draining();
+        self.broker.drain(Ending::ShuttingDown { retry_after: RETRY_AFTER });
+        if let Some(server) = self.server.take()
+            && let Err(error) = server.stop().await
+        {
+            tracing::error!(%error, "stopping the server");
+        }
+        self.stop.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a task failed");
+            }
+        }
+        self.store.close();
+        tracing::info!("drained");
+    }
+}
+
+async fn sweep(broker: Arc<EventBroker>, stop: CancellationToken) {
+    let sweep_for_ever = async {
+        let mut interval = tokio::time::interval(SWEEP);
+        loop {
+            interval.tick().await;
+            broker.sweep();
+        }
+    };
+    stop.run_until_cancelled(sweep_for_ever).await;
+}

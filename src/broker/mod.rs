@@ -1,0 +1,142 @@
+//! The `EventBroker`: publishes sealed events into per-kind logs and hands out subscriptions to them. The publisher never waits.
+//!
+//! Locks, in this order: a topic's registry, a subscriber's position, the log's window. None is held across an await.
+
+mod clock;
+mod position;
+mod sleepers;
+mod subscription;
+mod topic;
+
+pub use clock::Clock;
+pub use subscription::{Interest, Step, Subscription};
+pub use topic::{Limits, Refused, Topic};
+
+use crate::{
+    log::Batch,
+    model::{Epoch, Revision},
+    telemetry::Metrics,
+};
+use parking_lot::RwLock;
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+/// Why the hub ends every stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// The hub shuts down; another, or the same one later, goes on.
+    ShuttingDown {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The revisions of this stream belong to a history that is no more.
+    EpochChanged {
+        /// The history that is.
+        epoch: Epoch,
+    },
+}
+
+/// One history and its logs.
+pub struct Era {
+    /// Names the history.
+    pub epoch: Epoch,
+    topics: HashMap<&'static str, Arc<Topic>>,
+}
+
+impl Era {
+    /// The topic of a kind.
+    pub fn topic(&self, kind: &str) -> Option<&Arc<Topic>> {
+        self.topics.get(kind)
+    }
+
+    /// All topics.
+    pub fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
+        self.topics.values()
+    }
+}
+
+/// Fans sealed events out to subscriptions.
+pub struct EventBroker {
+    kinds: Vec<&'static str>,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    state: RwLock<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// `None` until the database was seen for the first time.
+    era: Option<Arc<Era>>,
+    draining: Option<Ending>,
+}
+
+impl EventBroker {
+    /// A broker for these kinds, which serves nothing until [`EventBroker::begin`].
+    pub fn new(kinds: Vec<&'static str>, limits: Limits, metrics: Arc<Metrics>) -> Self {
+        Self { kinds, limits, metrics, clock: Clock::start(), state: RwLock::default() }
+    }
+
+    /// The clock that `sealed_at` is on.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// The bounds on subscriptions.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The history being served.
+    pub fn era(&self) -> Option<Arc<Era>> {
+        self.state.read().era.clone()
+    }
+
+    /// Starts to serve a history from its head. The streams of another history end with [`Ending::EpochChanged`].
+    pub fn begin(&self, epoch: Epoch, head: Revision) {
+        let mut state = self.state.write();
+        let topic = |kind: &&'static str| {
+            let metrics = self.metrics.kind(kind);
+            (*kind, Arc::new(Topic::new(head, self.limits, metrics, self.clock)))
+        };
+        let era = Arc::new(Era { epoch: epoch.clone(), topics: self.kinds.iter().map(topic).collect() });
+        let ended = state.era.replace(era.clone());
+        let draining = state.draining.clone();
+        drop(state);
+        if let Some(ended) = ended {
+            ended.topics().for_each(|topic| topic.end(Ending::EpochChanged { epoch: epoch.clone() }));
+        }
+        if let Some(ending) = draining {
+            era.topics().for_each(|topic| topic.end(ending.clone()));
+        }
+    }
+
+    /// Publishes sealed events by kind and notes that everything up to `head` has been published.
+    pub fn publish(&self, era: &Era, mut batches: HashMap<&'static str, Batch>, head: Revision) {
+        for (kind, topic) in &era.topics {
+            topic.publish(batches.remove(kind).unwrap_or_default(), head);
+        }
+    }
+
+    /// Ends every stream, and every one that comes, for this reason.
+    pub fn drain(&self, ending: Ending) {
+        let mut state = self.state.write();
+        state.draining = Some(ending.clone());
+        let era = state.era.clone();
+        drop(state);
+        if let Some(era) = era {
+            era.topics().for_each(|topic| topic.end(ending.clone()));
+        }
+    }
+
+    /// Tells subscribers that are blocked beyond their buffer that they lose events, and refreshes the gauges. To be called a few times
+    /// a second: what a blocked stream loses is counted while it is blocked, not when it wakes.
+    pub fn sweep(&self) {
+        if let Some(era) = self.era() {
+            let now = self.clock.now();
+            era.topics().for_each(|topic| topic.sweep(now));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

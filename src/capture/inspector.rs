@@ -1,0 +1,33 @@
+//! Looks after what no bell tells: whether the triggers are as they must be, and whether an old transaction holds changes back.
+
+use super::Parts;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+const INTERVAL: Duration = Duration::from_secs(10);
+
+pub(super) async fn run(parts: Parts, stop: CancellationToken) {
+    let inspect_for_ever = async {
+        let mut interval = tokio::time::interval(INTERVAL);
+        loop {
+            interval.tick().await;
+            if let Err(error) = inspect(&parts).await {
+                tracing::debug!(%error, "inspection");
+            }
+        }
+    };
+    stop.run_until_cancelled(inspect_for_ever).await;
+}
+
+async fn inspect(parts: &Parts) -> Result<(), crate::error::Error> {
+    for kind in parts.registry.names() {
+        let faults = parts.store.capture_faults(kind).await?;
+        parts.metrics.capture_faults.with_label_values(&[kind]).set(faults.len() as i64);
+        parts.health.capture(kind, faults);
+    }
+    let oldest = parts.store.oldest_open_transaction().await?;
+    parts.metrics.oldest_open_transaction.set(oldest.as_secs_f64());
+    let (in_use, idle) = parts.store.connections();
+    parts.metrics.pool(in_use, idle);
+    Ok(())
+}

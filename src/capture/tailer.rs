@@ -1,0 +1,223 @@
+//! Seals, reads and publishes: while load is light at every bell, under load at short intervals and without bells.
+
+use super::{
+    Heard, Parts, Settings, Wakeups,
+    backoff::Backoff,
+    drain::Drain,
+    pace::{Load, Pace},
+};
+use crate::{
+    broker::Era,
+    store::{HubConnection, ReadPosition, SealError, Sealed, SealedRow},
+};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Events per read: a large transaction is published in such pages, and others run in between.
+const PAGE: u32 = 500;
+/// How long to wait for writers that are looking whether the hub is busy. They look for microseconds.
+const BUSY_WAIT: Duration = Duration::from_millis(20);
+/// A hub that cannot hear bells, and a polling one while something happens, looks so often.
+const POLL: Duration = Duration::from_millis(10);
+/// A polling hub is at rest after so many looks that found nothing.
+const POLLS_TO_REST: u32 = 50;
+
+/// How the tailer waits.
+enum Mode {
+    /// Bells ring. `owed`: writers that saw the hub busy may still be under way.
+    Armed { owed: Option<Drain> },
+    /// No bells; the next round comes after this pause.
+    Busy { pause: Duration },
+    /// No bells ever: so many looks found nothing.
+    Polling { empty: u32 },
+}
+
+pub(super) struct Tailer {
+    parts: Parts,
+    settings: Settings,
+    hears: watch::Receiver<Heard>,
+    /// The history being published, and how far.
+    published: Option<(Arc<Era>, ReadPosition)>,
+}
+
+impl Tailer {
+    pub(super) fn new(parts: Parts, settings: Settings, hears: watch::Receiver<Heard>) -> Self {
+        Self { parts, settings, hears, published: None }
+    }
+
+    /// Until told to stop. Whatever fails, the connection is made anew and what was missed is read: streams notice a pause and no loss.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let health = self.parts.health.clone();
+        let mut backoff = Backoff::new();
+        let tail_for_ever = async {
+            loop {
+                let error = self.tail(&mut backoff).await;
+                health.database_lost(&error);
+                tokio::time::sleep(backoff.next()).await;
+            }
+        };
+        stop.run_until_cancelled(tail_for_ever).await;
+    }
+
+    async fn tail(&mut self, backoff: &mut Backoff) -> SealError {
+        match self.try_tail(backoff).await {
+            Err(error) => error,
+            Ok(never) => never,
+        }
+    }
+
+    async fn try_tail(&mut self, backoff: &mut Backoff) -> Result<SealError, SealError> {
+        let listens = self.settings.wakeups == Wakeups::Listen;
+        let connection = HubConnection::open(&self.parts.target, listens).await?;
+        self.begin(&connection).await?;
+        backoff.reset();
+        self.parts.health.database_seen();
+        let mut pace = Pace::new(Instant::now());
+        let mut mode = if listens && !connection.forbids_bells {
+            Mode::Armed { owed: None }
+        } else {
+            Mode::Polling { empty: 0 }
+        };
+        loop {
+            self.wait(&mut mode).await;
+            if let Mode::Armed { owed: Some(drain) } = &mut mode {
+                drain.look(&connection).await?;
+            }
+            let started = Instant::now();
+            let transactions = self.round(&connection).await?;
+            let load = pace.observe(Instant::now(), transactions);
+            mode = self.next_mode(mode, load, transactions, started.elapsed(), &connection).await?;
+        }
+    }
+
+    /// Finds the head and begins, or goes on with, its history.
+    async fn begin(&mut self, connection: &HubConnection) -> Result<(), SealError> {
+        let sealed = connection.seal().await?;
+        let known = self
+            .published
+            .as_ref()
+            .filter(|(era, position)| era.epoch == sealed.epoch && position.revision <= sealed.revision);
+        if known.is_none() {
+            tracing::info!(epoch = %sealed.epoch, revision = %sealed.revision, "serving");
+            self.parts.broker.begin(sealed.epoch.clone(), sealed.revision);
+            self.published = self.parts.broker.era().map(|era| (era, ReadPosition::after(sealed.revision)));
+        }
+        self.count(&sealed);
+        // What was sealed while this hub did not look.
+        self.read_up_to(&sealed, connection).await
+    }
+
+    async fn wait(&mut self, mode: &mut Mode) {
+        let hears_nothing = self.settings.wakeups == Wakeups::Listen && !self.hears.borrow().connected;
+        let pause = match mode {
+            Mode::Busy { pause } => return tokio::time::sleep(*pause).await,
+            Mode::Polling { empty } => {
+                return tokio::time::sleep(if *empty < POLLS_TO_REST { POLL } else { self.settings.poll })
+                    .await;
+            }
+            Mode::Armed { .. } if hears_nothing => POLL,
+            Mode::Armed { owed: Some(drain) } => drain.pause(),
+            Mode::Armed { owed: None } => self.settings.backup_poll,
+        };
+        let position = self.published.as_ref().map(|(_, position)| position.revision).unwrap_or_default();
+        let before = *self.hears.borrow_and_update();
+        // The echo of this hub's own seals is no news.
+        let news = |now: &Heard| {
+            now.bells != before.bells || now.connected != before.connected || now.sealed > position
+        };
+        // A closed channel (polling) only leaves the pause.
+        let _ = tokio::time::timeout(pause, self.hears.wait_for(news)).await;
+    }
+
+    /// Seals once and publishes everything that is sealed. Returns how many transactions were found.
+    async fn round(&mut self, connection: &HubConnection) -> Result<u64, SealError> {
+        let Some((era, position)) = &mut self.published else { return Ok(0) };
+        let era = era.clone();
+        let (sealed, rows) = connection.seal_and_read(position, PAGE).await?;
+        if sealed.epoch != era.epoch || sealed.revision < position.revision {
+            // Found by another hub. Begin anew, from its head.
+            return Err(SealError::History(format!("the epoch is now {}", sealed.epoch)));
+        }
+        self.count(&sealed);
+        self.publish(&era, &rows)?;
+        self.read_up_to(&sealed, connection).await?;
+        Ok(sealed.transactions)
+    }
+
+    async fn read_up_to(&mut self, sealed: &Sealed, connection: &HubConnection) -> Result<(), SealError> {
+        loop {
+            let Some((era, position)) = &mut self.published else { return Ok(()) };
+            if position.revision >= sealed.revision {
+                return Ok(());
+            }
+            let era = era.clone();
+            let rows = connection.read(position, PAGE).await?;
+            if rows.is_empty() {
+                return Err(SealError::Corrupt(format!("nothing to read up to {}", sealed.revision)));
+            }
+            self.publish(&era, &rows)?;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn publish(&self, era: &Era, rows: &[SealedRow]) -> Result<(), SealError> {
+        let Some(last) = rows.last() else { return Ok(()) };
+        let (sealed_at, now) = (self.parts.broker.clock().now(), SystemTime::now());
+        let mut batches = self.parts.registry.batches();
+        for row in rows {
+            let change = row.change()?;
+            if let Ok(waited) = now.duration_since(change.captured_at) {
+                self.parts.metrics.captured_to_sealed.observe(waited.as_secs_f64());
+            }
+            batches.push(&change, sealed_at, &self.parts.metrics);
+        }
+        let head = last.change()?.revision;
+        self.parts.broker.publish(era, batches.into_map(), head);
+        self.parts.metrics.head_revision.set(head.to_sql());
+        Ok(())
+    }
+
+    fn count(&self, sealed: &Sealed) {
+        self.parts.metrics.seals.inc();
+        self.parts.metrics.sealed_events.inc_by(sealed.events);
+    }
+
+    async fn next_mode(
+        &self,
+        mode: Mode,
+        load: Load,
+        transactions: u64,
+        round: Duration,
+        connection: &HubConnection,
+    ) -> Result<Mode, SealError> {
+        Ok(match (mode, load) {
+            (Mode::Polling { empty }, _) => {
+                Mode::Polling { empty: if transactions > 0 { 0 } else { empty.saturating_add(1) } }
+            }
+            (Mode::Armed { .. }, Load::Heavy) => {
+                if connection.take_busy(BUSY_WAIT).await? {
+                    Mode::Busy { pause: Duration::ZERO }
+                } else {
+                    // The attempt alone may have made writers skip their bell.
+                    Mode::Armed { owed: Some(Drain::begin(connection).await?) }
+                }
+            }
+            // It was over before this round began, so the round has found what the last of them left.
+            (Mode::Armed { owed: Some(drain) }, Load::Light) if drain.is_over() => Mode::Armed { owed: None },
+            (armed @ Mode::Armed { .. }, Load::Light) => armed,
+            (Mode::Busy { .. }, Load::Heavy) => {
+                self.parts.metrics.doorbell_skips.inc_by(transactions);
+                Mode::Busy { pause: Pace::interval(round) }
+            }
+            (Mode::Busy { .. }, Load::Light) => {
+                self.parts.metrics.doorbell_skips.inc_by(transactions);
+                connection.release_busy().await?;
+                Mode::Armed { owed: Some(Drain::begin(connection).await?) }
+            }
+        })
+    }
+}

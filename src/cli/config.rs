@@ -1,0 +1,50 @@
+//! The config file: its keys are the options' long names, and its values become their defaults. So one definition serves the command
+//! line, the environment and the file, in this order of precedence, and one parser judges all three.
+
+use anyhow::{Context, bail};
+use clap::Command;
+use std::{ffi::OsString, path::Path};
+
+/// Reads the file named by `--config` or `TREX_CONFIG`, if one is.
+pub(super) fn with_file(command: Command, arguments: &[OsString]) -> anyhow::Result<Command> {
+    let Some(path) = path(arguments) else { return Ok(command) };
+    let text =
+        std::fs::read_to_string(&path).with_context(|| format!("--config {}", Path::new(&path).display()))?;
+    let table: toml::Table =
+        text.parse().with_context(|| format!("--config {}", Path::new(&path).display()))?;
+    table.into_iter().try_fold(command, |command, (key, value)| {
+        let value = match value {
+            toml::Value::String(text) => text,
+            toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) => value.to_string(),
+            _ => bail!("--config: {key} is neither text nor a number nor a truth value"),
+        };
+        with_default(command, &key, &value)
+    })
+}
+
+/// The file is looked for before clap parses, for it changes what clap parses with.
+fn path(arguments: &[OsString]) -> Option<OsString> {
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        if argument == "--config" {
+            return arguments.next().cloned();
+        }
+        if let Some(path) = argument.to_str().and_then(|text| text.strip_prefix("--config=")) {
+            return Some(path.into());
+        }
+    }
+    std::env::var_os("TREX_CONFIG")
+}
+
+/// On the command itself, and on `serve`, which has the same options.
+fn with_default(command: Command, key: &str, value: &str) -> anyhow::Result<Command> {
+    let id = command
+        .get_arguments()
+        .find(|argument| argument.get_long() == Some(key))
+        .map(|argument| argument.get_id().clone());
+    let Some(id) = id.filter(|_| key != "config") else { bail!("--config: there is no option {key}") };
+    let (serve, value) = (id.clone(), value.to_owned());
+    Ok(command
+        .mut_arg(id, |argument| argument.default_value(value.clone()))
+        .mut_subcommand("serve", |command| command.mut_arg(serve, |argument| argument.default_value(value))))
+}

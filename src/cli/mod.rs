@@ -1,0 +1,92 @@
+//! The command line: arguments, and one file per command.
+
+mod config;
+mod migrate;
+mod serve;
+mod watch;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::process::ExitCode;
+
+/// A watch hub for Postgres: every committed change to a watched table reaches every watcher, in commit order, over gRPC streams.
+///
+/// Without a command it serves. Every option is an environment variable too, and a key of the file given with --config: the command
+/// line wins over the environment, and that over the file.
+#[derive(Debug, Parser)]
+#[command(name = "trex", version, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(flatten)]
+    serve: serve::Serve,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a hub (the default): on a Postgres of its own, or on the one at --database-url
+    Serve(Box<serve::Serve>),
+    /// Watch a hub: a line per event; reconnects and resumes by itself
+    Watch(watch::Watch),
+    /// Bring a database to the schema of this program, and mend its triggers
+    Migrate(migrate::Migrate),
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  trex                                       a hub with a Postgres of its own
+  trex --database-url postgresql://hub@db/app  a hub on your Postgres
+  trex watch                                 what happens, a line per event
+  trex watch --output json | jq .            the same for programs
+  grpcurl -plaintext localhost:9000 rh_trex.v1.DinosaurService/WatchDinosaurs";
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let command = match parse() {
+        Ok(cli) => cli.command.unwrap_or(Command::Serve(Box::new(cli.serve))),
+        Err(code) => return code,
+    };
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| {
+            let result = runtime.block_on(async {
+                match command {
+                    Command::Serve(serve) => serve.run().await,
+                    Command::Watch(watch) => watch.run().await,
+                    Command::Migrate(migrate) => migrate.run().await,
+                }
+            });
+            // Nothing that matters is left; a blocked reader of standard input must not hold the exit.
+            runtime.shutdown_background();
+            result
+        });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(format!("{error:#}")),
+    }
+}
+
+/// One line on standard error.
+fn fail(message: impl AsRef<str>) -> ExitCode {
+    eprintln!("trex: {}", message.as_ref().split_whitespace().collect::<Vec<_>>().join(" "));
+    ExitCode::FAILURE
+}
+
+fn parse() -> Result<Cli, ExitCode> {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let command =
+        config::with_file(Cli::command(), &arguments).map_err(|error| fail(format!("{error:#}")))?;
+    let parsed = command.try_get_matches_from(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.map_err(|error| {
+        if error.use_stderr() {
+            // clap adds usage and hints in further lines; the first says what is wrong.
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            fail(format!("{first} (see --help)"))
+        } else {
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+    })
+}

@@ -1,0 +1,252 @@
+//! `trex serve`: arguments → logs → database → hub → drain.
+
+use crate::{
+    app::{self, App, Endpoints},
+    broker::Limits,
+    capture::{Settings, Wakeups},
+    embedded::{self, EmbeddedPostgres, Options},
+    server::ConnectionLimits,
+    store::Target,
+    telemetry::{LogFormat, init_logs},
+};
+use std::{path::PathBuf, time::Duration};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The database that the embedded Postgres makes.
+const DATABASE: &str = "trex";
+
+/// Run a hub (the default): on a Postgres of its own, or on the one at --database-url
+#[derive(Debug, clap::Args)]
+pub(super) struct Serve {
+    /// A file with options, as `name = value` lines in TOML
+    #[arg(long, env = "TREX_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// The Postgres to watch; without it the hub runs one of its own
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    database_url: Option<String>,
+    /// Where the hub's own Postgres keeps its data [default: /var/lib/trex/postgres for root, else ~/.local/share/trex/postgres]
+    #[arg(long, env = "TREX_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where the binaries of Postgres are, if they are not where they usually are
+    #[arg(long, env = "PG_BINDIR", value_name = "DIR")]
+    pg_bindir: Option<PathBuf>,
+    /// Whether to bring the database to this program's schema at the start
+    #[arg(long, env = "TREX_MIGRATE", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    migrate: bool,
+    /// Connections for calls that read or write the database
+    #[arg(long, env = "TREX_DB_POOL_SIZE", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..), value_name = "N")]
+    db_pool_size: u16,
+
+    /// Where gRPC listens
+    #[arg(
+        long,
+        env = "TREX_GRPC_SERVER_BINDADDRESS",
+        default_value = "localhost:9000",
+        value_name = "ADDRESS"
+    )]
+    grpc_server_bindaddress: String,
+    /// Whether to serve gRPC at all
+    #[arg(long, env = "TREX_ENABLE_GRPC", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    enable_grpc: bool,
+    /// Where /metrics is
+    #[arg(
+        long,
+        env = "TREX_METRICS_SERVER_BINDADDRESS",
+        default_value = "localhost:8080",
+        value_name = "ADDRESS"
+    )]
+    metrics_server_bindaddress: String,
+    /// Where /healthcheck and /readyz are
+    #[arg(
+        long,
+        env = "TREX_HEALTH_CHECK_SERVER_BINDADDRESS",
+        default_value = "localhost:8083",
+        value_name = "ADDRESS"
+    )]
+    health_check_server_bindaddress: String,
+
+    /// How the hub learns of changes: `poll` where a pooler stands before Postgres that keeps no session
+    #[arg(long, env = "TREX_WAKEUPS", value_enum, default_value_t = Wakeups::Listen)]
+    wakeups: Wakeups,
+    /// A sleeping hub looks for changes so often even if no bell rings
+    #[arg(long, env = "TREX_BACKUP_POLL_INTERVAL", default_value = "500ms", value_parser = duration, value_name = "TIME")]
+    backup_poll_interval: Duration,
+    /// A polling hub at rest looks so often
+    #[arg(long, env = "TREX_POLL_INTERVAL", default_value = "100ms", value_parser = duration, value_name = "TIME")]
+    poll_interval: Duration,
+
+    /// Memory for the newest events, per kind, in bytes
+    #[arg(long, env = "TREX_LOG_WINDOW_BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u64).range(1 << 20..), value_name = "BYTES")]
+    log_window_bytes: u64,
+    /// Events that a watch may fall behind while its connection takes no bytes, if its request does not say
+    #[arg(long, env = "TREX_WATCH_BUFFER", default_value_t = 8192, value_parser = clap::value_parser!(u64).range(1..), value_name = "EVENTS")]
+    watch_buffer: u64,
+    /// The most that a request may ask for
+    #[arg(long, env = "TREX_WATCH_MAX_BUFFER", default_value_t = 1 << 20, value_name = "EVENTS")]
+    watch_max_buffer: u64,
+    /// A watch whose connection has taken no byte for so long is blocked
+    #[arg(long, env = "TREX_WATCH_BLOCKED_AFTER", default_value = "2s", value_parser = duration, value_name = "TIME")]
+    watch_blocked_after: Duration,
+    /// Watches at a time, per kind
+    #[arg(long, env = "TREX_MAX_WATCHES", default_value_t = 100_000, value_name = "N")]
+    max_watches: usize,
+    /// Calls at a time, per connection
+    #[arg(long, env = "TREX_MAX_STREAMS_PER_CONNECTION", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    max_streams_per_connection: u32,
+    /// The largest request, in bytes
+    #[arg(long, env = "TREX_MAX_MESSAGE_BYTES", default_value_t = 4 << 20, value_name = "BYTES")]
+    max_message_bytes: usize,
+    /// The longest that a unary call may take
+    #[arg(long, env = "TREX_CALL_TIMEOUT", default_value = "30s", value_parser = duration, value_name = "TIME")]
+    call_timeout: Duration,
+    /// A silent connection is asked so often whether it is still there
+    #[arg(long, env = "TREX_KEEPALIVE", default_value = "20s", value_parser = duration, value_name = "TIME")]
+    keepalive: Duration,
+    /// How long the stop waits for calls under way
+    #[arg(long, env = "TREX_DRAIN_TIMEOUT", default_value = "15s", value_parser = duration, value_name = "TIME")]
+    drain_timeout: Duration,
+    /// Threads that serve connections [default: one per processor]
+    #[arg(long, env = "TREX_LANES", value_name = "N")]
+    lanes: Option<usize>,
+
+    /// What to log, as a tracing filter such as `info` or `trex=debug`
+    #[arg(long, env = "TREX_LOG", default_value = "info", value_name = "FILTER")]
+    log: String,
+    /// How to log
+    #[arg(long, env = "TREX_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
+    humantime::parse_duration(text)
+}
+
+impl Serve {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        init_logs(&self.log, self.log_format)?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut stop = async || {
+            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        };
+        // Before the database: a taken port stops the start with nothing to undo.
+        let endpoints = Endpoints::bind(
+            self.enable_grpc.then_some(&self.grpc_server_bindaddress),
+            &self.metrics_server_bindaddress,
+            &self.health_check_server_bindaddress,
+        )
+        .await?;
+        let database = tokio::select! {
+            database = Database::open(&self) => database?,
+            () = stop() => return Ok(()),
+        };
+        let started = async {
+            let app = App::start(self.settings(Target::parse(&database.url)?), endpoints).await?;
+            self.welcome(&app, &database);
+            anyhow::Ok(app)
+        };
+        let result = match started.await {
+            Ok(app) => {
+                stop().await;
+                tokio::select! {
+                    () = app.stop() => {}
+                    // Asked twice.
+                    () = stop() => tracing::warn!("not waiting for calls under way"),
+                }
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        database.close().await?;
+        result
+    }
+
+    fn settings(&self, target: Target) -> app::Settings {
+        app::Settings {
+            target,
+            migrate: self.migrate,
+            db_pool_size: self.db_pool_size.into(),
+            capture: Settings {
+                wakeups: self.wakeups,
+                backup_poll: self.backup_poll_interval,
+                poll: self.poll_interval,
+            },
+            limits: Limits {
+                window_bytes: usize::try_from(self.log_window_bytes).unwrap_or(usize::MAX),
+                default_buffer: self.watch_buffer,
+                max_buffer: self.watch_max_buffer.max(self.watch_buffer),
+                blocked_after: self.watch_blocked_after,
+                max_subscribers: self.max_watches,
+            },
+            connections: ConnectionLimits {
+                streams: self.max_streams_per_connection,
+                send_buffer: 64 * 1024,
+                keepalive: self.keepalive,
+            },
+            max_message_bytes: self.max_message_bytes,
+            call_timeout: self.call_timeout,
+            drain_timeout: self.drain_timeout,
+            lanes: self.lanes.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
+        }
+    }
+
+    fn welcome(&self, app: &App, database: &Database) {
+        let addresses = app.addresses();
+        println!("trex {} watches {}\n", env!("CARGO_PKG_VERSION"), database.describe);
+        if let Some(grpc) = &addresses.grpc {
+            println!("  gRPC     {grpc}");
+        }
+        println!("  metrics  http://{}/metrics", addresses.metrics);
+        println!("  health   http://{}/readyz\n", addresses.health);
+        if let Some(grpc) = &addresses.grpc {
+            println!("Watch, and in another terminal write:\n");
+            println!("  grpcurl -plaintext {grpc} rh_trex.v1.DinosaurService/WatchDinosaurs");
+            println!(
+                "  psql '{}' -c \"INSERT INTO dinosaurs (species) VALUES ('Tyrannosaurus')\"\n",
+                database.shown_url
+            );
+        }
+    }
+}
+
+/// The Postgres being watched, and the hub's own one if it has one.
+struct Database {
+    url: String,
+    /// Without a password.
+    shown_url: String,
+    describe: String,
+    embedded: Option<EmbeddedPostgres>,
+}
+
+impl Database {
+    async fn open(serve: &Serve) -> anyhow::Result<Self> {
+        if let Some(url) = &serve.database_url {
+            let target = Target::parse(url)?;
+            return Ok(Self {
+                url: url.clone(),
+                shown_url: target.url(),
+                describe: format!("Postgres at {}", target.describe()),
+                embedded: None,
+            });
+        }
+        let data_dir = match &serve.data_dir {
+            Some(given) => given.clone(),
+            None => embedded::default_data_dir()?,
+        };
+        let options = Options { bindir: serve.pg_bindir.clone(), ..Options::in_directory(data_dir) };
+        let embedded = EmbeddedPostgres::start(options).await?;
+        embedded.create_database(DATABASE).await?;
+        let url = embedded.database_url(DATABASE);
+        let how = if embedded.adopted() { "found running" } else { "its own" };
+        let describe = format!("a Postgres of {how}, with its data in {}", embedded.data_dir().display());
+        Ok(Self { shown_url: url.clone(), url, describe, embedded: Some(embedded) })
+    }
+
+    async fn close(self) -> anyhow::Result<()> {
+        if let Some(embedded) = self.embedded {
+            embedded.stop().await?;
+        }
+        Ok(())
+    }
+}

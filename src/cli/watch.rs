@@ -1,0 +1,153 @@
+//! `trex watch`.
+
+use crate::{
+    client::{Notice, Watch as Watching, WatchOptions},
+    model::Revision,
+    proto::rh_trex::v1::{DinosaurWatchEvent, EventType},
+};
+use serde_json::json;
+use std::io::{self, Write};
+
+/// Watch a hub: a line per event; reconnects and resumes by itself
+#[derive(Debug, clap::Args)]
+pub(super) struct Watch {
+    /// The hub
+    #[arg(long, env = "TREX_SERVER", default_value = "http://localhost:9000", value_name = "URL")]
+    server: String,
+    /// Start after this revision instead of now
+    #[arg(long, value_name = "REVISION")]
+    after_revision: Option<u64>,
+    /// The epoch that the revision belongs to, as the hub told it
+    #[arg(long, requires = "after_revision", value_name = "EPOCH")]
+    epoch: Option<String>,
+    /// Only these kinds of change; may be given again
+    #[arg(long = "type", value_enum, value_name = "TYPE")]
+    types: Vec<Type>,
+    /// Only this dinosaur; may be given again
+    #[arg(long = "id", value_name = "ID")]
+    ids: Vec<String>,
+    /// How to write events: lines for people, or JSON objects, one per line, for programs
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Type {
+    Created,
+    Updated,
+    Deleted,
+}
+
+impl Watch {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let options = WatchOptions {
+            types: self.types.iter().map(|&name| event_type(name)).collect(),
+            resource_ids: self.ids.clone(),
+            after: self.after_revision.map(Revision::new),
+            epoch: self.epoch.clone(),
+        };
+        let mut watch = Watching::new(self.server.clone(), options)?;
+        let written = tokio::select! {
+            written = self.write_all(&mut watch) => written,
+            interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
+        };
+        match written {
+            // A reader such as `head` has had enough.
+            Err(error)
+                if error
+                    .downcast_ref::<io::Error>()
+                    .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) =>
+            {
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    async fn write_all(&self, watch: &mut Watching) -> anyhow::Result<()> {
+        loop {
+            match watch.next().await? {
+                Notice::Connected { revision, epoch } => {
+                    eprintln!("watching after revision {revision} of epoch {epoch}")
+                }
+                Notice::Disconnected { why, retry_in } => {
+                    eprintln!("disconnected: {why}; again in {} ms", retry_in.as_millis())
+                }
+                Notice::Event(event) => {
+                    let line = match self.output {
+                        Output::Text => text(&event),
+                        Output::Json => json(&event).to_string(),
+                    };
+                    let mut stdout = io::stdout().lock();
+                    writeln!(stdout, "{line}")?;
+                    stdout.flush()?;
+                }
+            }
+        }
+    }
+}
+
+fn event_type(name: Type) -> EventType {
+    match name {
+        Type::Created => EventType::Created,
+        Type::Updated => EventType::Updated,
+        Type::Deleted => EventType::Deleted,
+    }
+}
+
+fn type_name(event: &DinosaurWatchEvent) -> &'static str {
+    event.r#type().as_str_name().trim_start_matches("EVENT_TYPE_")
+}
+
+fn time(at: Option<&prost_types::Timestamp>) -> String {
+    at.and_then(|at| jiff::Timestamp::new(at.seconds, at.nanos).ok())
+        .map(|at| at.to_string())
+        .unwrap_or_default()
+}
+
+fn text(event: &DinosaurWatchEvent) -> String {
+    let dropped = match event.dropped_before {
+        0 => String::new(),
+        dropped => format!("  ({dropped} dropped before this)"),
+    };
+    let species = event.dinosaur.as_ref().map(|dinosaur| dinosaur.species.as_str()).unwrap_or_default();
+    let at = time(event.occurred_at.as_ref());
+    format!(
+        "{:>10}  {at:<27}  {:<7}  {}  {species}{dropped}",
+        event.revision,
+        type_name(event),
+        event.resource_id
+    )
+    .trim_end()
+    .to_owned()
+}
+
+fn json(event: &DinosaurWatchEvent) -> serde_json::Value {
+    let dinosaur = event.dinosaur.as_ref().map(|dinosaur| {
+        let metadata = dinosaur.metadata.clone().unwrap_or_default();
+        json!({
+            "metadata": {
+                "id": metadata.id,
+                "created_at": time(metadata.created_at.as_ref()),
+                "updated_at": time(metadata.updated_at.as_ref()),
+                "kind": metadata.kind,
+                "href": metadata.href,
+            },
+            "species": dinosaur.species,
+        })
+    });
+    json!({
+        "type": type_name(event),
+        "revision": event.revision,
+        "resource_id": event.resource_id,
+        "occurred_at": time(event.occurred_at.as_ref()),
+        "dropped_before": event.dropped_before,
+        "dinosaur": dinosaur,
+    })
+}

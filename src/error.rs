@@ -1,0 +1,217 @@
+//! One error for every use case, and the one table from it to gRPC and HTTP. Causes are logged here and never sent.
+
+use crate::model::{Epoch, Revision};
+use std::{borrow::Cow, collections::HashMap, time::Duration};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+tokio::task_local! {
+    /// The id of the call under way, by which its errors and its log line are found.
+    pub static OPERATION: String;
+}
+
+/// The domain of every `ErrorInfo`.
+pub const DOMAIN: &str = "trex.hub";
+
+/// A field that breaks a rule of the API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The field's name in the request.
+    pub field: &'static str,
+    /// The rule.
+    pub rule: Cow<'static, str>,
+}
+
+/// Why a use case failed, in the words of its caller.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A field breaks a rule.
+    #[error("{}: {}", .0.field, .0.rule)]
+    Invalid(Violation),
+    /// The bytes are no message of this type.
+    #[error("the request does not decode: {0}")]
+    Undecodable(String),
+    /// No such resource.
+    #[error("{kind} with id {id:?} not found")]
+    NotFound {
+        /// The kind.
+        kind: &'static str,
+        /// The id that was asked for.
+        id: String,
+    },
+    /// The resource exists already.
+    #[error("{kind} exists already")]
+    AlreadyExists {
+        /// The kind.
+        kind: &'static str,
+    },
+    /// The history after this revision is no longer kept.
+    #[error("revision {asked} is compacted; the oldest that a watch can resume after is {oldest}")]
+    RevisionCompacted {
+        /// What was asked for.
+        asked: Revision,
+        /// The oldest that can be had.
+        oldest: Revision,
+    },
+    /// The revision has not been given to any event yet.
+    #[error("revision {asked} is unknown; the newest is {head}")]
+    RevisionUnknown {
+        /// What was asked for.
+        asked: Revision,
+        /// The newest.
+        head: Revision,
+    },
+    /// Revisions of that epoch mean nothing in this one.
+    #[error("the history is now {current}; list again and watch from there")]
+    EpochChanged {
+        /// The epoch being served.
+        current: Epoch,
+    },
+    /// The hub or one of its parts has as much as it may take.
+    #[error("{what}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+    },
+    /// A message is larger than the hub takes.
+    #[error("the request is too large: {0}")]
+    TooLarge(String),
+    /// A feature of the API that this hub does not have.
+    #[error("{what} is not implemented by this hub")]
+    Unimplemented {
+        /// The field or call.
+        what: &'static str,
+    },
+    /// Not now.
+    #[error("{why}")]
+    Unavailable {
+        /// What is missing.
+        why: &'static str,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The caller's time, or the hub's limit, ran out.
+    #[error("the deadline passed")]
+    DeadlineExceeded,
+    /// A fault of the hub or its database.
+    #[error("internal error")]
+    Internal(#[source] anyhow::Error),
+}
+
+impl Error {
+    /// A field that breaks a rule.
+    pub fn invalid(field: &'static str, rule: impl Into<Cow<'static, str>>) -> Self {
+        Self::Invalid(Violation { field, rule: rule.into() })
+    }
+
+    /// The table: gRPC code, HTTP status, reason.
+    fn row(&self) -> (Code, u16, &'static str) {
+        match self {
+            Self::Invalid(_) => (Code::InvalidArgument, 400, "INVALID_FIELD"),
+            Self::Undecodable(_) => (Code::InvalidArgument, 400, "UNDECODABLE"),
+            Self::NotFound { .. } => (Code::NotFound, 404, "NOT_FOUND"),
+            Self::AlreadyExists { .. } => (Code::AlreadyExists, 409, "ALREADY_EXISTS"),
+            Self::RevisionCompacted { .. } => (Code::OutOfRange, 410, "REVISION_COMPACTED"),
+            Self::RevisionUnknown { .. } => (Code::OutOfRange, 410, "REVISION_UNKNOWN"),
+            Self::EpochChanged { .. } => (Code::OutOfRange, 410, "EPOCH_CHANGED"),
+            Self::TooMany { .. } => (Code::ResourceExhausted, 429, "TOO_MANY"),
+            Self::TooLarge(_) => (Code::ResourceExhausted, 413, "TOO_LARGE"),
+            Self::Unimplemented { .. } => (Code::Unimplemented, 501, "NOT_IMPLEMENTED"),
+            Self::Unavailable { .. } => (Code::Unavailable, 503, "UNAVAILABLE"),
+            Self::DeadlineExceeded => (Code::DeadlineExceeded, 504, "DEADLINE_EXCEEDED"),
+            Self::Internal(_) => (Code::Internal, 500, "INTERNAL"),
+        }
+    }
+
+    /// The HTTP status.
+    pub fn http_status(&self) -> u16 {
+        self.row().1
+    }
+
+    fn metadata(&self) -> HashMap<String, String> {
+        let pairs = match self {
+            Self::NotFound { kind, id } => vec![("kind", (*kind).to_owned()), ("id", id.clone())],
+            Self::AlreadyExists { kind } => vec![("kind", (*kind).to_owned())],
+            Self::RevisionCompacted { asked, oldest } => {
+                vec![("asked", asked.to_string()), ("oldest_revision", oldest.to_string())]
+            }
+            Self::RevisionUnknown { asked, head } => {
+                vec![("asked", asked.to_string()), ("head_revision", head.to_string())]
+            }
+            Self::EpochChanged { current } => vec![("epoch", current.to_string())],
+            Self::Unimplemented { what } => vec![("what", (*what).to_owned())],
+            _ => vec![],
+        };
+        pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unavailable { retry_after, .. } => Some(*retry_after),
+            Self::TooMany { .. } => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let operation = OPERATION.try_with(String::clone).unwrap_or_default();
+        if let Error::Internal(cause) = &error {
+            tracing::error!(operation, error = format!("{cause:#}"), "internal error");
+        }
+        let (code, _, reason) = error.row();
+        let mut details = ErrorDetails::with_error_info(reason, DOMAIN, error.metadata());
+        if let Error::Invalid(Violation { field, rule }) = &error {
+            details.add_bad_request_violation(*field, rule.as_ref());
+        }
+        if let Some(retry_after) = error.retry_after() {
+            details.set_retry_info(Some(retry_after));
+        }
+        if !operation.is_empty() {
+            details.set_request_info(operation, "");
+        }
+        Status::with_error_details(code, error.to_string(), details)
+    }
+}
+
+impl From<tokio_postgres::Error> for Error {
+    fn from(error: tokio_postgres::Error) -> Self {
+        use tokio_postgres::error::SqlState;
+        let unavailable = |why| Self::Unavailable { why, retry_after: Duration::from_secs(1) };
+        match error.code() {
+            None => {
+                tracing::warn!(
+                    error = format!("{:#}", anyhow::Error::from(error)),
+                    "the database does not answer"
+                );
+                unavailable("the database does not answer")
+            }
+            Some(&SqlState::QUERY_CANCELED) => Self::DeadlineExceeded,
+            Some(code)
+                if code.code().starts_with("57P")
+                    || code.code().starts_with("08")
+                    || code.code().starts_with("53") =>
+            {
+                tracing::warn!(error = %error, "the database is not available");
+                unavailable("the database is not available")
+            }
+            Some(_) => Self::Internal(error.into()),
+        }
+    }
+}
+
+impl From<deadpool_postgres::PoolError> for Error {
+    fn from(error: deadpool_postgres::PoolError) -> Self {
+        match error {
+            deadpool_postgres::PoolError::Backend(error) => error.into(),
+            error => {
+                tracing::warn!(%error, "no database connection");
+                Self::Unavailable {
+                    why: "no database connection is free",
+                    retry_after: Duration::from_secs(1),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! `rh_trex.v1.DinosaurService`.
+
+use super::{
+    TABLE, row,
+    rules::{self, Paging},
+};
+use crate::{
+    error::Error,
+    model::Revision,
+    proto::rh_trex::v1::{self as pb, dinosaur_service_server::DinosaurService},
+    transport::grpc::{EventStream, Hub, WatchRequest},
+};
+use tonic::{Request, Response, Status, Streaming};
+
+/// The service.
+pub(super) struct Service {
+    hub: Hub,
+}
+
+impl Service {
+    pub(super) fn new(hub: Hub) -> Self {
+        Self { hub }
+    }
+}
+
+fn message(row: &str) -> Result<pb::Dinosaur, Error> {
+    row::read(row).map_err(|error| Error::Internal(error.into()))
+}
+
+#[tonic::async_trait]
+impl DinosaurService for Service {
+    async fn get_dinosaur(
+        &self,
+        request: Request<pb::GetDinosaurRequest>,
+    ) -> Result<Response<pb::Dinosaur>, Status> {
+        let request = request.into_inner();
+        let row = self.hub.store.get(TABLE, rules::id(&request.id)?).await?;
+        Ok(Response::new(message(&row)?))
+    }
+
+    async fn create_dinosaur(
+        &self,
+        request: Request<pb::CreateDinosaurRequest>,
+    ) -> Result<Response<pb::Dinosaur>, Status> {
+        let request = request.into_inner();
+        let species = rules::new_species(&request.species)?;
+        let row = self.hub.store.insert(TABLE, &[("species", &species)]).await?;
+        Ok(Response::new(message(&row)?))
+    }
+
+    async fn update_dinosaur(
+        &self,
+        request: Request<pb::UpdateDinosaurRequest>,
+    ) -> Result<Response<pb::Dinosaur>, Status> {
+        let request = request.into_inner();
+        let id = rules::id(&request.id)?;
+        let row = match &request.species {
+            Some(species) => {
+                self.hub.store.update(TABLE, id, &[("species", &rules::species(species)?)]).await?
+            }
+            None => self.hub.store.get(TABLE, id).await?,
+        };
+        Ok(Response::new(message(&row)?))
+    }
+
+    async fn delete_dinosaur(
+        &self,
+        request: Request<pb::DeleteDinosaurRequest>,
+    ) -> Result<Response<pb::DeleteDinosaurResponse>, Status> {
+        let request = request.into_inner();
+        self.hub.store.delete(TABLE, rules::id(&request.id)?).await?;
+        Ok(Response::new(pb::DeleteDinosaurResponse {}))
+    }
+
+    async fn list_dinosaurs(
+        &self,
+        request: Request<pb::ListDinosaursRequest>,
+    ) -> Result<Response<pb::ListDinosaursResponse>, Status> {
+        let request = request.into_inner();
+        if !request.filter.is_empty() {
+            return Err(Error::Unimplemented { what: "filter" }.into());
+        }
+        if !request.order_by.is_empty() {
+            return Err(Error::Unimplemented { what: "order_by" }.into());
+        }
+        let paging = Paging::new(request.page, request.size);
+        // Before the page is read: what the page shows may come again to a watch from here, and nothing is missed.
+        let revision = self.hub.topic(TABLE.kind)?.1.head();
+        let page = self.hub.store.page(TABLE, paging.offset(), paging.size.into()).await?;
+        let items = page.rows.iter().map(|row| message(row)).collect::<Result<Vec<_>, _>>()?;
+        let metadata = pb::ListMeta {
+            page: paging.page,
+            size: paging.size,
+            total: i32::try_from(page.total).unwrap_or(i32::MAX),
+            revision: revision.get(),
+        };
+        Ok(Response::new(pb::ListDinosaursResponse { items, metadata: Some(metadata) }))
+    }
+
+    type WatchDinosaursStream = EventStream<pb::DinosaurWatchEvent>;
+
+    async fn watch_dinosaurs(
+        &self,
+        request: Request<pb::WatchDinosaursRequest>,
+    ) -> Result<Response<Self::WatchDinosaursStream>, Status> {
+        let request = request.into_inner();
+        for (asked, what) in [
+            (!request.filter.is_empty(), "filter"),
+            (request.send_initial_state, "send_initial_state"),
+            (request.bookmark_interval.is_some(), "bookmark_interval"),
+        ] {
+            if asked {
+                return Err(Error::Unimplemented { what }.into());
+            }
+        }
+        let watch = WatchRequest {
+            types: request.types,
+            resource_ids: request.resource_ids,
+            after: request.after_revision.map(Revision::new),
+            epoch: request.epoch,
+            backpressure: request.backpressure,
+            include_previous: request.include_previous,
+            buffer: request.buffer,
+        };
+        self.hub.watch(TABLE.kind, watch)
+    }
+
+    async fn bulk_create_dinosaurs(
+        &self,
+        _: Request<Streaming<pb::CreateDinosaurRequest>>,
+    ) -> Result<Response<pb::BulkCreateDinosaursResponse>, Status> {
+        Err(Error::Unimplemented { what: "BulkCreateDinosaurs" }.into())
+    }
+
+    type ImportDinosaursStream = EventStream<pb::ImportDinosaursResponse>;
+
+    async fn import_dinosaurs(
+        &self,
+        _: Request<Streaming<pb::ImportDinosaursRequest>>,
+    ) -> Result<Response<Self::ImportDinosaursStream>, Status> {
+        Err(Error::Unimplemented { what: "ImportDinosaurs" }.into())
+    }
+}

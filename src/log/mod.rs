@@ -1,0 +1,214 @@
+//! The in-memory log of one kind: a bounded window onto the sealed log, every event encoded once and kept as ready-framed bytes.
+//!
+//! Events are counted by a dense *ordinal* per kind, from 0 at the start of the hub: revisions count all kinds and have gaps here,
+//! ordinals have none, so a lag is a subtraction. No async, no clock, no knowledge of who reads.
+
+pub mod frame;
+mod segment;
+
+pub use segment::{Batch, Entry, Segment};
+
+use crate::model::{Revision, Selector};
+use parking_lot::RwLock;
+use std::{
+    collections::VecDeque,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// One kind's events, newest last.
+pub struct Log {
+    window: RwLock<Window>,
+    /// `Window::next`, readable without the lock: readers at the head look only here.
+    next: AtomicU64,
+}
+
+struct Window {
+    /// Contiguous ordinals, the last one still growing.
+    segments: VecDeque<Arc<Segment>>,
+    /// The ordinal of the event to come.
+    next: u64,
+    /// Everything up to here, of this kind, is or was in the window.
+    head: Revision,
+    /// Everything after this, of this kind, is still in the window.
+    floor: Revision,
+    bytes: usize,
+}
+
+/// Where an ordinal is found.
+pub enum Place {
+    /// It is the event to come.
+    Head,
+    /// At this index of this segment.
+    In(Arc<Segment>, usize),
+    /// It has left the window.
+    Trimmed,
+}
+
+/// A revision that the window does not reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outside {
+    /// Events after it have left the window; the oldest position to start after is `floor`.
+    TooOld {
+        /// The oldest revision that a reader can stand at.
+        floor: Revision,
+    },
+    /// It is ahead of what this log has seen.
+    Ahead {
+        /// The newest revision.
+        head: Revision,
+    },
+}
+
+/// What the window holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Number of events.
+    pub events: u64,
+    /// Their bytes in memory, index included.
+    pub bytes: usize,
+}
+
+impl Log {
+    /// An empty log that stands at `head`.
+    pub fn new(head: Revision) -> Self {
+        let window = Window { segments: VecDeque::new(), next: 0, head, floor: head, bytes: 0 };
+        Self { window: RwLock::new(window), next: AtomicU64::new(0) }
+    }
+
+    /// Appends events, of which the first is newer than any before, and notes that nothing of this kind up to `head` is missing.
+    pub fn append(&self, batch: Batch, head: Revision) {
+        let mut window = self.window.write();
+        for segment in batch.into_segments(window.next) {
+            window.push(segment);
+        }
+        window.head = window.head.max(head);
+        self.next.store(window.next, Ordering::Release);
+    }
+
+    /// The newest revision up to which nothing of this kind is missing.
+    pub fn head(&self) -> Revision {
+        self.window.read().head
+    }
+
+    /// The ordinal of the event to come.
+    pub fn next(&self) -> u64 {
+        self.next.load(Ordering::Acquire)
+    }
+
+    /// The head, and the ordinal that follows it, at one moment.
+    pub fn end(&self) -> (Revision, u64) {
+        let window = self.window.read();
+        (window.head, window.next)
+    }
+
+    /// Finds an ordinal.
+    pub fn locate(&self, ordinal: u64) -> Place {
+        self.window.read().locate(ordinal)
+    }
+
+    /// The ordinal of the first event after `revision`.
+    pub fn first_after(&self, revision: Revision) -> Result<u64, Outside> {
+        let window = self.window.read();
+        if revision < window.floor {
+            return Err(Outside::TooOld { floor: window.floor });
+        }
+        if revision > window.head {
+            return Err(Outside::Ahead { head: window.head });
+        }
+        let at = window.segments.partition_point(|segment| segment.last_revision() <= revision);
+        Ok(window.segments.get(at).map_or(window.next, |segment| {
+            segment.first_ordinal
+                + segment.entries().partition_point(|entry| entry.revision <= revision) as u64
+        }))
+    }
+
+    /// How many events in a range of ordinals a selector wants. All of them must be in the window.
+    pub fn count(&self, ordinals: Range<u64>, selector: &Selector) -> u64 {
+        if selector.is_all() {
+            return ordinals.end.saturating_sub(ordinals.start);
+        }
+        let mut count = 0;
+        let mut at = ordinals.start;
+        while at < ordinals.end
+            && let Place::In(segment, index) = self.locate(at)
+        {
+            let end = segment.len().min(index + (ordinals.end - at) as usize);
+            count += (index..end).filter(|&i| segment.matches(i, selector)).count() as u64;
+            at += (end - index) as u64;
+        }
+        count
+    }
+
+    /// If the window is over `limit` bytes: the first ordinal to keep. A sixteenth is freed at a time, so that those who must be told
+    /// are looked for once in many appends. At least the newest segment stays.
+    pub fn excess(&self, limit: usize) -> Option<u64> {
+        let window = self.window.read();
+        if window.bytes <= limit {
+            return None;
+        }
+        let mut left = window.bytes;
+        let last = window.segments.len().checked_sub(1)?;
+        let keep = window.segments.iter().take(last).position(|segment| {
+            let enough = left <= limit - limit / 16;
+            left -= segment.bytes();
+            enough
+        });
+        window.segments.get(keep.unwrap_or(last)).map(|segment| segment.first_ordinal)
+    }
+
+    /// Lets go of everything before an ordinal that begins a segment.
+    pub fn trim(&self, first_kept: u64) {
+        let mut freed = Vec::new();
+        let mut window = self.window.write();
+        while window.segments.len() > 1
+            && let Some(segment) = window.segments.pop_front_if(|segment| segment.end_ordinal() <= first_kept)
+        {
+            window.bytes -= segment.bytes();
+            window.floor = segment.last_revision();
+            freed.push(segment);
+        }
+        drop(window); // before the memory is given back
+    }
+
+    /// What the window holds now.
+    pub fn size(&self) -> Size {
+        let window = self.window.read();
+        let events = window.segments.front().map_or(0, |first| window.next - first.first_ordinal);
+        Size { events, bytes: window.bytes }
+    }
+}
+
+impl Window {
+    fn push(&mut self, segment: Segment) {
+        self.next = segment.end_ordinal();
+        self.bytes += segment.bytes();
+        let segment = match self.segments.pop_back_if(|tail| tail.has_room_for(&segment)) {
+            Some(tail) => {
+                self.bytes -= tail.bytes() + segment.bytes();
+                let grown = tail.grown_by(&segment);
+                self.bytes += grown.bytes();
+                grown
+            }
+            None => segment,
+        };
+        self.segments.push_back(Arc::new(segment));
+    }
+
+    fn locate(&self, ordinal: u64) -> Place {
+        if ordinal >= self.next {
+            return Place::Head;
+        }
+        let after = self.segments.partition_point(|segment| segment.first_ordinal <= ordinal);
+        match after.checked_sub(1).and_then(|at| self.segments.get(at)) {
+            Some(segment) => Place::In(segment.clone(), (ordinal - segment.first_ordinal) as usize),
+            None => Place::Trimmed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

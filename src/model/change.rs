@@ -1,0 +1,47 @@
+//! One sealed change of one row.
+
+use super::Revision;
+use std::time::SystemTime;
+
+/// What happened to a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum ChangeType {
+    /// It came to be.
+    Created = 1,
+    /// It changed and kept its key.
+    Updated = 2,
+    /// It went.
+    Deleted = 3,
+}
+
+impl ChangeType {
+    /// From its number in `hub.change` and in the protos, which agree.
+    pub fn from_number(number: i32) -> Option<Self> {
+        match number {
+            1 => Some(Self::Created),
+            2 => Some(Self::Updated),
+            3 => Some(Self::Deleted),
+            _ => None,
+        }
+    }
+}
+
+/// A sealed change as the database holds it. The rows are JSON objects of the table's columns, as they were at this change.
+#[derive(Debug, Clone)]
+pub struct Change<'a> {
+    /// Its place in the log.
+    pub revision: Revision,
+    /// The watched kind, by name.
+    pub kind: &'a str,
+    /// The row's key, as text.
+    pub resource_id: &'a str,
+    /// What happened.
+    pub change: ChangeType,
+    /// The row after; absent on a delete.
+    pub after: Option<&'a str>,
+    /// The row before; absent on a create.
+    pub before: Option<&'a str>,
+    /// When it was captured, within its transaction.
+    pub captured_at: SystemTime,
+}

@@ -1,0 +1,9 @@
+//! Pure values: positions, changes, what a watch selects. No I/O, nothing of ours imported.
+
+mod change;
+mod position;
+mod selector;
+
+pub use change::{Change, ChangeType};
+pub use position::{Epoch, Revision, Start};
+pub use selector::{Selector, TypeSet};

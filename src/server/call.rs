@@ -1,0 +1,249 @@
+//! What surrounds every call: an operation id, the deadline, recovery from a panic, one log line, and the metrics.
+
+use super::methods::{Method, Methods};
+use crate::{
+    error::{Error, OPERATION},
+    telemetry::Metrics,
+    transport::grpc::{RawBody, WatchBody},
+};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+use tokio::time::Sleep;
+use tonic::{Code, Status, body::Body, service::Routes};
+use tower::Service;
+
+const OPERATION_ID: &str = "x-operation-id";
+
+/// Serves calls.
+#[derive(Clone)]
+pub struct Calls {
+    routes: Routes,
+    methods: Arc<Methods>,
+    metrics: Arc<Metrics>,
+    /// A unary call may take so long, if its client does not want it sooner.
+    limit: Duration,
+}
+
+impl Calls {
+    /// Around these services.
+    pub fn new(routes: Routes, metrics: Arc<Metrics>, limit: Duration) -> Result<Self, prost::DecodeError> {
+        Ok(Self { routes, methods: Arc::new(Methods::of_all_services()?), metrics, limit })
+    }
+
+    /// One call.
+    pub(super) async fn call(
+        self,
+        peer: SocketAddr,
+        request: Request<Incoming>,
+    ) -> Result<Response<CallBody>, Infallible> {
+        let method = self.methods.find(request.uri().path());
+        let started = Instant::now();
+        let asked = request.headers().get("grpc-timeout").and_then(grpc_timeout).map(|limit| started + limit);
+        let limit = (!method.streams).then(|| started + self.limit);
+        let operation = uuid::Uuid::now_v7().simple().to_string();
+        let record = Record { method, started, peer, operation, code: None, metrics: self.metrics };
+        let mut routes = self.routes;
+        let answer = OPERATION
+            .scope(record.operation.clone(), async move { routes.call(request.map(Body::new)).await });
+        let answer =
+            within([asked, limit].into_iter().flatten().min(), AssertUnwindSafe(answer).catch_unwind()).await;
+        let response = match answer {
+            Some(Ok(Ok(response))) => response,
+            Some(Ok(Err(never))) => match never {},
+            Some(Err(_panic)) => {
+                record.fail(Error::Internal(anyhow::anyhow!("a panic; see the log line before this one")))
+            }
+            None => record.fail(Error::DeadlineExceeded),
+        };
+        Ok(record.respond(response, asked))
+    }
+}
+
+/// What tonic refuses by itself comes with a bare status; here it gets the reason that every error of the hub carries.
+fn explained(response: Response<Body>) -> Response<Body> {
+    let headers = response.headers();
+    if headers.contains_key("grpc-status-details-bin") {
+        return response;
+    }
+    match Status::from_header_map(headers) {
+        None => response,
+        Some(status) => match status.code() {
+            Code::Ok => response,
+            // Of tonic's own refusals only an oversized message has this code.
+            Code::OutOfRange => Status::from(Error::TooLarge(status.message().to_owned())).into_http(),
+            Code::Unimplemented => {
+                Status::from(Error::Unimplemented { what: "this method, or its compression," }).into_http()
+            }
+            _ => Status::from(Error::Undecodable(status.message().to_owned())).into_http(),
+        },
+    }
+}
+
+async fn within<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
+    match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline.into(), future).await.ok(),
+        None => Some(future.await),
+    }
+}
+
+/// A deadline as a client writes it: at most eight digits and a unit
+/// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>, Timeout).
+fn grpc_timeout(value: &HeaderValue) -> Option<Duration> {
+    let (number, unit) = value.to_str().ok()?.split_at_checked(value.len().checked_sub(1)?)?;
+    let number: u64 = (number.len() <= 8).then(|| number.parse().ok())??;
+    Some(match unit {
+        "H" => Duration::from_secs(number * 3600),
+        "M" => Duration::from_secs(number * 60),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+/// What is known of a call. It is logged and counted when this is dropped: at the end of its response, however that comes.
+struct Record {
+    method: Method,
+    started: Instant,
+    peer: SocketAddr,
+    operation: String,
+    code: Option<Code>,
+    metrics: Arc<Metrics>,
+}
+
+impl Record {
+    fn fail(&self, error: Error) -> Response<Body> {
+        OPERATION.sync_scope(self.operation.clone(), || Status::from(error)).into_http()
+    }
+
+    fn respond(mut self, response: Response<Body>, deadline: Option<Instant>) -> Response<CallBody> {
+        let (mut head, body) = explained(response).into_parts();
+        if let Ok(operation) = HeaderValue::from_str(&self.operation) {
+            head.headers.insert(OPERATION_ID, operation);
+        }
+        self.note(&head.headers);
+        let inner = match head.extensions.remove::<RawBody>().and_then(RawBody::take) {
+            Some(watch) => Inner::Watch(watch),
+            None => Inner::Other(body),
+        };
+        let deadline = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline.into())));
+        Response::from_parts(head, CallBody { inner, deadline, record: self })
+    }
+
+    /// The status is in the trailers, or in the headers of a response without a body.
+    fn note(&mut self, headers: &HeaderMap) {
+        if let Some(status) = headers.get("grpc-status") {
+            self.code = Some(Code::from_bytes(status.as_bytes()));
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        // No status was sent: the client went away first.
+        let code = self.code.unwrap_or(Code::Cancelled);
+        let elapsed = self.started.elapsed();
+        let name = name(code);
+        self.metrics.request(self.method.path, &name, (!self.method.streams).then_some(elapsed));
+        tracing::info!(method = self.method.path, code = name, ?elapsed, peer = %self.peer, operation = self.operation, "call");
+    }
+}
+
+/// As gRPC's Go library names codes, which dashboards know.
+fn name(code: Code) -> String {
+    match code {
+        Code::Ok => "OK".to_owned(),
+        Code::Cancelled => "Canceled".to_owned(),
+        code => format!("{code:?}"),
+    }
+}
+
+enum Inner {
+    Watch(WatchBody),
+    Other(Body),
+    Ended,
+}
+
+/// A response's body, under the call's deadline.
+pub(super) struct CallBody {
+    inner: Inner,
+    deadline: Option<Pin<Box<Sleep>>>,
+    record: Record,
+}
+
+impl http_body::Body for CallBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let Self { inner, deadline, record } = &mut *self;
+        if let Some(timer) = deadline
+            && timer.as_mut().poll(cx).is_ready()
+            && !matches!(inner, Inner::Ended)
+        {
+            *inner = Inner::Ended;
+            let mut trailers = HeaderMap::new();
+            let sent = Status::from(Error::DeadlineExceeded).add_header(&mut trailers);
+            record.note(&trailers);
+            return Poll::Ready(Some(sent.map(|()| Frame::trailers(trailers))));
+        }
+        let frame = match inner {
+            Inner::Watch(body) => Pin::new(body).poll_frame(cx),
+            Inner::Other(body) => Pin::new(body).poll_frame(cx),
+            Inner::Ended => Poll::Ready(None),
+        };
+        if let Poll::Ready(Some(Ok(frame))) = &frame
+            && let Some(trailers) = frame.trailers_ref()
+        {
+            record.note(trailers);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.inner {
+            Inner::Watch(_) => false,
+            Inner::Other(body) => body.is_end_stream(),
+            Inner::Ended => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.inner {
+            Inner::Other(body) => body.size_hint(),
+            Inner::Watch(_) | Inner::Ended => SizeHint::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_are_read() {
+        let read = |text: &'static str| grpc_timeout(&HeaderValue::from_static(text));
+        assert_eq!(read("1S"), Some(Duration::from_secs(1)));
+        assert_eq!(read("99999999m"), Some(Duration::from_millis(99_999_999)));
+        assert_eq!(read("999999999m"), None);
+        for bad in ["", "S", "1", "1x", "-1S"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Connections are served by lanes: a thread with a current-thread runtime each. Such a runtime polls in the order of waking, so the
+//! streams of a connection write their frames before the connection's task flushes them in one go. A work-stealing runtime lets each
+//! stream's task run its connection alone (its LIFO slot), which costs five times the CPU at 100 streams on a connection.
+
+use super::{bind::ACCEPT_PAUSE, call::Calls};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener, TcpStream},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+use tokio::{
+    sync::mpsc,
+    task::{JoinError, JoinSet},
+};
+use tokio_util::sync::CancellationToken;
+
+/// Bounds on what one connection may hold.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionLimits {
+    /// Streams at a time.
+    pub streams: u32,
+    /// Bytes that a stream's frames may wait in user space while the client takes none. hyper's own default is 400 KiB.
+    pub send_buffer: usize,
+    /// A silent client is asked so often whether it is there, and has as long again to answer.
+    pub keepalive: Duration,
+}
+
+/// Bytes of a request's headers.
+const HEADER_BYTES: u32 = 16 * 1024;
+
+type Accepted = (TcpStream, SocketAddr);
+
+/// The acceptors and the lanes.
+pub struct Server {
+    lanes: Vec<JoinHandle<()>>,
+    acceptors: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+impl Server {
+    /// Serves on these listeners. The stop waits at most `drain` for calls under way.
+    pub fn start(
+        listeners: Vec<TcpListener>,
+        calls: &Calls,
+        lanes: usize,
+        limits: ConnectionLimits,
+        drain: Duration,
+    ) -> io::Result<Self> {
+        let stop = CancellationToken::new();
+        let mut senders = Vec::new();
+        let mut threads = Vec::new();
+        for number in 0..lanes.max(1) {
+            let (sender, accepted) = mpsc::unbounded_channel();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let (calls, stop) = (calls.clone(), stop.clone());
+            let lane = thread::Builder::new().name(format!("lane-{number}"));
+            threads.push(lane.spawn(move || {
+                runtime.block_on(serve(accepted, calls, limits, drain, stop));
+                // What still runs has had its time.
+                runtime.shutdown_background();
+            })?);
+            senders.push(sender);
+        }
+        let mut acceptors = JoinSet::new();
+        for listener in listeners {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            let (senders, stop) = (senders.clone(), stop.clone());
+            acceptors.spawn(async move {
+                stop.run_until_cancelled(accept(listener, senders)).await;
+            });
+        }
+        Ok(Self { lanes: threads, acceptors, stop })
+    }
+
+    /// Accepts no more, lets calls under way finish, and ends.
+    pub async fn stop(mut self) -> Result<(), JoinError> {
+        self.stop.cancel();
+        while self.acceptors.join_next().await.is_some() {}
+        tokio::task::spawn_blocking(move || {
+            for lane in self.lanes {
+                if lane.join().is_err() {
+                    tracing::error!("a lane panicked");
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// Hands connections to the lanes in turn.
+async fn accept(listener: tokio::net::TcpListener, lanes: Vec<mpsc::UnboundedSender<Accepted>>) {
+    let mut turn = lanes.iter().cycle();
+    loop {
+        match listener.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
+            Ok(accepted) => {
+                if let Some(lane) = turn.next()
+                    && lane.send(accepted).is_err()
+                {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// One lane.
+async fn serve(
+    mut accepted: mpsc::UnboundedReceiver<Accepted>,
+    calls: Calls,
+    limits: ConnectionLimits,
+    drain: Duration,
+    stop: CancellationToken,
+) {
+    let builder = builder(limits);
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, peer) = tokio::select! {
+            next = accepted.recv() => match next {
+                Some(next) => next,
+                None => break,
+            },
+            Some(_) = connections.join_next() => continue,
+            () = stop.cancelled() => break,
+        };
+        // Frames are already coalesced; Nagle's algorithm would hold the last of them back.
+        let stream = stream.set_nodelay(true).and_then(|()| tokio::net::TcpStream::from_std(stream));
+        let stream = match stream {
+            Ok(stream) => TokioIo::new(stream),
+            Err(error) => {
+                tracing::debug!(%error, %peer, "connection");
+                continue;
+            }
+        };
+        let calls = calls.clone();
+        let service = service_fn(move |request: hyper::Request<Incoming>| calls.clone().call(peer, request));
+        let connection = graceful.watch(builder.serve_connection(stream, service).into_owned());
+        connections.spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(error, %peer, "connection");
+            }
+        });
+    }
+    if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
+        tracing::warn!(connections = connections.len(), "closing connections that did not end in time");
+    }
+}
+
+fn builder(limits: ConnectionLimits) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams)
+        .max_send_buf_size(limits.send_buffer)
+        .max_header_list_size(HEADER_BYTES)
+        .keep_alive_interval(limits.keepalive)
+        .keep_alive_timeout(limits.keepalive);
+    builder
+}

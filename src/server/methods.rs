@@ -1,0 +1,67 @@
+//! The methods of the services, from their descriptors: which there are bounds what a client can write into a metric's labels.
+
+use crate::proto;
+use prost::Message;
+use prost_types::FileDescriptorSet;
+use std::collections::HashMap;
+
+/// A method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Method {
+    /// Its path, as in a request.
+    pub(super) path: &'static str,
+    /// Whether either side streams.
+    pub(super) streams: bool,
+}
+
+/// What a call to a path that no service has is counted as.
+const UNKNOWN: Method = Method { path: "unknown", streams: false };
+
+/// All methods by path.
+pub(super) struct Methods(HashMap<&'static str, Method>);
+
+impl Methods {
+    /// Of our own services, of health and of reflection. The paths live as long as the process.
+    pub(super) fn of_all_services() -> Result<Self, prost::DecodeError> {
+        let mut methods = HashMap::new();
+        let sets = [
+            proto::DESCRIPTORS,
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+        ];
+        for set in sets {
+            for file in FileDescriptorSet::decode(set)?.file {
+                for service in &file.service {
+                    for method in &service.method {
+                        let path: &'static str =
+                            format!("/{}.{}/{}", file.package(), service.name(), method.name()).leak();
+                        methods.insert(
+                            path,
+                            Method { path, streams: method.client_streaming() || method.server_streaming() },
+                        );
+                    }
+                }
+            }
+        }
+        Ok(Self(methods))
+    }
+
+    pub(super) fn find(&self, path: &str) -> Method {
+        self.0.get(path).copied().unwrap_or(UNKNOWN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_are_known() {
+        let methods = Methods::of_all_services().unwrap();
+        assert!(methods.find("/rh_trex.v1.DinosaurService/WatchDinosaurs").streams);
+        assert!(!methods.find("/rh_trex.v1.DinosaurService/GetDinosaur").streams);
+        assert!(!methods.find("/grpc.health.v1.Health/Check").streams);
+        assert_eq!(methods.find("/nonsense"), UNKNOWN);
+    }
+}

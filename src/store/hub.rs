@@ -1,0 +1,328 @@
+//! The connections of the capture: one that seals and reads, one that hears bells.
+
+use super::connection::{Driven, Target};
+use crate::model::{Change, ChangeType, Epoch, Revision};
+use std::{future::poll_fn, time::Duration};
+use tokio::sync::mpsc;
+use tokio_postgres::{
+    AsyncMessage, Row, Statement,
+    error::SqlState,
+    types::{ToSql, Type},
+};
+
+/// Advisory locks of this class are the hub's flags; see `0002_capture.sql`.
+const LOCKS: i32 = 1_953_654_136;
+const BUSY: i32 = 2;
+const PRESENT: i32 = 3;
+
+/// The SQLSTATE with which `hub.seal()` says that this database is not the one it was.
+const HISTORY_FAULT: &str = "TX001";
+
+/// A busy hub seals every few milliseconds. One that holds `busy` and is silent for so long is frozen: the server ends its session,
+/// and writers ring again.
+const BUSY_IDLE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// No answer for so long: the connection is given up. Also the server's own limit on a statement.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const SEAL: &str = "SELECT revision, events, transactions, epoch FROM hub.seal()";
+const READ: &str = include_str!("read.sql");
+
+/// What a seal did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// The newest revision.
+    pub revision: Revision,
+    /// How many events were numbered.
+    pub events: u64,
+    /// In how many transactions.
+    pub transactions: u64,
+    /// The history that the revisions belong to.
+    pub epoch: Epoch,
+}
+
+/// Why there is no seal.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// The database is not the one that it was: its numbers may mean something else.
+    #[error("the history of this database changed: {0}")]
+    History(String),
+    /// The log holds something that this program cannot read.
+    #[error("hub.log and hub.change do not agree: {0}")]
+    Corrupt(String),
+    /// The server does not answer.
+    #[error("the database does not answer")]
+    Silent,
+    /// The connection or the statement failed.
+    #[error(transparent)]
+    Database(tokio_postgres::Error),
+}
+
+impl From<tokio_postgres::Error> for SealError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        match error.as_db_error() {
+            Some(fault) if fault.code().code() == HISTORY_FAULT => Self::History(fault.message().to_owned()),
+            _ => Self::Database(error),
+        }
+    }
+}
+
+/// Where a reader of the log stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadPosition {
+    /// The last revision read.
+    pub revision: Revision,
+    /// The `seq` of that event, if it was read: finding it again costs a scan of its transaction.
+    seq: Option<i64>,
+}
+
+impl ReadPosition {
+    /// After this revision.
+    pub fn after(revision: Revision) -> Self {
+        Self { revision, seq: None }
+    }
+}
+
+/// A sealed event as it was read.
+pub struct SealedRow {
+    row: Row,
+    revision: Revision,
+}
+
+impl SealedRow {
+    /// The change in it.
+    pub fn change(&self) -> Result<Change<'_>, SealError> {
+        let number: i16 = self.row.try_get("type")?;
+        Ok(Change {
+            revision: self.revision,
+            kind: self.row.try_get("kind")?,
+            resource_id: self.row.try_get("resource_id")?,
+            change: ChangeType::from_number(number.into())
+                .ok_or_else(|| SealError::Corrupt(format!("type {number}")))?,
+            after: self.row.try_get("after")?,
+            before: self.row.try_get("before")?,
+            captured_at: self.row.try_get("captured_at")?,
+        })
+    }
+}
+
+/// A transaction id, by which a drain knows when all earlier writers are done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TransactionId(i64);
+
+/// The connection that seals and reads.
+pub struct HubConnection {
+    client: Driven,
+    /// `None` behind a transaction pooler, where a session keeps nothing.
+    prepared: Option<(Statement, Statement)>,
+    /// Whether the server forbids bells (`max_prepared_transactions`).
+    pub forbids_bells: bool,
+}
+
+impl HubConnection {
+    /// Connects. `session`: whether the server session is this connection's own.
+    pub async fn open(target: &Target, session: bool) -> Result<Self, SealError> {
+        answered(async {
+            let client = target.open().await?;
+            let row =
+                client.query_typed("SELECT current_setting('max_prepared_transactions') <> '0'", &[]).await?;
+            let forbids_bells = row.first().is_some_and(|row| row.get(0));
+            let prepared = if session {
+                let settings =
+                    "SET enable_seqscan = off; SET jit = off; SET max_parallel_workers_per_gather = 0;
+                                SET plan_cache_mode = force_generic_plan; SET synchronous_commit = on";
+                client
+                    .batch_execute(&format!("{settings}; SET statement_timeout = {}", PATIENCE.as_millis()))
+                    .await?;
+                Some((client.prepare(SEAL).await?, client.prepare(READ).await?))
+            } else {
+                None
+            };
+            Ok(Self { client, prepared, forbids_bells })
+        })
+        .await
+    }
+
+    /// Numbers what was committed since the last seal. When this returns, the seal is durable.
+    pub async fn seal(&self) -> Result<Sealed, SealError> {
+        let rows = answered(async {
+            match &self.prepared {
+                Some((seal, _)) => self.client.query(seal, &[]).await,
+                None => self.client.query_typed(SEAL, &[]).await,
+            }
+        })
+        .await?;
+        let row = rows.first().ok_or_else(|| SealError::Corrupt("hub.seal() returned nothing".into()))?;
+        Ok(Sealed {
+            revision: Revision::from_sql(row.try_get("revision")?),
+            events: u64::try_from(row.try_get::<_, i64>("events")?).unwrap_or(0),
+            transactions: u64::try_from(row.try_get::<_, i64>("transactions")?).unwrap_or(0),
+            epoch: Epoch::new(row.try_get("epoch")?),
+        })
+    }
+
+    /// At most `most` sealed events after a position, which moves on to the last of them.
+    pub async fn read(&self, position: &mut ReadPosition, most: u32) -> Result<Vec<SealedRow>, SealError> {
+        let rows = self.fetch(*position, most).await?;
+        accept(position, rows)
+    }
+
+    /// Seals and reads in one packet, as two transactions: the read begins after the seal's commit, so nothing is seen that a crash
+    /// could number anew.
+    pub async fn seal_and_read(
+        &self,
+        position: &mut ReadPosition,
+        most: u32,
+    ) -> Result<(Sealed, Vec<SealedRow>), SealError> {
+        let (sealed, rows) = tokio::join!(self.seal(), self.fetch(*position, most));
+        Ok((sealed?, accept(position, rows?)?))
+    }
+
+    async fn fetch(&self, position: ReadPosition, most: u32) -> Result<Vec<Row>, SealError> {
+        let (revision, most) = (position.revision.to_sql(), i64::from(most));
+        answered(async {
+            match &self.prepared {
+                Some((_, read)) => self.client.query(read, &[&revision, &position.seq, &most]).await,
+                None => {
+                    let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+                        [(&revision, Type::INT8), (&position.seq, Type::INT8), (&most, Type::INT8)];
+                    self.client.query_typed(READ, &parameters).await
+                }
+            }
+        })
+        .await
+    }
+
+    /// Says that no bell is needed. Waits a little for writers that are looking; `false`: not now, though some may have skipped a bell
+    /// because of the attempt.
+    pub async fn take_busy(&self, wait: Duration) -> Result<bool, SealError> {
+        let statement = format!(
+            "SET lock_timeout = {}; SET idle_session_timeout = {}; SELECT pg_advisory_lock({LOCKS}, {BUSY}); RESET lock_timeout",
+            wait.as_millis().max(1),
+            BUSY_IDLE_TIMEOUT.as_millis(),
+        );
+        match answered(self.client.batch_execute(&statement)).await {
+            Ok(()) => Ok(true),
+            // The failure has taken the settings back as well.
+            Err(SealError::Database(error)) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks for bells again.
+    pub async fn release_busy(&self) -> Result<(), SealError> {
+        let statement = format!("SELECT pg_advisory_unlock({LOCKS}, {BUSY}); RESET idle_session_timeout");
+        answered(self.client.batch_execute(&statement)).await
+    }
+
+    /// A new transaction id, in a committed transaction of its own.
+    pub async fn new_transaction_id(&self) -> Result<TransactionId, SealError> {
+        self.transaction_id("SELECT pg_current_xact_id()::text::bigint").await
+    }
+
+    /// Every transaction below this id has finished.
+    pub async fn oldest_running(&self) -> Result<TransactionId, SealError> {
+        self.transaction_id("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint").await
+    }
+
+    async fn transaction_id(&self, sql: &str) -> Result<TransactionId, SealError> {
+        Ok(TransactionId(answered(self.client.query_one(sql, &[])).await?.try_get(0)?))
+    }
+
+    /// The sessions that have captured something and not yet finished, as (pid, virtual transaction) pairs.
+    pub async fn capturing_sessions(&self) -> Result<Vec<(i32, String)>, SealError> {
+        let sql = "SELECT coalesce(pid, 0), virtualtransaction FROM pg_locks
+                   WHERE locktype = 'relation' AND relation = 'hub.change'::regclass AND mode = 'RowExclusiveLock' AND granted
+                     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        let rows = answered(self.client.query(sql, &[])).await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
+}
+
+async fn answered<T>(
+    question: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, SealError> {
+    match tokio::time::timeout(PATIENCE, question).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(SealError::Silent),
+    }
+}
+
+/// Numbers rows: the log is contiguous, so each is one after the one before. At a transaction's end the count must agree with the log.
+fn accept(position: &mut ReadPosition, rows: Vec<Row>) -> Result<Vec<SealedRow>, SealError> {
+    let mut accepted = Vec::with_capacity(rows.len());
+    let mut commit = None;
+    for row in rows {
+        let revision = position.revision.next();
+        let of_transaction = Revision::from_sql(row.try_get("revision")?);
+        if revision > of_transaction
+            || commit.is_some_and(|last| last != of_transaction && last != position.revision)
+        {
+            return Err(SealError::Corrupt(format!(
+                "{revision} was read in the transaction that ends at {of_transaction}"
+            )));
+        }
+        commit = Some(of_transaction);
+        *position = ReadPosition { revision, seq: Some(row.try_get("seq")?) };
+        accepted.push(SealedRow { row, revision });
+    }
+    Ok(accepted)
+}
+
+/// What the listening connection hears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bell {
+    /// A writer has captured something.
+    Doorbell,
+    /// Some hub has sealed up to here.
+    Sealed(Revision),
+}
+
+/// The connection that hears bells. Its presence, a shared lock, is what makes writers ring.
+pub struct BellConnection {
+    client: Driven,
+    bells: mpsc::UnboundedReceiver<Bell>,
+}
+
+impl BellConnection {
+    /// Connects and listens.
+    pub async fn open(target: &Target) -> Result<Self, tokio_postgres::Error> {
+        let (client, mut connection) = target.connect().await?;
+        // Unbounded, so that the driver never waits for its reader; bells are two words each and are folded by the reader.
+        let (sender, bells) = mpsc::unbounded_channel();
+        let driver = tokio::spawn(async move {
+            while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+                if let AsyncMessage::Notification(bell) = message {
+                    let bell = match bell.channel() {
+                        "hub_sealed" => Bell::Sealed(Revision::new(bell.payload().parse().unwrap_or(0))),
+                        _ => Bell::Doorbell,
+                    };
+                    if sender.send(bell).is_err() {
+                        break;
+                    }
+                }
+            }
+        });
+        let client = Driven::new(client, driver);
+        client.batch_execute("LISTEN hub_doorbell; LISTEN hub_sealed").await?;
+        client.batch_execute(&format!("SELECT pg_advisory_lock_shared({LOCKS}, {PRESENT})")).await?;
+        Ok(Self { client, bells })
+    }
+
+    /// The next bell; `None`: the connection is gone.
+    pub async fn next(&mut self) -> Option<Bell> {
+        self.bells.recv().await
+    }
+
+    /// A bell that has already come.
+    pub fn try_next(&mut self) -> Option<Bell> {
+        self.bells.try_recv().ok()
+    }
+
+    /// Asks the server for a sign of life.
+    pub async fn heartbeat(&self) -> Result<(), tokio_postgres::Error> {
+        self.client.batch_execute("").await
+    }
+}

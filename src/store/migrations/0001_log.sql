@@ -1,0 +1,58 @@
+-- The log: what was captured, how it was numbered, and which history the numbers belong to.
+
+-- One row per changed row of a watched table, written by the capture triggers inside the writer's own transaction.
+-- Nothing here orders by time or waits for anybody: `seq` only keeps the order within a transaction and breaks ties.
+CREATE TABLE hub.change (
+  seq         bigint GENERATED ALWAYS AS IDENTITY (CACHE 1), -- CACHE 1: real-time order of capture
+  xid         xid8        NOT NULL DEFAULT pg_current_xact_id(), -- the top-level transaction
+  kind        text        NOT NULL,
+  resource_id text        NOT NULL,
+  type        smallint    NOT NULL, -- 1 created, 2 updated, 3 deleted
+  after       json,
+  before      json,
+  captured_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  actor       text,
+  origin      text,
+  trace       text
+);
+CREATE UNIQUE INDEX change_xid_seq ON hub.change (xid, seq);
+
+-- One row per sealed transaction. Its events have the revisions (revision - events, revision], in the order of `seq`:
+-- a transaction of a million rows costs the seal one row, not a million.
+CREATE TABLE hub.log (
+  revision bigint PRIMARY KEY,
+  xid      xid8   NOT NULL,
+  events   bigint NOT NULL CHECK (events > 0)
+);
+
+-- The last seal: the newest revision and the snapshot up to which everything finished is numbered.
+CREATE TABLE hub.head (
+  singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+  revision  bigint      NOT NULL,
+  snapshot  pg_snapshot NOT NULL
+) WITH (fillfactor = 10);
+
+-- Names this history. `born` is the row's own xmin; a dump and restore breaks that equality, VACUUM FREEZE does not.
+CREATE TABLE hub.incarnation (
+  singleton         boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+  epoch             text   NOT NULL,
+  born              xid8   NOT NULL DEFAULT pg_current_xact_id(),
+  database          oid    NOT NULL,
+  system_identifier bigint NOT NULL,
+  timeline          text   NOT NULL
+);
+
+-- The watched tables.
+CREATE TABLE hub.watched (
+  kind     text     PRIMARY KEY,
+  relation regclass NOT NULL UNIQUE
+);
+
+CREATE FUNCTION hub.timeline() RETURNS text LANGUAGE sql AS $$
+  -- Not from the control file, which lags after a promotion.
+  SELECT substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)
+$$;
+
+CREATE FUNCTION hub.new_epoch() RETURNS text LANGUAGE sql AS $$
+  SELECT replace(gen_random_uuid()::text, '-', '')
+$$;

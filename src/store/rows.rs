@@ -1,0 +1,103 @@
+//! Statements on a watched table that serve any kind. Rows travel as JSON objects of their columns: what the capture records, and so
+//! what a kind knows how to read.
+
+use super::Store;
+use crate::error::Error;
+use tokio_postgres::{error::SqlState, types::ToSql};
+
+/// A watched table with a key of one text column.
+#[derive(Debug, Clone, Copy)]
+pub struct Table {
+    /// The kind that it holds, for error messages.
+    pub kind: &'static str,
+    /// Schema and name, quoted where they need it.
+    pub name: &'static str,
+    /// The key's column.
+    pub key: &'static str,
+}
+
+/// A page of rows, in the order of the key.
+#[derive(Debug)]
+pub struct Page {
+    /// JSON objects.
+    pub rows: Vec<String>,
+    /// Rows in the whole table.
+    pub total: i64,
+}
+
+/// Columns to write, with their values.
+pub type Columns<'a> = [(&'a str, &'a (dyn ToSql + Sync))];
+
+impl Store {
+    /// The row with this key.
+    pub async fn get(&self, table: Table, id: &str) -> Result<String, Error> {
+        let Table { name, key, .. } = table;
+        let rows = self
+            .run("get", &format!("SELECT to_json(t)::text FROM {name} t WHERE {key} = $1"), &[&id])
+            .await?;
+        found(table, id, &rows)
+    }
+
+    /// A new row; columns that are not given take their defaults.
+    pub async fn insert(&self, table: Table, columns: &Columns<'_>) -> Result<String, Error> {
+        let names = columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+        let places = (1..=columns.len()).map(|n| format!("${n}")).collect::<Vec<_>>().join(", ");
+        let sql =
+            format!("INSERT INTO {} AS t ({names}) VALUES ({places}) RETURNING to_json(t)::text", table.name);
+        let values: Vec<_> = columns.iter().map(|(_, value)| *value).collect();
+        let rows = self.run("insert", &sql, &values).await.map_err(|error| match error {
+            Error::Internal(cause) if is_unique_violation(&cause) => {
+                Error::AlreadyExists { kind: table.kind }
+            }
+            error => error,
+        })?;
+        found(table, "", &rows)
+    }
+
+    /// Changes a row.
+    pub async fn update(&self, table: Table, id: &str, columns: &Columns<'_>) -> Result<String, Error> {
+        let Table { name, key, .. } = table;
+        let assignments = columns
+            .iter()
+            .enumerate()
+            .map(|(n, (column, _))| format!("{column} = ${}", n + 2))
+            .collect::<Vec<_>>()
+            .join(", ");
+        let sql = format!("UPDATE {name} t SET {assignments} WHERE {key} = $1 RETURNING to_json(t)::text");
+        let mut values: Vec<&(dyn ToSql + Sync)> = vec![&id];
+        values.extend(columns.iter().map(|(_, value)| *value));
+        let rows = self.run("update", &sql, &values).await?;
+        found(table, id, &rows)
+    }
+
+    /// Deletes a row.
+    pub async fn delete(&self, table: Table, id: &str) -> Result<(), Error> {
+        let Table { name, key, .. } = table;
+        let rows = self
+            .run("delete", &format!("DELETE FROM {name} t WHERE {key} = $1 RETURNING {key}::text"), &[&id])
+            .await?;
+        found(table, id, &rows).map(drop)
+    }
+
+    /// A page, and the number of all rows, at one moment.
+    pub async fn page(&self, table: Table, offset: i64, limit: i64) -> Result<Page, Error> {
+        let Table { name, key, .. } = table;
+        let sql = format!(
+            "SELECT (SELECT count(*) FROM {name}), (SELECT coalesce(array_agg(to_json(p)::text ORDER BY {key}), '{{}}')
+             FROM (SELECT * FROM {name} ORDER BY {key} LIMIT $1 OFFSET $2) p)"
+        );
+        let rows = self.run("page", &sql, &[&limit, &offset]).await?;
+        let row = rows.first().ok_or_else(|| Error::Internal(anyhow::anyhow!("a page without a row")))?;
+        Ok(Page { rows: row.try_get(1)?, total: row.try_get(0)? })
+    }
+}
+
+fn found(table: Table, id: &str, rows: &[tokio_postgres::Row]) -> Result<String, Error> {
+    let row = rows.first().ok_or_else(|| Error::NotFound { kind: table.kind, id: id.to_owned() })?;
+    Ok(row.try_get(0)?)
+}
+
+fn is_unique_violation(cause: &anyhow::Error) -> bool {
+    cause.downcast_ref::<tokio_postgres::Error>().and_then(|error| error.code())
+        == Some(&SqlState::UNIQUE_VIOLATION)
+}

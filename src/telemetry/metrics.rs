@@ -1,0 +1,317 @@
+//! Every metric of the hub, declared once. Who measures gets a handle and says `dropped_by_buffer(n)`, and no more.
+
+use crate::log::Size;
+use prometheus::{
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder, core::Collector,
+};
+use std::time::Duration;
+
+/// 100 µs to 52 s.
+const LATENCY: (f64, f64, usize) = (0.0001, 2.0, 20);
+/// 1 s to 3 days.
+const LIFETIME: (f64, f64, usize) = (1.0, 4.0, 10);
+
+/// The metrics of a hub.
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    request_duration: HistogramVec,
+    subscribers: IntGaugeVec,
+    sent: IntCounterVec,
+    dropped: IntCounterVec,
+    stream_duration: HistogramVec,
+    sealed_to_sent: Histogram,
+    window_events: IntGaugeVec,
+    window_bytes: IntGaugeVec,
+    lag: IntGaugeVec,
+    pool: IntGaugeVec,
+    /// From the capture of a change, within its transaction, to the acknowledgement of its seal.
+    pub captured_to_sealed: Histogram,
+    /// The newest sealed revision that this hub knows.
+    pub head_revision: IntGauge,
+    /// Everything up to this revision is compacted.
+    pub compacted_revision: IntGauge,
+    /// 1 while the hub hears bells.
+    pub listener_connected: IntGauge,
+    /// Connections that the listener had to make anew.
+    pub listener_reconnects: IntCounter,
+    /// Bells heard.
+    pub doorbell_rings: IntCounter,
+    /// Seals that found changes without a bell.
+    pub doorbell_skips: IntCounter,
+    /// Seals by this hub.
+    pub seals: IntCounter,
+    /// Events in them.
+    pub sealed_events: IntCounter,
+    /// Rows that the kind's own code could not read.
+    pub undecodable_rows: IntCounterVec,
+    /// What is wrong with the capture of a kind; 0 is well.
+    pub capture_faults: IntGaugeVec,
+    /// Age of the oldest transaction on the server that has written, in seconds.
+    pub oldest_open_transaction: Gauge,
+    /// Items of bulk calls, by outcome.
+    pub bulk_items: IntCounterVec,
+}
+
+impl Metrics {
+    /// Declares them all, with the series of these kinds, so that a dashboard sees a zero before the first event.
+    pub fn new(kinds: impl Iterator<Item = &'static str>) -> prometheus::Result<Self> {
+        let registry = Registry::new_custom(None, None)?;
+        #[cfg(target_os = "linux")]
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        let r = &registry;
+        let metrics = Self {
+            requests: counters(r, "grpc_requests_total", "Finished calls", &["method", "code"])?,
+            request_duration: histograms(
+                r,
+                "grpc_request_duration_seconds",
+                "Duration of unary calls",
+                LATENCY,
+                &["method"],
+            )?,
+            subscribers: gauges(r, "grpc_stream_subscribers_active", "Open watch streams", &["kind"])?,
+            sent: counters(
+                r,
+                "grpc_stream_events_sent_total",
+                "Events handed to connections that took them",
+                &["kind"],
+            )?,
+            dropped: counters(
+                r,
+                "grpc_stream_events_dropped_total",
+                "Events that slow streams lost",
+                &["kind", "reason"],
+            )?,
+            stream_duration: histograms(
+                r,
+                "grpc_stream_duration_seconds",
+                "Lifetime of watch streams",
+                LIFETIME,
+                &["kind"],
+            )?,
+            sealed_to_sent: histogram(
+                r,
+                "hub_sealed_to_sent_seconds",
+                "From seal to connection, per chunk of events",
+                LATENCY,
+            )?,
+            window_events: gauges(r, "hub_log_window_events", "Events in memory", &["kind"])?,
+            window_bytes: gauges(r, "hub_log_window_bytes", "Bytes of the events in memory", &["kind"])?,
+            lag: gauges(
+                r,
+                "hub_subscriber_lag_events",
+                "Events between the head and the slowest subscriber",
+                &["kind"],
+            )?,
+            pool: gauges(r, "hub_db_pool_connections", "Connections of the pool", &["state"])?,
+            captured_to_sealed: histogram(
+                r,
+                "hub_captured_to_sealed_seconds",
+                "From capture to the acknowledged seal",
+                LATENCY,
+            )?,
+            head_revision: gauge(r, "hub_head_revision", "Newest sealed revision")?,
+            compacted_revision: gauge(
+                r,
+                "hub_compacted_revision",
+                "Everything up to this revision is compacted",
+            )?,
+            listener_connected: gauge(r, "hub_listener_connected", "1 while the hub hears bells")?,
+            listener_reconnects: counter(
+                r,
+                "hub_listener_reconnects_total",
+                "Connections that the listener made anew",
+            )?,
+            doorbell_rings: counter(r, "hub_doorbell_rings_total", "Bells heard")?,
+            doorbell_skips: counter(
+                r,
+                "hub_doorbell_skips_total",
+                "Seals that found changes for which no bell rang",
+            )?,
+            seals: counter(r, "hub_seals_total", "Seals by this hub")?,
+            sealed_events: counter(r, "hub_sealed_events_total", "Events that this hub has sealed")?,
+            undecodable_rows: counters(
+                r,
+                "hub_undecodable_rows_total",
+                "Rows that do not fit their kind",
+                &["kind"],
+            )?,
+            capture_faults: gauges(
+                r,
+                "hub_capture_faults",
+                "What is wrong with the capture of a kind; 0 is well",
+                &["kind"],
+            )?,
+            oldest_open_transaction: {
+                let gauge = Gauge::new(
+                    "hub_oldest_open_transaction_seconds",
+                    "Age of the oldest open transaction that has written",
+                )?;
+                registered(r, gauge)?
+            },
+            bulk_items: counters(r, "hub_bulk_items_total", "Items of bulk calls", &["outcome"])?,
+            registry,
+        };
+        let build = gauges(&metrics.registry, "hub_build_info", "Always 1", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        metrics.pool(0, 0);
+        ["created", "failed"]
+            .iter()
+            .for_each(|outcome| drop(metrics.bulk_items.with_label_values(&[*outcome])));
+        for kind in kinds {
+            drop((
+                metrics.kind(kind),
+                metrics.undecodable_rows.with_label_values(&[kind]),
+                metrics.capture_faults.with_label_values(&[kind]),
+            ));
+        }
+        Ok(metrics)
+    }
+
+    /// The handle of a kind's streams.
+    pub fn kind(&self, kind: &str) -> KindMetrics {
+        let kind = &[kind];
+        let dropped = |reason| self.dropped.with_label_values(&[kind[0], reason]);
+        KindMetrics {
+            subscribers: self.subscribers.with_label_values(kind),
+            sent: self.sent.with_label_values(kind),
+            dropped_by_buffer: dropped("buffer"),
+            dropped_by_window: dropped("window"),
+            duration: self.stream_duration.with_label_values(kind),
+            sealed_to_sent: self.sealed_to_sent.clone(),
+            window_events: self.window_events.with_label_values(kind),
+            window_bytes: self.window_bytes.with_label_values(kind),
+            lag: self.lag.with_label_values(kind),
+        }
+    }
+
+    /// A finished call; `duration` only for a unary one.
+    pub fn request(&self, method: &str, code: &str, duration: Option<Duration>) {
+        self.requests.with_label_values(&[method, code]).inc();
+        if let Some(duration) = duration {
+            self.request_duration.with_label_values(&[method]).observe(duration.as_secs_f64());
+        }
+    }
+
+    /// The pool's connections.
+    pub fn pool(&self, in_use: usize, idle: usize) {
+        self.pool.with_label_values(&["in_use"]).set(in_use as i64);
+        self.pool.with_label_values(&["idle"]).set(idle as i64);
+    }
+
+    /// Everything in the text format of Prometheus.
+    pub fn encode(&self) -> prometheus::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+/// The metrics of one kind's streams.
+pub struct KindMetrics {
+    subscribers: IntGauge,
+    sent: IntCounter,
+    dropped_by_buffer: IntCounter,
+    dropped_by_window: IntCounter,
+    duration: Histogram,
+    sealed_to_sent: Histogram,
+    window_events: IntGauge,
+    window_bytes: IntGauge,
+    lag: IntGauge,
+}
+
+impl KindMetrics {
+    /// A stream began.
+    pub fn subscribed(&self) {
+        self.subscribers.inc();
+    }
+
+    /// A stream ended after this time.
+    pub fn unsubscribed(&self, lived: Duration) {
+        self.subscribers.dec();
+        self.duration.observe(lived.as_secs_f64());
+    }
+
+    /// Events went out, the oldest so many microseconds after its seal; `None` for one that was sealed before the stream began.
+    pub fn sent(&self, events: u64, waited: Option<u64>) {
+        self.sent.inc_by(events);
+        if let Some(micros) = waited {
+            self.sealed_to_sent.observe(micros as f64 / 1e6);
+        }
+    }
+
+    /// A blocked stream fell further behind than its buffer.
+    pub fn dropped_by_buffer(&self, events: u64) {
+        self.dropped_by_buffer.inc_by(events);
+    }
+
+    /// The window passed a stream.
+    pub fn dropped_by_window(&self, events: u64) {
+        self.dropped_by_window.inc_by(events);
+    }
+
+    /// What the log holds.
+    pub fn window(&self, size: Size) {
+        self.window_events.set(size.events as i64);
+        self.window_bytes.set(size.bytes as i64);
+    }
+
+    /// How far the slowest subscriber is behind.
+    pub fn lag(&self, events: u64) {
+        self.lag.set(events as i64);
+    }
+}
+
+fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+    registered(registry, IntCounter::new(name, help)?)
+}
+
+fn counters(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> prometheus::Result<IntCounterVec> {
+    registered(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+    registered(registry, IntGauge::new(name, help)?)
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+    registered(registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
+}
+
+fn options(
+    name: &str,
+    help: &str,
+    (start, factor, count): (f64, f64, usize),
+) -> prometheus::Result<HistogramOpts> {
+    Ok(HistogramOpts::new(name, help).buckets(prometheus::exponential_buckets(start, factor, count)?))
+}
+
+fn histogram(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    buckets: (f64, f64, usize),
+) -> prometheus::Result<Histogram> {
+    registered(registry, Histogram::with_opts(options(name, help, buckets)?)?)
+}
+
+fn histograms(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    buckets: (f64, f64, usize),
+    labels: &[&str],
+) -> prometheus::Result<HistogramVec> {
+    registered(registry, HistogramVec::new(options(name, help, buckets)?, labels)?)
+}

@@ -1,0 +1,7 @@
+//! Metrics and logs.
+
+mod logs;
+mod metrics;
+
+pub use logs::{LogFormat, init as init_logs};
+pub use metrics::{KindMetrics, Metrics};

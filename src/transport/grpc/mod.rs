@@ -1,0 +1,129 @@
+//! gRPC: what kinds need to serve their own service, and the body of a watch.
+
+mod watch;
+
+pub use watch::{RawBody, WatchBody, WatchRequest};
+
+use crate::{
+    broker::{EventBroker, Topic},
+    error::Error,
+    health::Health,
+    model::Epoch,
+    proto,
+    store::Store,
+};
+use std::{convert::Infallible, marker::PhantomData, pin::Pin, sync::Arc, task::Poll, time::Duration};
+use tonic::{Status, body::Body, server::NamedService, service::RoutesBuilder};
+use tower::Service;
+
+/// What the services work with.
+#[derive(Clone)]
+pub struct Hub {
+    /// For statements.
+    pub store: Store,
+    /// For watches.
+    pub broker: Arc<EventBroker>,
+}
+
+impl Hub {
+    /// The topic of a kind, in the history being served.
+    pub fn topic(&self, kind: &str) -> Result<(Epoch, Arc<Topic>), Error> {
+        let era = self.broker.era();
+        era.and_then(|era| Some((era.epoch.clone(), era.topic(kind)?.clone()))).ok_or(Error::Unavailable {
+            why: "the hub has not seen its database yet",
+            retry_after: Duration::from_secs(1),
+        })
+    }
+}
+
+/// The type of a stream whose messages travel as ready-made bytes beside it ([`RawBody`]): it yields nothing itself.
+pub struct EventStream<T>(PhantomData<fn() -> T>);
+
+impl<T> Default for EventStream<T> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T> tokio_stream::Stream for EventStream<T> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Ready(None)
+    }
+}
+
+/// The services of a hub.
+pub struct Grpc {
+    routes: RoutesBuilder,
+    names: Vec<&'static str>,
+    max_message_bytes: usize,
+}
+
+impl Grpc {
+    /// No services yet; each takes requests of at most so many bytes.
+    pub fn new(max_message_bytes: usize) -> Self {
+        Self { routes: RoutesBuilder::default(), names: Vec::new(), max_message_bytes }
+    }
+
+    /// The largest request that a service may take, in bytes.
+    pub fn max_message_bytes(&self) -> usize {
+        self.max_message_bytes
+    }
+
+    /// Adds a generated service.
+    pub fn add<S>(&mut self, service: S)
+    where
+        S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        self.names.push(S::NAME);
+        self.routes.add_service(service);
+    }
+
+    /// Adds health and reflection, and closes the list. Health follows [`Health`] until the returned future is dropped.
+    pub fn finish(
+        mut self,
+        health: Arc<Health>,
+    ) -> anyhow::Result<(tonic::service::Routes, impl Future<Output = ()> + Send + use<>)> {
+        let (reporter, health_service) = tonic_health::server::health_reporter();
+        self.routes.add_service(health_service);
+        // The last, so that clients can show the details of an error.
+        let descriptors =
+            [proto::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET, tonic_types::pb::FILE_DESCRIPTOR_SET];
+        let reflection = || {
+            descriptors.into_iter().fold(tonic_reflection::server::Builder::configure(), |builder, set| {
+                builder.register_encoded_file_descriptor_set(set)
+            })
+        };
+        self.routes.add_service(reflection().build_v1()?);
+        self.routes.add_service(reflection().build_v1alpha()?);
+        let names = self.names;
+        Ok((self.routes.routes(), report(reporter, names, health)))
+    }
+}
+
+/// Keeps the health of every service, and of the server as a whole (the empty name), at that of the hub.
+async fn report(
+    reporter: tonic_health::server::HealthReporter,
+    names: Vec<&'static str>,
+    health: Arc<Health>,
+) {
+    use tonic_health::ServingStatus::{NotServing, Serving};
+    let mut notices = health.notices();
+    loop {
+        let status = if health.reasons().is_empty() { Serving } else { NotServing };
+        for name in names.iter().chain(&[""]) {
+            reporter.set_service_status(*name, status).await;
+        }
+        // Overflow skips what is no longer true; a closed channel means that the hub is gone.
+        if let Err(async_broadcast::RecvError::Closed) = notices.recv().await {
+            return;
+        }
+    }
+}

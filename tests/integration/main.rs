@@ -1,0 +1,4 @@
+//! Integration tests: one binary, one Postgres cluster for the run, a database for each test.
+
+mod smoke;
+mod support;

@@ -1,0 +1,126 @@
+//! What every test needs: a database of its own, a hub on it, and clients.
+
+use std::{
+    sync::{
+        LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tonic::transport::Channel;
+use trex::{
+    app::{App, Endpoints, Settings},
+    embedded::testing::EphemeralPostgres,
+    kinds::Registry,
+    proto::rh_trex::v1::dinosaur_service_client::DinosaurServiceClient,
+    store::{Driven, Target},
+};
+
+/// One cluster for the run; it goes when the process does.
+static CLUSTER: LazyLock<EphemeralPostgres> = LazyLock::new(|| {
+    EphemeralPostgres::start_blocking(vec![("max_connections".into(), "300".into())])
+        .expect("an ephemeral Postgres")
+});
+
+/// Nothing in a test takes so long unless it is broken.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A database of one test.
+pub struct Database {
+    url: String,
+}
+
+impl Database {
+    /// A new, empty one on the cluster of the run.
+    pub async fn create() -> Self {
+        Self::create_on(&CLUSTER).await
+    }
+
+    /// A new, empty one on a cluster of the test's own, which it may stop and kill.
+    pub async fn create_on(cluster: &EphemeralPostgres) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        cluster.create_database(&name).await.expect("a database");
+        Self { url: cluster.database_url(&name) }
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// As a hub is told of it.
+    pub fn target(&self) -> Target {
+        Target::parse(&self.url).expect("a URL of our own")
+    }
+
+    /// A session on it.
+    pub async fn connect(&self) -> Driven {
+        self.target().open().await.expect("a session")
+    }
+}
+
+/// A hub under test, in this process.
+pub struct TestHub {
+    app: App,
+}
+
+impl TestHub {
+    /// With the defaults.
+    pub async fn start(database: &Database) -> Self {
+        Self::start_with(Settings::new(database.target()), Registry::of_this_program()).await
+    }
+
+    /// With other settings or kinds. Returns when the hub is ready.
+    pub async fn start_with(settings: Settings, registry: Registry) -> Self {
+        let endpoints = Endpoints::ephemeral().await.expect("free ports");
+        let app = App::start_with(settings, endpoints, registry).await.expect("a hub");
+        let hub = Self { app };
+        until("the hub is ready", || hub.app.health().reasons().is_empty()).await;
+        hub
+    }
+
+    /// The hub itself.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// A connection of its own.
+    pub async fn channel(&self) -> Channel {
+        let address = self.app.addresses().grpc.clone().expect("gRPC is served");
+        Channel::from_shared(format!("http://{address}"))
+            .expect("a URL")
+            .connect()
+            .await
+            .expect("a connection")
+    }
+
+    /// A client on a connection of its own.
+    pub async fn client(&self) -> DinosaurServiceClient<Channel> {
+        DinosaurServiceClient::new(self.channel().await)
+    }
+
+    /// The sum of a metric's series whose labels contain `labels`, such as `kind="Dinosaur"`.
+    pub fn metric(&self, name: &str, labels: &str) -> f64 {
+        let text = String::from_utf8(self.app.metrics().encode().expect("metrics")).expect("text");
+        let series = text
+            .lines()
+            .filter_map(|line| line.strip_prefix(name))
+            .filter(|rest| rest.starts_with([' ', '{']) && rest.contains(labels));
+        series.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Stops it in order.
+    pub async fn stop(self) {
+        self.app.stop().await;
+    }
+}
+
+/// Waits for a condition that nothing announces.
+pub async fn until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
