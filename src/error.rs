@@ -175,6 +175,19 @@ impl From<Error> for Status {
     }
 }
 
+/// A status that tonic made by itself, with the details that every error of the hub carries.
+pub fn explain(status: &Status) -> Status {
+    let reason = match status.code() {
+        // Of tonic's own refusals only an oversized message has this code.
+        Code::OutOfRange => return Error::TooLarge(status.message().to_owned()).into(),
+        Code::Unimplemented => "NOT_IMPLEMENTED",
+        Code::NotFound => "NOT_FOUND",
+        _ => "PROTOCOL",
+    };
+    let details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
+    Status::with_error_details(status.code(), status.message(), details)
+}
+
 impl From<tokio_postgres::Error> for Error {
     fn from(error: tokio_postgres::Error) -> Self {
         use tokio_postgres::error::SqlState;

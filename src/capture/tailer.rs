@@ -40,13 +40,15 @@ pub(super) struct Tailer {
     parts: Parts,
     settings: Settings,
     hears: watch::Receiver<Heard>,
+    /// What had been heard when the last round began.
+    seen: Heard,
     /// The history being published, and how far.
     published: Option<(Arc<Era>, ReadPosition)>,
 }
 
 impl Tailer {
     pub(super) fn new(parts: Parts, settings: Settings, hears: watch::Receiver<Heard>) -> Self {
-        Self { parts, settings, hears, published: None }
+        Self { parts, settings, hears, seen: Heard::default(), published: None }
     }
 
     /// Until told to stop. Whatever fails, the connection is made anew and what was missed is read: streams notice a pause and no loss.
@@ -111,26 +113,30 @@ impl Tailer {
         self.read_up_to(&sealed, connection).await
     }
 
+    /// Waits for a reason to look. What is heard from here on, the round that follows may not see: it is a reason to look again.
     async fn wait(&mut self, mode: &mut Mode) {
         let hears_nothing = self.settings.wakeups == Wakeups::Listen && !self.hears.borrow().connected;
-        let pause = match mode {
-            Mode::Busy { pause } => return tokio::time::sleep(*pause).await,
-            Mode::Polling { empty } => {
-                return tokio::time::sleep(if *empty < POLLS_TO_REST { POLL } else { self.settings.poll })
-                    .await;
-            }
-            Mode::Armed { .. } if hears_nothing => POLL,
-            Mode::Armed { owed: Some(drain) } => drain.pause(),
-            Mode::Armed { owed: None } => self.settings.backup_poll,
+        let (pause, hears) = match mode {
+            Mode::Busy { pause } => (*pause, false),
+            Mode::Polling { empty } if *empty < POLLS_TO_REST => (POLL, false),
+            Mode::Polling { .. } => (self.settings.poll, false),
+            Mode::Armed { .. } if hears_nothing => (POLL, true),
+            Mode::Armed { owed: Some(drain) } => (drain.pause(), true),
+            Mode::Armed { owed: None } => (self.settings.backup_poll, true),
         };
-        let position = self.published.as_ref().map(|(_, position)| position.revision).unwrap_or_default();
-        let before = *self.hears.borrow_and_update();
-        // The echo of this hub's own seals is no news.
-        let news = |now: &Heard| {
-            now.bells != before.bells || now.connected != before.connected || now.sealed > position
-        };
-        // A closed channel (polling) only leaves the pause.
-        let _ = tokio::time::timeout(pause, self.hears.wait_for(news)).await;
+        if hears {
+            let seen = self.seen;
+            let position = self.published.as_ref().map(|(_, position)| position.revision).unwrap_or_default();
+            // The echo of this hub's own seals is no news.
+            let news = |now: &Heard| {
+                now.bells != seen.bells || now.connected != seen.connected || now.sealed > position
+            };
+            // The channel closes only at the stop.
+            let _ = tokio::time::timeout(pause, self.hears.wait_for(news)).await;
+        } else {
+            tokio::time::sleep(pause).await;
+        }
+        self.seen = *self.hears.borrow_and_update();
     }
 
     /// Seals once and publishes everything that is sealed. Returns how many transactions were found.

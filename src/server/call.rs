@@ -2,7 +2,7 @@
 
 use super::methods::{Method, Methods};
 use crate::{
-    error::{Error, OPERATION},
+    error::{Error, OPERATION, explain},
     telemetry::Metrics,
     transport::grpc::{RawBody, WatchBody},
 };
@@ -78,16 +78,8 @@ fn explained(response: Response<Body>) -> Response<Body> {
         return response;
     }
     match Status::from_header_map(headers) {
-        None => response,
-        Some(status) => match status.code() {
-            Code::Ok => response,
-            // Of tonic's own refusals only an oversized message has this code.
-            Code::OutOfRange => Status::from(Error::TooLarge(status.message().to_owned())).into_http(),
-            Code::Unimplemented => {
-                Status::from(Error::Unimplemented { what: "this method, or its compression," }).into_http()
-            }
-            _ => Status::from(Error::Undecodable(status.message().to_owned())).into_http(),
-        },
+        Some(status) if status.code() != Code::Ok => explain(&status).into_http(),
+        _ => response,
     }
 }
 

@@ -93,13 +93,19 @@ impl Grpc {
     ) -> anyhow::Result<(tonic::service::Routes, impl Future<Output = ()> + Send + use<>)> {
         let (reporter, health_service) = tonic_health::server::health_reporter();
         self.routes.add_service(health_service);
-        // The last, so that clients can show the details of an error.
-        let descriptors =
-            [proto::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET, tonic_types::pb::FILE_DESCRIPTOR_SET];
+        let descriptors = [
+            proto::DESCRIPTORS,
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+            // So that clients can show the details of an error.
+            tonic_types::pb::FILE_DESCRIPTOR_SET,
+        ];
         let reflection = || {
-            descriptors.into_iter().fold(tonic_reflection::server::Builder::configure(), |builder, set| {
-                builder.register_encoded_file_descriptor_set(set)
-            })
+            let builder = tonic_reflection::server::Builder::configure().include_reflection_service(false);
+            descriptors
+                .into_iter()
+                .fold(builder, |builder, set| builder.register_encoded_file_descriptor_set(set))
         };
         self.routes.add_service(reflection().build_v1()?);
         self.routes.add_service(reflection().build_v1alpha()?);
