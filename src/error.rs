@@ -73,6 +73,11 @@ pub enum Error {
         /// Of what.
         what: &'static str,
     },
+    /// A watch fell further behind than it may, and asked to be ended then.
+    #[error(
+        "the stream fell further behind than its buffer; it can resume after the revision in the trailers"
+    )]
+    SlowConsumer,
     /// A message is larger than the hub takes.
     #[error("the request is too large: {0}")]
     TooLarge(String),
@@ -115,6 +120,7 @@ impl Error {
             Self::RevisionUnknown { .. } => (Code::OutOfRange, 410, "REVISION_UNKNOWN"),
             Self::EpochChanged { .. } => (Code::OutOfRange, 410, "EPOCH_CHANGED"),
             Self::TooMany { .. } => (Code::ResourceExhausted, 429, "TOO_MANY"),
+            Self::SlowConsumer => (Code::ResourceExhausted, 429, "SLOW_CONSUMER"),
             Self::TooLarge(_) => (Code::ResourceExhausted, 413, "TOO_LARGE"),
             Self::Unimplemented { .. } => (Code::Unimplemented, 501, "NOT_IMPLEMENTED"),
             Self::Unavailable { .. } => (Code::Unavailable, 503, "UNAVAILABLE"),
@@ -148,7 +154,7 @@ impl Error {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Unavailable { retry_after, .. } => Some(*retry_after),
-            Self::TooMany { .. } => Some(Duration::from_secs(1)),
+            Self::TooMany { .. } | Self::SlowConsumer => Some(Duration::from_secs(1)),
             _ => None,
         }
     }

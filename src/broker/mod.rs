@@ -3,13 +3,15 @@
 //! Locks, in this order: a topic's registry, a subscriber's position, the log's window. None is held across an await.
 
 mod clock;
+mod history;
 mod position;
 mod sleepers;
 mod subscription;
 mod topic;
 
 pub use clock::Clock;
-pub use subscription::{Interest, Step, Subscription};
+pub use history::{Compacted, Fetch, History, Page};
+pub use subscription::{Interest, Policy, Step, Subscription};
 pub use topic::{Limits, Refused, Topic};
 
 use crate::{
@@ -19,8 +21,9 @@ use crate::{
 };
 use parking_lot::RwLock;
 use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio::sync::watch;
 
-/// Why the hub ends every stream.
+/// Why the hub ends a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
     /// The hub shuts down; another, or the same one later, goes on.
@@ -33,12 +36,22 @@ pub enum Ending {
         /// The history that is.
         epoch: Epoch,
     },
+    /// The stream was too slow, and asked to be ended then.
+    SlowConsumer,
+    /// What the stream would read next is no longer retained.
+    Compacted {
+        /// Where it stands.
+        asked: Revision,
+        /// The oldest revision that a watch can start after.
+        oldest: Revision,
+    },
 }
 
 /// One history and its logs.
 pub struct Era {
     /// Names the history.
     pub epoch: Epoch,
+    head: watch::Sender<Revision>,
     topics: HashMap<&'static str, Arc<Topic>>,
 }
 
@@ -46,6 +59,12 @@ impl Era {
     /// The topic of a kind.
     pub fn topic(&self, kind: &str) -> Option<&Arc<Topic>> {
         self.topics.get(kind)
+    }
+
+    /// Waits until everything up to a revision has been published.
+    pub async fn reached(&self, revision: Revision) {
+        // The sender lives as long as this borrow.
+        let _ = self.head.subscribe().wait_for(|head| *head >= revision).await;
     }
 
     /// All topics.
@@ -92,13 +111,17 @@ impl EventBroker {
     }
 
     /// Starts to serve a history from its head. The streams of another history end with [`Ending::EpochChanged`].
-    pub fn begin(&self, epoch: Epoch, head: Revision) {
+    pub fn begin(&self, epoch: Epoch, head: Revision, history: &Arc<dyn History>) -> Arc<Era> {
         let mut state = self.state.write();
         let topic = |kind: &&'static str| {
             let metrics = self.metrics.kind(kind);
-            (*kind, Arc::new(Topic::new(head, self.limits, metrics, self.clock)))
+            (*kind, Arc::new(Topic::new(kind, head, history.clone(), self.limits, metrics, self.clock)))
         };
-        let era = Arc::new(Era { epoch: epoch.clone(), topics: self.kinds.iter().map(topic).collect() });
+        let era = Arc::new(Era {
+            epoch: epoch.clone(),
+            head: watch::Sender::new(head),
+            topics: self.kinds.iter().map(topic).collect(),
+        });
         let ended = state.era.replace(era.clone());
         let draining = state.draining.clone();
         drop(state);
@@ -108,6 +131,7 @@ impl EventBroker {
         if let Some(ending) = draining {
             era.topics().for_each(|topic| topic.end(ending.clone()));
         }
+        era
     }
 
     /// Publishes sealed events by kind and notes that everything up to `head` has been published.
@@ -115,6 +139,7 @@ impl EventBroker {
         for (kind, topic) in &era.topics {
             topic.publish(batches.remove(kind).unwrap_or_default(), head);
         }
+        era.head.send_replace(head);
     }
 
     /// Ends every stream, and every one that comes, for this reason.

@@ -1,8 +1,18 @@
 //! A subscriber's cursor, and what becomes of the events it passes. No clock, no I/O: time comes as an argument.
+//!
+//! ```text
+//!             falls behind, CATCH_UP
+//!   ┌──────┐ ───────────────────────► ┌─────────┐
+//!   │ Live │                          │ History │ ◄── starts before the window
+//!   └──────┘ ◄─────────────────────── └─────────┘
+//!     │  ▲     the window reaches it
+//!     │  └── falls behind, DROP: half a buffer before the head
+//!     └───── falls behind, DISCONNECT: Lost
+//! ```
 
-use super::subscription::Interest;
+use super::subscription::{Interest, Policy};
 use crate::{
-    log::{Log, Segment, frame},
+    log::{self, Log, Segment, frame},
     model::Revision,
 };
 use bytes::Bytes;
@@ -10,11 +20,21 @@ use bytes::Bytes;
 /// `dropped_before` has this field number in every kind's watch event.
 const DROPPED_BEFORE: u8 = 6;
 
-/// Where a subscriber stands. Every event before `ordinal` was delivered, dropped, or not wanted.
+/// Where the next event comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// From the window: every event before this ordinal was passed.
+    Live { ordinal: u64 },
+    /// From the retained history, after [`Position::revision`].
+    History,
+    /// From nowhere: the stream was too slow, and its client wants to know that rather than anything else.
+    Lost,
+}
+
+/// Where a subscriber stands. Every event up to `revision` was delivered, dropped, or not wanted.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Position {
-    pub(super) ordinal: u64,
-    /// The revision of the last event passed, or where the stream started.
+    pub(super) place: Place,
     pub(super) revision: Revision,
     pub(super) delivered: u64,
     pub(super) dropped: u64,
@@ -32,12 +52,24 @@ pub(super) struct Chunk {
     pub(super) sealed_at: u64,
 }
 
+/// What falling behind did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fall {
+    /// So many wanted events are lost.
+    Dropped(u64),
+    /// The stream goes on from the history.
+    ToHistory,
+    /// The stream ends.
+    Lost,
+}
+
 impl Position {
-    pub(super) fn new(ordinal: u64, revision: Revision, now: u64) -> Self {
-        Self { ordinal, revision, delivered: 0, dropped: 0, untold: 0, polled_at: now }
+    pub(super) fn new(place: Place, revision: Revision, now: u64) -> Self {
+        Self { place, revision, delivered: 0, dropped: 0, untold: 0, polled_at: now }
     }
 
-    /// Passes the rest of a segment, from the event at `index`, at which this position stands. Nothing wanted there: nothing is returned.
+    /// Passes the rest of a segment, from the event at `index`, before which this position stands. Nothing wanted there: nothing is
+    /// returned.
     pub(super) fn take(&mut self, segment: &Segment, index: usize, interest: &Interest) -> Option<Chunk> {
         if self.untold == 0 && interest.is_plain() {
             let chunk = Chunk {
@@ -61,8 +93,7 @@ impl Position {
         while at < segment.len() && !(interest.is_plain() && events > 0) {
             if segment.matches(at, &interest.selector) {
                 let framed = segment.frames(at..at + 1);
-                let told = (self.untold > 0)
-                    .then(|| frame::varint_field(DROPPED_BEFORE, std::mem::take(&mut self.untold)));
+                let told = self.tell();
                 let previous = if interest.include_previous { segment.previous(at) } else { &[] };
                 match told {
                     None if previous.is_empty() => frames.extend_from_slice(&framed),
@@ -79,28 +110,52 @@ impl Position {
         Some(Chunk { frames: frames.into(), events, sealed_at: sealed_at? })
     }
 
-    /// Gives up events so as to stand half a buffer before the head, and not before `floor`. Returns how many were wanted: exactly
-    /// those, for every event passed is still in the log.
-    pub(super) fn fall_behind(&mut self, log: &Log, floor: u64, interest: &Interest) -> u64 {
-        // At least one event stays ahead, so that something follows that tells.
-        let target = log.next().saturating_sub((interest.buffer / 2).max(1)).max(floor);
-        if target <= self.ordinal {
-            return 0;
+    /// The field that tells what was dropped since it was last told.
+    pub(super) fn tell(&mut self) -> Option<Vec<u8>> {
+        (self.untold > 0).then(|| frame::varint_field(DROPPED_BEFORE, std::mem::take(&mut self.untold)))
+    }
+
+    /// How many events the head is ahead; a stream that reads history is not counted.
+    pub(super) fn lag(&self, next: u64) -> Option<u64> {
+        match self.place {
+            Place::Live { ordinal } => Some(next.saturating_sub(ordinal)),
+            Place::History | Place::Lost => None,
         }
-        let missed = log.count(self.ordinal..target, &interest.selector);
-        if let crate::log::Place::In(segment, index) = log.locate(target - 1)
+    }
+
+    /// Does as the policy says to a live stream that is further behind than it may be, or that stands before `floor`, which the window
+    /// is about to leave. What is dropped is counted to the event, for everything passed is still in the log.
+    pub(super) fn fall_behind(&mut self, log: &Log, floor: u64, interest: &Interest) -> Fall {
+        let Place::Live { ordinal } = self.place else { return Fall::Dropped(0) };
+        match interest.policy {
+            Policy::CatchUp => {
+                self.place = Place::History;
+                return Fall::ToHistory;
+            }
+            Policy::Disconnect => {
+                self.place = Place::Lost;
+                return Fall::Lost;
+            }
+            Policy::Drop => {}
+        }
+        // At least one event stays ahead, so that something follows that tells.
+        let target = log.next().saturating_sub((interest.buffer / 2).max(1)).max(floor).max(ordinal);
+        let missed = log.count(ordinal..target, &interest.selector);
+        if let Some(log::Place::In(segment, index)) = target.checked_sub(1).map(|last| log.locate(last))
             && let Some(entry) = segment.entries().get(index)
         {
-            self.revision = entry.revision;
+            self.revision = self.revision.max(entry.revision);
         }
-        self.ordinal = target;
+        self.place = Place::Live { ordinal: target };
         self.dropped += missed;
         self.untold += missed;
-        missed
+        Fall::Dropped(missed)
     }
 
     fn pass(&mut self, segment: &Segment, end: usize, delivered: u64) {
-        self.ordinal = segment.first_ordinal + end as u64;
+        if let Place::Live { ordinal } = &mut self.place {
+            *ordinal = segment.first_ordinal + end as u64;
+        }
         self.delivered += delivered;
         if let Some(entry) = end.checked_sub(1).and_then(|last| segment.entries().get(last)) {
             self.revision = entry.revision;

@@ -23,6 +23,12 @@ impl Sleepers {
         self.0.remove(&id);
     }
 
+    pub(super) fn wake(&self, id: u64) {
+        if let Some((_, waker)) = self.0.remove(&id) {
+            waker.wake();
+        }
+    }
+
     pub(super) fn wake_all(&self) {
         self.0.retain(|_, waker| {
             waker.wake_by_ref();

@@ -1,19 +1,35 @@
 //! A subscriber's side of a topic.
 
-use super::{Ending, position::Position, topic::Topic};
+use super::{
+    Ending,
+    history::{Compacted, Fetch, Glimpse},
+    position::{Chunk, Place, Position},
+    topic::Topic,
+};
 use crate::{
-    log::Place,
+    log,
     model::{Revision, Selector},
 };
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::{
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
-/// A filtered stream looks at so many segments before it lets others run.
-const SEGMENTS_PER_POLL: usize = 64;
+/// A filtered stream looks at so many segments or pages before it lets others run.
+const LOOKS_PER_POLL: usize = 64;
+
+/// What a stream does that falls further behind than it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// It loses events and is told how many.
+    Drop,
+    /// It reads what it missed from the retained history.
+    CatchUp,
+    /// It ends.
+    Disconnect,
+}
 
 /// What a subscriber wants, and how far it may fall behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +40,8 @@ pub struct Interest {
     pub include_previous: bool,
     /// How many events it may fall behind while its connection takes no bytes.
     pub buffer: u64,
+    /// And what happens then.
+    pub policy: Policy,
 }
 
 impl Interest {
@@ -61,11 +79,13 @@ pub enum Step {
 pub struct Subscription {
     topic: Arc<Topic>,
     subscriber: Arc<Subscriber>,
+    /// The page of history that is on its way. A page at hand is not kept here: a blocked stream holds no memory.
+    fetch: Option<Fetch>,
 }
 
 impl Subscription {
     pub(super) fn new(topic: Arc<Topic>, subscriber: Arc<Subscriber>) -> Self {
-        Self { topic, subscriber }
+        Self { topic, subscriber, fetch: None }
     }
 
     /// The revision after which it delivers.
@@ -75,9 +95,7 @@ impl Subscription {
 
     /// The revision up to which everything wanted was delivered or counted as dropped.
     pub fn revision(&self) -> Revision {
-        let position = self.subscriber.position.lock();
-        let (head, next) = self.topic.log.end();
-        if position.ordinal >= next { head.max(position.revision) } else { position.revision }
+        complete_up_to(&self.topic, &self.subscriber.position.lock())
     }
 
     /// How many wanted events this subscription has lost.
@@ -85,33 +103,120 @@ impl Subscription {
         self.subscriber.position.lock().dropped
     }
 
+    /// The revision up to which this subscription is complete, and the field that tells what was dropped on the way.
+    pub fn bookmark(&self) -> (Revision, Option<Vec<u8>>) {
+        let mut position = self.subscriber.position.lock();
+        (complete_up_to(&self.topic, &position), position.tell())
+    }
+
     /// The next frames. To be called only when the connection takes bytes: that is how a blocked one is told.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        let Self { topic, subscriber } = self;
-        let now = topic.clock.now();
-        let mut position = subscriber.position.lock();
-        position.polled_at = now;
-        for _ in 0..SEGMENTS_PER_POLL {
-            if let Some(ending) = topic.ending() {
+        for _ in 0..LOOKS_PER_POLL {
+            if let Some(ending) = self.topic.ending() {
                 return Poll::Ready(Step::End(ending.clone()));
             }
-            if topic.log.next() == position.ordinal {
-                topic.sleepers.add(subscriber.id, cx.waker());
-                if topic.log.next() == position.ordinal && topic.ending().is_none() {
-                    return Poll::Pending;
+            let mut position = self.subscriber.position.lock();
+            position.polled_at = self.topic.clock.now();
+            let looked = match position.place {
+                Place::Live { ordinal } => self.look_live(ordinal, position, cx),
+                Place::History => {
+                    drop(position);
+                    self.look_back(cx)
                 }
-            }
-            if let Place::In(segment, index) = topic.log.locate(position.ordinal)
-                && let Some(chunk) = position.take(&segment, index, &subscriber.interest)
-            {
-                let waited =
-                    (chunk.sealed_at >= subscriber.since).then(|| now.saturating_sub(chunk.sealed_at));
-                topic.metrics.sent(chunk.events, waited);
-                return Poll::Ready(Step::Frames(chunk.frames));
+                Place::Lost => Poll::Ready(Looked::End(Ending::SlowConsumer)),
+            };
+            match ready!(looked) {
+                Looked::Found(chunk) => return Poll::Ready(Step::Frames(self.sent(chunk))),
+                Looked::End(ending) => return Poll::Ready(Step::End(ending)),
+                Looked::Nothing => {}
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    fn look_live(
+        &self,
+        ordinal: u64,
+        mut position: MutexGuard<'_, Position>,
+        cx: &Context<'_>,
+    ) -> Poll<Looked> {
+        let Self { topic, subscriber, .. } = self;
+        if topic.log.next() == ordinal {
+            topic.sleepers.add(subscriber.id, cx.waker());
+            // An append may have come before the sleeper was seen.
+            if topic.log.next() == ordinal && topic.ending().is_none() {
+                return Poll::Pending;
+            }
+        }
+        let log::Place::In(segment, index) = topic.log.locate(ordinal) else {
+            return Poll::Ready(Looked::Nothing);
+        };
+        Poll::Ready(
+            position.take(&segment, index, &subscriber.interest).map_or(Looked::Nothing, Looked::Found),
+        )
+    }
+
+    /// Reads history, until the window reaches where this stream stands.
+    fn look_back(&mut self, cx: &mut Context<'_>) -> Poll<Looked> {
+        let Self { topic, subscriber, fetch } = self;
+        if fetch.is_none() && topic.go_live(subscriber) {
+            return Poll::Ready(Looked::Nothing);
+        }
+        let after = subscriber.position.lock().revision;
+        let page = match topic.history.cached(after) {
+            Some(page) => page,
+            None => {
+                let fetched = ready!(
+                    fetch.get_or_insert_with(|| topic.history.fetch(after, topic.head())).as_mut().poll(cx)
+                );
+                *fetch = None;
+                match fetched {
+                    Ok(page) => page,
+                    Err(Compacted { oldest }) => {
+                        return Poll::Ready(Looked::End(Ending::Compacted { asked: after, oldest }));
+                    }
+                }
+            }
+        };
+        *fetch = None;
+        let mut position = subscriber.position.lock();
+        Poll::Ready(match page.look(topic.kind, after) {
+            Glimpse::Event(segment, index) => {
+                position.take(segment, index, &subscriber.interest).map_or(Looked::Nothing, Looked::Found)
+            }
+            Glimpse::NothingUpTo(upto) => {
+                position.revision = upto;
+                Looked::Nothing
+            }
+            Glimpse::Compacted(Compacted { oldest }) => {
+                Looked::End(Ending::Compacted { asked: after, oldest })
+            }
+        })
+    }
+
+    fn sent(&self, chunk: Chunk) -> Bytes {
+        let Self { topic, subscriber, .. } = self;
+        let waited =
+            (chunk.sealed_at >= subscriber.since).then(|| topic.clock.now().saturating_sub(chunk.sealed_at));
+        topic.metrics.sent(chunk.events, waited);
+        chunk.frames
+    }
+}
+
+/// What a look for events came to.
+enum Looked {
+    Found(Chunk),
+    /// Nothing that is wanted here; look further.
+    Nothing,
+    End(Ending),
+}
+
+fn complete_up_to(topic: &Topic, position: &Position) -> Revision {
+    let (head, next) = topic.log.end();
+    match position.place {
+        Place::Live { ordinal } if ordinal >= next => head.max(position.revision),
+        _ => position.revision,
     }
 }
 

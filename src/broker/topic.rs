@@ -2,14 +2,15 @@
 
 use super::{
     Clock, Ending,
-    position::Position,
+    history::History,
+    position::{Fall, Place, Position},
     sleepers::Sleepers,
     subscription::{Interest, Subscriber, Subscription},
 };
 use crate::{
     log::{Batch, Log, Outside},
     model::{Revision, Start},
-    telemetry::KindMetrics,
+    telemetry::{KindMetrics, Reason},
 };
 use parking_lot::Mutex;
 use std::{
@@ -51,15 +52,25 @@ impl Default for Limits {
 /// Why there is no subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {
-    /// The start is not in the window.
-    Outside(Outside),
+    /// The start is ahead of what this hub has published; another may have sealed it.
+    Ahead {
+        /// The newest revision published here.
+        head: Revision,
+    },
+    /// The start is no longer retained.
+    Compacted {
+        /// The oldest revision that a watch can start after.
+        oldest: Revision,
+    },
     /// As many streams as the hub may hold.
     TooMany,
 }
 
 /// One kind's log and its subscribers.
 pub struct Topic {
+    pub(super) kind: &'static str,
     pub(super) log: Log,
+    pub(super) history: Arc<dyn History>,
     pub(super) sleepers: Sleepers,
     pub(super) metrics: KindMetrics,
     pub(super) clock: Clock,
@@ -71,9 +82,18 @@ pub struct Topic {
 }
 
 impl Topic {
-    pub(super) fn new(head: Revision, limits: Limits, metrics: KindMetrics, clock: Clock) -> Self {
+    pub(super) fn new(
+        kind: &'static str,
+        head: Revision,
+        history: Arc<dyn History>,
+        limits: Limits,
+        metrics: KindMetrics,
+        clock: Clock,
+    ) -> Self {
         Self {
+            kind,
             log: Log::new(head),
+            history,
             sleepers: Sleepers::default(),
             metrics,
             clock,
@@ -97,15 +117,43 @@ impl Topic {
         if registry.len() >= self.limits.max_subscribers {
             return Err(Refused::TooMany);
         }
-        let (revision, ordinal) = match start {
-            Start::Now => self.log.end(),
-            Start::After(revision) => (revision, self.log.first_after(revision).map_err(Refused::Outside)?),
+        let (revision, place) = match start {
+            Start::Now => {
+                let (head, ordinal) = self.log.end();
+                (head, Place::Live { ordinal })
+            }
+            Start::After(revision) => (revision, self.place_after(revision)?),
         };
-        let subscriber = Arc::new(Subscriber::new(id, interest, Position::new(ordinal, revision, now), now));
+        let subscriber = Arc::new(Subscriber::new(id, interest, Position::new(place, revision, now), now));
         registry.insert(id, subscriber.clone());
         drop(registry);
         self.metrics.subscribed();
         Ok(Subscription::new(self.clone(), subscriber))
+    }
+
+    fn place_after(&self, revision: Revision) -> Result<Place, Refused> {
+        match self.log.first_after(revision) {
+            Ok(ordinal) => Ok(Place::Live { ordinal }),
+            Err(Outside::Ahead { head }) => Err(Refused::Ahead { head }),
+            Err(Outside::TooOld { .. }) => match self.history.oldest() {
+                oldest if revision < oldest => Err(Refused::Compacted { oldest }),
+                _ => Ok(Place::History),
+            },
+        }
+    }
+
+    /// Hands a subscriber over from history to the window, if the window reaches where it stands. Under the registry's lock, so that the
+    /// window does not move on in between.
+    pub(super) fn go_live(&self, subscriber: &Subscriber) -> bool {
+        let _registry = self.registry.lock();
+        let mut position = subscriber.position.lock();
+        match self.log.first_after(position.revision) {
+            Ok(ordinal) => {
+                position.place = Place::Live { ordinal };
+                true
+            }
+            Err(_) => false,
+        }
     }
 
     pub(super) fn unsubscribe(&self, subscriber: &Subscriber) {
@@ -142,11 +190,23 @@ impl Topic {
         let registry = self.registry.lock();
         for subscriber in registry.values() {
             let mut position = subscriber.position.lock();
-            if position.ordinal < floor {
-                self.metrics.dropped_by_window(position.fall_behind(&self.log, floor, &subscriber.interest));
+            if matches!(position.place, Place::Live { ordinal } if ordinal < floor) {
+                let fall = position.fall_behind(&self.log, floor, &subscriber.interest);
+                drop(position);
+                self.fallen(subscriber, fall, Reason::Window);
             }
         }
         self.log.trim(floor);
+    }
+
+    /// A stream that waits for events and has to read history or end instead must look again.
+    fn fallen(&self, subscriber: &Subscriber, fall: Fall, reason: Reason) {
+        match fall {
+            Fall::Dropped(events) => self.metrics.dropped(events, reason),
+            Fall::ToHistory => self.metrics.caught_up(),
+            Fall::Lost => self.metrics.disconnected(),
+        }
+        self.sleepers.wake(subscriber.id);
     }
 
     /// Moves the subscribers that are blocked and further behind than their buffer, and reports the slowest.
@@ -157,10 +217,12 @@ impl Topic {
         let registry = self.registry.lock();
         for subscriber in registry.values() {
             let mut position = subscriber.position.lock();
-            let lag = next.saturating_sub(position.ordinal);
+            let Some(lag) = position.lag(next) else { continue };
             slowest = slowest.max(lag);
             if lag > subscriber.interest.buffer && now.saturating_sub(position.polled_at) > blocked_after {
-                self.metrics.dropped_by_buffer(position.fall_behind(&self.log, 0, &subscriber.interest));
+                let fall = position.fall_behind(&self.log, 0, &subscriber.interest);
+                drop(position);
+                self.fallen(subscriber, fall, Reason::Buffer);
             }
         }
         drop(registry);

@@ -1,7 +1,9 @@
 //! From the bell to the log: the listener hears, the tailer seals, reads and publishes, the inspector looks after the triggers.
 
 mod backoff;
+mod compactor;
 mod drain;
+mod history;
 mod inspector;
 mod listener;
 mod pace;
@@ -34,8 +36,23 @@ pub struct Settings {
     pub wakeups: Wakeups,
     /// A sleeping hub looks by itself so often, in case that a bell was lost to a fault that nobody foresaw.
     pub backup_poll: Duration,
+    /// The triggers are looked at so often.
+    pub inspection: Duration,
+    /// What is kept.
+    pub retention: Retention,
     /// How long a polling hub waits between looks while nothing happens.
     pub poll: Duration,
+}
+
+/// How much history is kept. Whatever is older than `age`, or has more than `events` after it, may go.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// By age.
+    pub age: Duration,
+    /// By size, in events.
+    pub events: u64,
+    /// How often to look for what may go.
+    pub interval: Duration,
 }
 
 /// What the capture works with.
@@ -55,6 +72,9 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
 }
 
+/// The reader of the history being served.
+type HistorySlot = Arc<parking_lot::Mutex<Option<Arc<history::HistoryReader>>>>;
+
 /// What has been heard so far; newer news replace older ones.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Heard {
@@ -71,6 +91,8 @@ pub fn spawn(parts: &Parts, settings: Settings, stop: &CancellationToken, tasks:
     if settings.wakeups == Wakeups::Listen {
         tasks.spawn(listener::run(parts.target.clone(), parts.metrics.clone(), heard, stop.clone()));
     }
-    tasks.spawn(tailer::Tailer::new(parts.clone(), settings, hears).run(stop.clone()));
-    tasks.spawn(inspector::run(parts.clone(), stop.clone()));
+    let history = HistorySlot::default();
+    tasks.spawn(tailer::Tailer::new(parts.clone(), settings, hears, history.clone()).run(stop.clone()));
+    tasks.spawn(inspector::run(parts.clone(), settings.inspection, stop.clone()));
+    tasks.spawn(compactor::run(parts.clone(), settings.retention, history, stop.clone()));
 }

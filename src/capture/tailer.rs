@@ -1,13 +1,14 @@
 //! Seals, reads and publishes: while load is light at every bell, under load at short intervals and without bells.
 
 use super::{
-    Heard, Parts, Settings, Wakeups,
+    Heard, HistorySlot, Parts, Settings, Wakeups,
     backoff::Backoff,
     drain::Drain,
+    history::HistoryReader,
     pace::{Load, Pace},
 };
 use crate::{
-    broker::Era,
+    broker::{Era, History},
     store::{HubConnection, ReadPosition, SealError, Sealed, SealedRow},
 };
 use std::{
@@ -42,13 +43,19 @@ pub(super) struct Tailer {
     hears: watch::Receiver<Heard>,
     /// What had been heard when the last round began.
     seen: Heard,
+    history: HistorySlot,
     /// The history being published, and how far.
     published: Option<(Arc<Era>, ReadPosition)>,
 }
 
 impl Tailer {
-    pub(super) fn new(parts: Parts, settings: Settings, hears: watch::Receiver<Heard>) -> Self {
-        Self { parts, settings, hears, seen: Heard::default(), published: None }
+    pub(super) fn new(
+        parts: Parts,
+        settings: Settings,
+        hears: watch::Receiver<Heard>,
+        history: HistorySlot,
+    ) -> Self {
+        Self { parts, settings, hears, seen: Heard::default(), history, published: None }
     }
 
     /// Until told to stop. Whatever fails, the connection is made anew and what was missed is read: streams notice a pause and no loss.
@@ -98,19 +105,46 @@ impl Tailer {
 
     /// Finds the head and begins, or goes on with, its history.
     async fn begin(&mut self, connection: &HubConnection) -> Result<(), SealError> {
+        self.settle_epoch(connection).await?;
         let sealed = connection.seal().await?;
-        let known = self
-            .published
-            .as_ref()
-            .filter(|(era, position)| era.epoch == sealed.epoch && position.revision <= sealed.revision);
-        if known.is_none() {
-            tracing::info!(epoch = %sealed.epoch, revision = %sealed.revision, "serving");
-            self.parts.broker.begin(sealed.epoch.clone(), sealed.revision);
-            self.published = self.parts.broker.era().map(|era| (era, ReadPosition::after(sealed.revision)));
+        if self.published.as_ref().is_none_or(|(era, _)| era.epoch != sealed.epoch) {
+            self.begin_era(&sealed, connection).await?;
         }
         self.count(&sealed);
         // What was sealed while this hub did not look.
         self.read_up_to(&sealed, connection).await
+    }
+
+    /// Makes sure that revisions mean what they meant, or begins a new epoch.
+    async fn settle_epoch(&self, connection: &HubConnection) -> Result<(), SealError> {
+        match connection.check_history().await {
+            Err(SealError::History(fault)) => {
+                tracing::warn!(fault, "beginning a new epoch");
+                connection.begin_epoch(false).await?;
+            }
+            other => other?,
+        }
+        if let Some((_, position)) = &self.published
+            && !connection.remembers(position).await?
+        {
+            tracing::warn!(revision = %position.revision, "the database does not know what was published: beginning a new epoch");
+            connection.begin_epoch(true).await?;
+        }
+        Ok(())
+    }
+
+    async fn begin_era(&mut self, sealed: &Sealed, connection: &HubConnection) -> Result<(), SealError> {
+        let Parts { target, registry, metrics, broker, .. } = &self.parts;
+        let session = self.settings.wakeups == Wakeups::Listen;
+        let history =
+            Arc::new(HistoryReader::new(target.clone(), session, registry.clone(), metrics.clone()));
+        let (oldest, _) = connection.bounds().await?;
+        history.set_oldest(oldest);
+        *self.history.lock() = Some(history.clone());
+        tracing::info!(epoch = %sealed.epoch, revision = %sealed.revision, "serving");
+        let era = broker.begin(sealed.epoch.clone(), sealed.revision, &(history as Arc<dyn History>));
+        self.published = Some((era, ReadPosition::after(sealed.revision)));
+        Ok(())
     }
 
     /// Waits for a reason to look. What is heard from here on, the round that follows may not see: it is a reason to look again.

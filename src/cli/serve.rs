@@ -3,7 +3,7 @@
 use crate::{
     app::{self, App, Endpoints},
     broker::Limits,
-    capture::{Settings, Wakeups},
+    capture::{Retention, Settings, Wakeups},
     embedded::{self, EmbeddedPostgres, Options},
     server::ConnectionLimits,
     store::Target,
@@ -76,6 +76,19 @@ pub(super) struct Serve {
     #[arg(long, env = "TREX_POLL_INTERVAL", default_value = "100ms", value_parser = duration, value_name = "TIME")]
     poll_interval: Duration,
 
+    /// The triggers of the watched tables are looked at so often
+    #[arg(long, env = "TREX_INSPECTION_INTERVAL", default_value = "10s", value_parser = duration, value_name = "TIME")]
+    inspection_interval: Duration,
+    /// History is kept for so long; a watch can resume as far back
+    #[arg(long, env = "TREX_RETENTION_AGE", default_value = "24h", value_parser = duration, value_name = "TIME")]
+    retention_age: Duration,
+    /// And at most so many events of it
+    #[arg(long, env = "TREX_RETENTION_EVENTS", default_value_t = 10_000_000, value_name = "EVENTS")]
+    retention_events: u64,
+    /// What may go is looked for so often
+    #[arg(long, env = "TREX_COMPACTION_INTERVAL", default_value = "30s", value_parser = duration, value_name = "TIME")]
+    compaction_interval: Duration,
+
     /// Memory for the newest events, per kind, in bytes
     #[arg(long, env = "TREX_LOG_WINDOW_BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u64).range(1 << 20..), value_name = "BYTES")]
     log_window_bytes: u64,
@@ -118,8 +131,10 @@ pub(super) struct Serve {
     log_format: LogFormat,
 }
 
-fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
-    humantime::parse_duration(text)
+/// A pause of zero would be a busy loop.
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if duration.is_zero() { Err("must be longer than zero".to_owned()) } else { Ok(duration) }
 }
 
 impl Serve {
@@ -171,6 +186,12 @@ impl Serve {
                 wakeups: self.wakeups,
                 backup_poll: self.backup_poll_interval,
                 poll: self.poll_interval,
+                inspection: self.inspection_interval,
+                retention: Retention {
+                    age: self.retention_age,
+                    events: self.retention_events,
+                    interval: self.compaction_interval,
+                },
             },
             limits: Limits {
                 window_bytes: usize::try_from(self.log_window_bytes).unwrap_or(usize::MAX),

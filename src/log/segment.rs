@@ -87,7 +87,7 @@ impl Batch {
         self.len() == 0
     }
 
-    pub(super) fn into_segments(self, mut next_ordinal: u64) -> impl Iterator<Item = Segment> {
+    pub(crate) fn into_segments(self, mut next_ordinal: u64) -> impl Iterator<Item = Segment> {
         self.closed.into_iter().chain([self.open]).filter(|part| !part.entries.is_empty()).map(move |part| {
             let first_ordinal = next_ordinal;
             next_ordinal += part.entries.len() as u64;
@@ -142,7 +142,7 @@ impl Segment {
     }
 
     /// Bytes in memory.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.frames.len() + self.previous.len() + self.ids.len() + self.entries.len() * size_of::<Entry>()
     }
 

@@ -2,7 +2,10 @@
 
 use super::connection::{Driven, Target};
 use crate::model::{Change, ChangeType, Epoch, Revision};
-use std::{future::poll_fn, time::Duration};
+use std::{
+    future::poll_fn,
+    time::{Duration, SystemTime},
+};
 use tokio::sync::mpsc;
 use tokio_postgres::{
     AsyncMessage, Row, Statement,
@@ -12,6 +15,7 @@ use tokio_postgres::{
 
 /// Advisory locks of this class are the hub's flags; see `0002_capture.sql`.
 const LOCKS: i32 = 1_953_654_136;
+const SEAL_LOCK: i32 = 1;
 const BUSY: i32 = 2;
 const PRESENT: i32 = 3;
 
@@ -47,6 +51,12 @@ pub enum SealError {
     /// The database is not the one that it was: its numbers may mean something else.
     #[error("the history of this database changed: {0}")]
     History(String),
+    /// What was to be read is no longer retained.
+    #[error("everything up to revision {oldest} is compacted")]
+    Compacted {
+        /// The oldest revision that a reader can stand at.
+        oldest: Revision,
+    },
     /// The log holds something that this program cannot read.
     #[error("hub.log and hub.change do not agree: {0}")]
     Corrupt(String),
@@ -68,18 +78,31 @@ impl From<tokio_postgres::Error> for SealError {
 }
 
 /// Where a reader of the log stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadPosition {
     /// The last revision read.
     pub revision: Revision,
-    /// The `seq` of that event, if it was read: finding it again costs a scan of its transaction.
-    seq: Option<i64>,
+    /// That event, if it was read.
+    last: Option<LastRead>,
+}
+
+/// What tells an event from any other that may ever have its number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct LastRead {
+    xid: String,
+    /// With it, finding the event again costs no scan of its transaction.
+    seq: i64,
+    captured_at: SystemTime,
 }
 
 impl ReadPosition {
     /// After this revision.
     pub fn after(revision: Revision) -> Self {
-        Self { revision, seq: None }
+        Self { revision, last: None }
+    }
+
+    fn seq(&self) -> Option<i64> {
+        self.last.as_ref().map(|last| last.seq)
     }
 }
 
@@ -163,7 +186,7 @@ impl HubConnection {
 
     /// At most `most` sealed events after a position, which moves on to the last of them.
     pub async fn read(&self, position: &mut ReadPosition, most: u32) -> Result<Vec<SealedRow>, SealError> {
-        let rows = self.fetch(*position, most).await?;
+        let rows = self.fetch(position, most).await?;
         accept(position, rows)
     }
 
@@ -174,23 +197,67 @@ impl HubConnection {
         position: &mut ReadPosition,
         most: u32,
     ) -> Result<(Sealed, Vec<SealedRow>), SealError> {
-        let (sealed, rows) = tokio::join!(self.seal(), self.fetch(*position, most));
+        let (sealed, rows) = tokio::join!(self.seal(), self.fetch(position, most));
         Ok((sealed?, accept(position, rows?)?))
     }
 
-    async fn fetch(&self, position: ReadPosition, most: u32) -> Result<Vec<Row>, SealError> {
-        let (revision, most) = (position.revision.to_sql(), i64::from(most));
+    async fn fetch(&self, position: &ReadPosition, most: u32) -> Result<Vec<Row>, SealError> {
+        let (revision, seq, most) = (position.revision.to_sql(), position.seq(), i64::from(most));
         answered(async {
             match &self.prepared {
-                Some((_, read)) => self.client.query(read, &[&revision, &position.seq, &most]).await,
+                Some((_, read)) => self.client.query(read, &[&revision, &seq, &most]).await,
                 None => {
                     let parameters: [(&(dyn ToSql + Sync), Type); 3] =
-                        [(&revision, Type::INT8), (&position.seq, Type::INT8), (&most, Type::INT8)];
+                        [(&revision, Type::INT8), (&seq, Type::INT8), (&most, Type::INT8)];
                     self.client.query_typed(READ, &parameters).await
                 }
             }
         })
         .await
+    }
+
+    /// Whether the numbers of this database mean what they meant, as far as that can be seen from inside.
+    pub async fn check_history(&self) -> Result<(), SealError> {
+        let rows = answered(self.client.query_typed("SELECT hub.history_fault(true)", &[])).await?;
+        match rows.first().map(|row| row.try_get::<_, Option<String>>(0)).transpose()?.flatten() {
+            Some(fault) => Err(SealError::History(fault)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the event at a position is still the one that was read there. What is compacted cannot be asked any more.
+    pub async fn remembers(&self, position: &ReadPosition) -> Result<bool, SealError> {
+        let Some(LastRead { xid, seq, captured_at }) = &position.last else { return Ok(true) };
+        let sql = "SELECT EXISTS (SELECT FROM hub.change WHERE xid = $1::text::xid8 AND seq = $2 AND captured_at = $3)
+                     OR EXISTS (SELECT FROM hub.retention WHERE compacted >= $4)";
+        let parameters: [(&(dyn ToSql + Sync), Type); 4] = [
+            (xid, Type::TEXT),
+            (seq, Type::INT8),
+            (captured_at, Type::TIMESTAMPTZ),
+            (&position.revision.to_sql(), Type::INT8),
+        ];
+        let rows = answered(self.client.query_typed(sql, &parameters)).await?;
+        Ok(rows.first().map_or(Ok(false), |row| row.try_get(0))?)
+    }
+
+    /// Begins a new epoch if the history needs one, or in any case. The lock is taken before the transaction, so that its snapshot sees
+    /// every seal.
+    pub async fn begin_epoch(&self, force: bool) -> Result<(), SealError> {
+        let statement = format!(
+            "SELECT pg_advisory_lock({LOCKS}, {SEAL_LOCK});
+             BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT hub.begin_epoch({force}); COMMIT;
+             SELECT pg_advisory_unlock({LOCKS}, {SEAL_LOCK})"
+        );
+        answered(self.client.batch_execute(&statement)).await
+    }
+
+    /// The oldest revision that a reader can stand at, and the newest, as the database has them.
+    pub async fn bounds(&self) -> Result<(Revision, Revision), SealError> {
+        let rows =
+            answered(self.client.query_typed("SELECT compacted, revision FROM hub.retention, hub.head", &[]))
+                .await?;
+        let row = rows.first().ok_or_else(|| SealError::Corrupt("hub.head is empty".into()))?;
+        Ok((Revision::from_sql(row.try_get(0)?), Revision::from_sql(row.try_get(1)?)))
     }
 
     /// Says that no bell is needed. Waits a little for writers that are looking; `false`: not now, though some may have skipped a bell
@@ -250,24 +317,32 @@ async fn answered<T>(
     }
 }
 
-/// Numbers rows: the log is contiguous, so each is one after the one before. At a transaction's end the count must agree with the log.
+/// Numbers rows: the log is contiguous, so each is one after the one before, and within the bounds of its transaction.
 fn accept(position: &mut ReadPosition, rows: Vec<Row>) -> Result<Vec<SealedRow>, SealError> {
     let mut accepted = Vec::with_capacity(rows.len());
-    let mut commit = None;
+    let mut next = position.clone();
     for row in rows {
-        let revision = position.revision.next();
-        let of_transaction = Revision::from_sql(row.try_get("revision")?);
-        if revision > of_transaction
-            || commit.is_some_and(|last| last != of_transaction && last != position.revision)
-        {
+        let (base, commit) =
+            (Revision::from_sql(row.try_get("base")?), Revision::from_sql(row.try_get("revision")?));
+        let oldest = Revision::from_sql(row.try_get("compacted")?);
+        if next.revision < oldest {
+            return Err(SealError::Compacted { oldest });
+        }
+        if !(base..commit).contains(&next.revision) {
             return Err(SealError::Corrupt(format!(
-                "{revision} was read in the transaction that ends at {of_transaction}"
+                "after {} comes the transaction of ({base}, {commit}]",
+                next.revision
             )));
         }
-        commit = Some(of_transaction);
-        *position = ReadPosition { revision, seq: Some(row.try_get("seq")?) };
-        accepted.push(SealedRow { row, revision });
+        let last = LastRead {
+            xid: row.try_get("xid")?,
+            seq: row.try_get("seq")?,
+            captured_at: row.try_get("captured_at")?,
+        };
+        next = ReadPosition { revision: next.revision.next(), last: Some(last) };
+        accepted.push(SealedRow { row, revision: next.revision });
     }
+    *position = next;
     Ok(accepted)
 }
 

@@ -34,6 +34,8 @@ const HUB: Scope = Scope {
         Migration { version: 2, name: "capture", sql: include_str!("migrations/0002_capture.sql") },
         Migration { version: 3, name: "seal", sql: include_str!("migrations/0003_seal.sql") },
         Migration { version: 4, name: "head", sql: include_str!("migrations/0004_head.sql") },
+        Migration { version: 5, name: "retention", sql: include_str!("migrations/0005_retention.sql") },
+        Migration { version: 6, name: "epoch", sql: include_str!("migrations/0006_epoch.sql") },
     ],
     table: None,
 };

@@ -12,7 +12,7 @@ pub use hub::{
 pub use migrate::{MigrateError, Migration, Scope, migrate};
 pub use rows::{Columns, Page, Table};
 
-use crate::error::Error;
+use crate::{error::Error, model::Revision};
 use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolConfig, RecyclingMethod, Runtime, Timeouts,
 };
@@ -72,6 +72,36 @@ impl Store {
         Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
     }
 
+    /// Everything up to here may be gone.
+    pub async fn compacted(&self) -> Result<Revision, Error> {
+        one_revision(&self.run("compacted", "SELECT compacted FROM hub.retention", &[]).await?)
+            .map(Option::unwrap_or_default)
+    }
+
+    /// The newest sealed revision.
+    pub async fn head(&self) -> Result<Revision, Error> {
+        one_revision(&self.run("head", "SELECT revision FROM hub.head", &[]).await?)
+            .map(Option::unwrap_or_default)
+    }
+
+    /// Lets at most `step` transactions go that are too old or too many. Returns the floor; `None`: another hub is at it.
+    pub async fn raise_floor(
+        &self,
+        age: Duration,
+        events: u64,
+        step: i32,
+    ) -> Result<Option<Revision>, Error> {
+        let (age, events) = (age.as_secs_f64(), i64::try_from(events).unwrap_or(i64::MAX));
+        let sql = "SELECT hub.raise_floor(make_interval(secs => $1), $2, $3)";
+        one_revision(&self.run("raise_floor", sql, &[&age, &events, &step]).await?)
+    }
+
+    /// Deletes at most about `step` rows below the floor. Returns how many went.
+    pub async fn delete_below_floor(&self, step: i32) -> Result<i64, Error> {
+        let rows = self.run("delete_below_floor", "SELECT hub.delete_below_floor($1)", &[&step]).await?;
+        Ok(rows.first().map_or(Ok(0), |row| row.try_get(0))?)
+    }
+
     /// The age of the oldest open transaction that has written, as far as this role may see it.
     pub async fn oldest_open_transaction(&self) -> Result<Duration, Error> {
         let sql = "SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0)::float8
@@ -99,4 +129,9 @@ impl Store {
         tracing::debug!(statement = name, elapsed = ?started.elapsed(), rows = rows.len(), "statement");
         Ok(rows)
     }
+}
+
+fn one_revision(rows: &[Row]) -> Result<Option<Revision>, Error> {
+    let number: Option<i64> = rows.first().map(|row| row.try_get(0)).transpose()?.flatten();
+    Ok(number.map(Revision::from_sql))
 }

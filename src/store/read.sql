@@ -1,6 +1,9 @@
 -- The sealed events after revision $1, oldest first, at most $3: the n-th row has revision $1 + n. $2 is the seq of the event at $1,
 -- for a reader that stands inside a large transaction; NULL: found here, at the cost of an index-only scan of that transaction.
-SELECT l.revision, c.seq, c.kind, c.resource_id, c.type, c.after::text, c.before::text, c.captured_at
+-- `base` and `revision` bound the revisions of the row's transaction. The floor is read in the same snapshot as the rows: it is raised
+-- before anything is deleted, so rows that are missing here are below it.
+SELECT l.revision, l.revision - l.events AS base, c.xid::text, c.seq, c.kind, c.resource_id, c.type, c.after::text, c.before::text,
+  c.captured_at, (SELECT compacted FROM hub.retention) AS compacted
 FROM (SELECT * FROM hub.log WHERE revision > $1 ORDER BY revision LIMIT $3) l
 -- OFFSET 0 keeps it a nested loop over the index; as a plain join the planner reads all of hub.change.
 CROSS JOIN LATERAL (

@@ -20,6 +20,8 @@ pub struct Metrics {
     subscribers: IntGaugeVec,
     sent: IntCounterVec,
     dropped: IntCounterVec,
+    catch_ups: IntCounterVec,
+    disconnects: IntCounterVec,
     stream_duration: HistogramVec,
     sealed_to_sent: Histogram,
     window_events: IntGaugeVec,
@@ -44,6 +46,8 @@ pub struct Metrics {
     pub seals: IntCounter,
     /// Events in them.
     pub sealed_events: IntCounter,
+    /// Pages read from the database for streams that stand before the window.
+    pub history_reads: IntCounter,
     /// Rows that the kind's own code could not read.
     pub undecodable_rows: IntCounterVec,
     /// What is wrong with the capture of a kind; 0 is well.
@@ -82,6 +86,18 @@ impl Metrics {
                 "grpc_stream_events_dropped_total",
                 "Events that slow streams lost",
                 &["kind", "reason"],
+            )?,
+            catch_ups: counters(
+                r,
+                "hub_stream_catch_ups_total",
+                "Slow streams that went to read history",
+                &["kind"],
+            )?,
+            disconnects: counters(
+                r,
+                "hub_stream_disconnects_total",
+                "Slow streams that were ended, as they asked",
+                &["kind"],
             )?,
             stream_duration: histograms(
                 r,
@@ -131,6 +147,7 @@ impl Metrics {
             )?,
             seals: counter(r, "hub_seals_total", "Seals by this hub")?,
             sealed_events: counter(r, "hub_sealed_events_total", "Events that this hub has sealed")?,
+            history_reads: counter(r, "hub_history_reads_total", "Pages of history read from the database")?,
             undecodable_rows: counters(
                 r,
                 "hub_undecodable_rows_total",
@@ -178,6 +195,8 @@ impl Metrics {
             sent: self.sent.with_label_values(kind),
             dropped_by_buffer: dropped("buffer"),
             dropped_by_window: dropped("window"),
+            catch_ups: self.catch_ups.with_label_values(kind),
+            disconnects: self.disconnects.with_label_values(kind),
             duration: self.stream_duration.with_label_values(kind),
             sealed_to_sent: self.sealed_to_sent.clone(),
             window_events: self.window_events.with_label_values(kind),
@@ -208,12 +227,23 @@ impl Metrics {
     }
 }
 
+/// Why a stream lost events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// It was blocked, and further behind than its buffer.
+    Buffer,
+    /// The window passed it.
+    Window,
+}
+
 /// The metrics of one kind's streams.
 pub struct KindMetrics {
     subscribers: IntGauge,
     sent: IntCounter,
     dropped_by_buffer: IntCounter,
     dropped_by_window: IntCounter,
+    catch_ups: IntCounter,
+    disconnects: IntCounter,
     duration: Histogram,
     sealed_to_sent: Histogram,
     window_events: IntGauge,
@@ -241,14 +271,23 @@ impl KindMetrics {
         }
     }
 
-    /// A blocked stream fell further behind than its buffer.
-    pub fn dropped_by_buffer(&self, events: u64) {
-        self.dropped_by_buffer.inc_by(events);
+    /// A stream lost events.
+    pub fn dropped(&self, events: u64, reason: Reason) {
+        match reason {
+            Reason::Buffer => &self.dropped_by_buffer,
+            Reason::Window => &self.dropped_by_window,
+        }
+        .inc_by(events);
     }
 
-    /// The window passed a stream.
-    pub fn dropped_by_window(&self, events: u64) {
-        self.dropped_by_window.inc_by(events);
+    /// A slow stream went to read what it missed from the history.
+    pub fn caught_up(&self) {
+        self.catch_ups.inc();
+    }
+
+    /// A slow stream was ended, as it asked to be.
+    pub fn disconnected(&self) {
+        self.disconnects.inc();
     }
 
     /// What the log holds.

@@ -85,7 +85,7 @@ impl DinosaurService for Service {
         }
         let paging = Paging::new(request.page, request.size);
         // Before the page is read: what the page shows may come again to a watch from here, and nothing is missed.
-        let revision = self.hub.topic(TABLE.kind)?.1.head();
+        let revision = self.hub.head(TABLE.kind)?;
         let page = self.hub.store.page(TABLE, paging.offset(), paging.size.into()).await?;
         let items = page.rows.iter().map(|row| message(row)).collect::<Result<Vec<_>, _>>()?;
         let metadata = pb::ListMeta {
@@ -122,7 +122,7 @@ impl DinosaurService for Service {
             include_previous: request.include_previous,
             buffer: request.buffer,
         };
-        self.hub.watch(TABLE.kind, watch)
+        self.hub.watch(TABLE.kind, watch).await
     }
 
     async fn bulk_create_dinosaurs(

@@ -20,9 +20,10 @@ CREATE UNIQUE INDEX change_xid_seq ON hub.change (xid, seq);
 -- One row per sealed transaction. Its events have the revisions (revision - events, revision], in the order of `seq`:
 -- a transaction of a million rows costs the seal one row, not a million.
 CREATE TABLE hub.log (
-  revision bigint PRIMARY KEY,
-  xid      xid8   NOT NULL,
-  events   bigint NOT NULL CHECK (events > 0)
+  revision  bigint      PRIMARY KEY,
+  xid       xid8        NOT NULL,
+  events    bigint      NOT NULL CHECK (events > 0),
+  sealed_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
 -- The last seal: the newest revision and the snapshot up to which everything finished is numbered.
@@ -31,6 +32,15 @@ CREATE TABLE hub.head (
   revision  bigint      NOT NULL,
   snapshot  pg_snapshot NOT NULL
 ) WITH (fillfactor = 10);
+
+-- Everything up to `compacted` may be gone; a reader can stand at it, and at whatever comes after.
+CREATE TABLE hub.retention (
+  singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+  compacted bigint NOT NULL DEFAULT 0,
+  -- Up to here the rows are gone. Deleting begins here, and not at rows that died long ago.
+  low_water bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 10);
+INSERT INTO hub.retention DEFAULT VALUES;
 
 -- Names this history. `born` is the row's own xmin; a dump and restore breaks that equality, VACUUM FREEZE does not.
 CREATE TABLE hub.incarnation (

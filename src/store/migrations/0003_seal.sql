@@ -14,12 +14,14 @@ CREATE FUNCTION hub.finished_between(a pg_snapshot, b pg_snapshot) RETURNS TABLE
 $$;
 
 -- Why the numbers of this database may not mean what they meant; NULL: they do. SQLSTATE TX001 carries it to the hubs.
-CREATE FUNCTION hub.history_fault() RETURNS text LANGUAGE sql STABLE AS $$
+-- `thorough` also reads the control file, which is too slow for every seal.
+CREATE FUNCTION hub.history_fault(thorough boolean) RETURNS text LANGUAGE sql STABLE AS $$
   SELECT CASE
     WHEN i.epoch IS NULL OR h.revision IS NULL THEN 'the head or the incarnation is missing'
     WHEN i.xmin <> i.born::xid OR i.database <> d.oid THEN 'this is a copy of another database'
-    WHEN i.timeline <> hub.timeline() THEN 'the server is on another timeline'
     WHEN pg_snapshot_xmax(pg_current_snapshot()) < pg_snapshot_xmax(h.snapshot) THEN 'transaction ids went backwards'
+    WHEN i.timeline <> hub.timeline() THEN 'the server is on another timeline'
+    WHEN thorough AND i.system_identifier <> (SELECT s.system_identifier FROM pg_control_system() s) THEN 'this is another server'
   END
   FROM pg_database d LEFT JOIN hub.incarnation i ON true LEFT JOIN hub.head h ON true
   WHERE d.datname = current_database()
@@ -39,7 +41,7 @@ BEGIN
   END IF;
   PERFORM set_config('synchronous_commit', 'on', true);
   PERFORM pg_advisory_xact_lock(1953654136, 1);
-  fault := hub.history_fault();
+  fault := hub.history_fault(false);
   IF fault IS NOT NULL THEN RAISE EXCEPTION USING ERRCODE = 'TX001', MESSAGE = fault; END IF;
   SELECT * INTO STRICT prev FROM hub.head;
   SELECT i.epoch INTO STRICT epoch FROM hub.incarnation i;

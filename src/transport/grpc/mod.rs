@@ -5,10 +5,10 @@ mod watch;
 pub use watch::{RawBody, WatchBody, WatchRequest};
 
 use crate::{
-    broker::{EventBroker, Topic},
+    broker::{Era, EventBroker, Topic},
     error::Error,
     health::Health,
-    model::Epoch,
+    model::Revision,
     proto,
     store::Store,
 };
@@ -26,14 +26,22 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// The topic of a kind, in the history being served.
-    pub fn topic(&self, kind: &str) -> Result<(Epoch, Arc<Topic>), Error> {
-        let era = self.broker.era();
-        era.and_then(|era| Some((era.epoch.clone(), era.topic(kind)?.clone()))).ok_or(Error::Unavailable {
+    /// The history being served.
+    pub fn era(&self) -> Result<Arc<Era>, Error> {
+        self.broker.era().ok_or(Error::Unavailable {
             why: "the hub has not seen its database yet",
             retry_after: Duration::from_secs(1),
         })
     }
+
+    /// The revision up to which a kind's events have been published.
+    pub fn head(&self, kind: &str) -> Result<Revision, Error> {
+        Ok(topic(&*self.era()?, kind)?.head())
+    }
+}
+
+fn topic<'a>(era: &'a Era, kind: &str) -> Result<&'a Arc<Topic>, Error> {
+    era.topic(kind).ok_or_else(|| Error::Internal(anyhow::anyhow!("kind {kind} is not registered")))
 }
 
 /// The type of a stream whose messages travel as ready-made bytes beside it ([`RawBody`]): it yields nothing itself.

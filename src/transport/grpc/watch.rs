@@ -1,10 +1,9 @@
 //! A watch: its request in the hub's own words, and its response body, which hands the log's bytes to HTTP/2 as they are.
 
-use super::{EventStream, Hub};
+use super::{EventStream, Hub, topic};
 use crate::{
-    broker::{Ending, Interest, Refused, Step, Subscription},
+    broker::{Ending, Era, Interest, Policy, Refused, Step, Subscription, Topic},
     error::Error,
-    log::Outside,
     model::{ChangeType, Revision, Selector, Start},
     proto::rh_trex::v1::{BackpressurePolicy, EventType},
 };
@@ -15,12 +14,16 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 use tonic::{Response, Status, metadata::MetadataValue};
 
 /// Resource ids in one request, and their length in bytes.
 const MAX_RESOURCE_IDS: usize = 1000;
 const MAX_RESOURCE_ID_BYTES: usize = 1024;
+
+/// A watch that starts ahead of this hub, and not of the database, waits so long for the hub.
+const CATCHING_UP: Duration = Duration::from_secs(5);
 
 /// The fields that every kind's watch request has.
 #[derive(Debug, Default)]
@@ -43,13 +46,17 @@ pub struct WatchRequest {
 
 impl WatchRequest {
     fn interest(self, hub: &Hub) -> Result<Interest, Error> {
-        match BackpressurePolicy::try_from(self.backpressure) {
-            Ok(BackpressurePolicy::Unspecified | BackpressurePolicy::Drop) => {}
-            Ok(_) => return Err(Error::Unimplemented { what: "backpressure" }),
+        let policy = match BackpressurePolicy::try_from(self.backpressure) {
+            Ok(BackpressurePolicy::Unspecified | BackpressurePolicy::Drop) => Policy::Drop,
+            Ok(BackpressurePolicy::CatchUp) => Policy::CatchUp,
+            Ok(BackpressurePolicy::Disconnect) => Policy::Disconnect,
+            Ok(BackpressurePolicy::Latest) => {
+                return Err(Error::Unimplemented { what: "backpressure LATEST" });
+            }
             Err(_) => {
                 return Err(Error::invalid("backpressure", format!("{} is no policy", self.backpressure)));
             }
-        }
+        };
         let types = self.types.iter().map(|&number| change_type(number)).collect::<Result<Vec<_>, _>>()?;
         if self.resource_ids.len() > MAX_RESOURCE_IDS {
             return Err(Error::invalid("resource_ids", format!("has more than {MAX_RESOURCE_IDS} entries")));
@@ -72,6 +79,7 @@ impl WatchRequest {
             selector: Selector::new(&types, self.resource_ids),
             include_previous: self.include_previous,
             buffer,
+            policy,
         })
     }
 }
@@ -90,36 +98,61 @@ fn change_type(number: i32) -> Result<ChangeType, Error> {
 
 impl Hub {
     /// Answers a watch of a kind: the headers carry the position, which is fixed by now.
-    pub fn watch<T>(&self, kind: &str, request: WatchRequest) -> Result<Response<EventStream<T>>, Status> {
-        let (epoch, topic) = self.topic(kind)?;
-        if !request.epoch.is_empty() && request.epoch != epoch.as_str() {
-            return Err(Error::EpochChanged { current: epoch }.into());
+    pub async fn watch<T>(
+        &self,
+        kind: &str,
+        request: WatchRequest,
+    ) -> Result<Response<EventStream<T>>, Status> {
+        let era = self.era()?;
+        if !request.epoch.is_empty() && request.epoch != era.epoch.as_str() {
+            return Err(Error::EpochChanged { current: era.epoch.clone() }.into());
         }
         let start = request.after.map_or(Start::Now, Start::After);
-        let subscription =
-            topic.subscribe(start, request.interest(self)?).map_err(|refused| match refused {
-                Refused::Outside(outside) => outside_error(start, outside),
-                Refused::TooMany => Error::TooMany { what: "the hub has as many watches as it may hold" },
-            })?;
+        let interest = request.interest(self)?;
+        let subscription = self.subscribe(&era, topic(&era, kind)?, start, interest).await?;
         let mut response = Response::new(EventStream::default());
         let metadata = response.metadata_mut();
         metadata.insert("hub-revision", subscription.revision_at_start().get().into());
-        if let Ok(epoch) = MetadataValue::try_from(epoch.as_str()) {
+        if let Ok(epoch) = MetadataValue::try_from(era.epoch.as_str()) {
             metadata.insert("hub-epoch", epoch);
         }
         response.extensions_mut().insert(RawBody::new(subscription));
         Ok(response)
     }
-}
 
-fn outside_error(start: Start, outside: Outside) -> Error {
-    let asked = match start {
-        Start::After(revision) => revision,
-        Start::Now => Revision::ZERO,
-    };
-    match outside {
-        Outside::TooOld { floor } => Error::RevisionCompacted { asked, oldest: floor },
-        Outside::Ahead { head } => Error::RevisionUnknown { asked, head },
+    async fn subscribe(
+        &self,
+        era: &Era,
+        topic: &Arc<Topic>,
+        start: Start,
+        interest: Interest,
+    ) -> Result<Subscription, Error> {
+        let refused = match topic.subscribe(start, interest.clone()) {
+            Ok(subscription) => return Ok(subscription),
+            Err(refused) => refused,
+        };
+        let asked = match start {
+            Start::After(revision) => revision,
+            Start::Now => Revision::ZERO,
+        };
+        match refused {
+            Refused::TooMany => Err(Error::TooMany { what: "the hub has as many watches as it may hold" }),
+            Refused::Compacted { oldest } => Err(Error::RevisionCompacted { asked, oldest }),
+            // Another hub may have sealed it: the database knows, and this hub reads it any moment.
+            Refused::Ahead { .. } => match self.store.head().await? {
+                head if asked > head => Err(Error::RevisionUnknown { asked, head }),
+                _ => {
+                    let behind = Error::Unavailable {
+                        why: "the hub has not caught up with its database yet",
+                        retry_after: Duration::from_secs(1),
+                    };
+                    tokio::time::timeout(CATCHING_UP, era.reached(asked)).await.map_err(|_| behind)?;
+                    topic
+                        .subscribe(start, interest)
+                        .map_err(|_| Error::EpochChanged { current: era.epoch.clone() })
+                }
+            },
+        }
     }
 }
 
@@ -168,6 +201,8 @@ fn trailers(ending: &Ending, subscription: &Subscription) -> Result<http::Header
             Error::Unavailable { why: "the hub is shutting down", retry_after: *retry_after }
         }
         Ending::EpochChanged { epoch } => Error::EpochChanged { current: epoch.clone() },
+        Ending::SlowConsumer => Error::SlowConsumer,
+        Ending::Compacted { asked, oldest } => Error::RevisionCompacted { asked: *asked, oldest: *oldest },
     };
     let mut status = Status::from(error);
     status.metadata_mut().insert("hub-revision", subscription.revision().get().into());

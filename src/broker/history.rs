@@ -1,0 +1,82 @@
+//! What the broker asks of the retained history: pages of sealed events that have left the window.
+
+use crate::{
+    log::{Batch, Segment},
+    model::Revision,
+};
+use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc};
+
+/// Encoded events of all kinds in a range of revisions.
+#[derive(Debug)]
+pub struct Page {
+    /// Every event after this,
+    after: Revision,
+    /// and up to here, is in it.
+    upto: Revision,
+    segments: HashMap<&'static str, Vec<Segment>>,
+}
+
+impl Page {
+    /// From all the encoded events after one revision and up to another.
+    pub fn new(after: Revision, upto: Revision, batches: HashMap<&'static str, Batch>) -> Self {
+        Self {
+            after,
+            upto,
+            segments: batches
+                .into_iter()
+                .map(|(kind, batch)| (kind, batch.into_segments(0).collect()))
+                .collect(),
+        }
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(&self) -> usize {
+        self.segments.values().flatten().map(Segment::bytes).sum()
+    }
+
+    /// The first event of a kind after a revision.
+    pub(super) fn look(&self, kind: &str, revision: Revision) -> Glimpse<'_> {
+        if revision < self.after {
+            return Glimpse::Compacted(Compacted { oldest: self.after });
+        }
+        let segments = self.segments.get(kind).map(Vec::as_slice).unwrap_or_default();
+        match segments.get(segments.partition_point(|segment| segment.last_revision() <= revision)) {
+            Some(segment) => {
+                Glimpse::Event(segment, segment.entries().partition_point(|entry| entry.revision <= revision))
+            }
+            None => Glimpse::NothingUpTo(self.upto),
+        }
+    }
+}
+
+/// What a page has for a reader.
+pub(super) enum Glimpse<'a> {
+    /// An event: its segment and its index there.
+    Event(&'a Segment, usize),
+    /// Nothing of this kind.
+    NothingUpTo(Revision),
+    /// It begins after where the reader stands.
+    Compacted(Compacted),
+}
+
+/// Why the history cannot be read on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compacted {
+    /// The oldest revision that a reader can stand at.
+    pub oldest: Revision,
+}
+
+/// A page on its way.
+pub type Fetch = Pin<Box<dyn Future<Output = Result<Arc<Page>, Compacted>> + Send>>;
+
+/// The retained history. Pages are shared: a thousand readers of the same past cost the database one.
+pub trait History: Send + Sync {
+    /// The page with the event after a revision, if it is at hand.
+    fn cached(&self, after: Revision) -> Option<Arc<Page>>;
+
+    /// Reads that page, of events up to `head` at most. Waits as long as the database is out of sight.
+    fn fetch(&self, after: Revision, head: Revision) -> Fetch;
+
+    /// The oldest revision that a reader can stand at.
+    fn oldest(&self) -> Revision;
+}

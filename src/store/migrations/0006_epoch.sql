@@ -1,0 +1,31 @@
+-- A new epoch: what to do when the numbers of this database may not mean what they meant.
+
+-- To be called in REPEATABLE READ, in a session that holds the seal lock since before the transaction, and that captures nothing.
+-- `force`: although nothing can be seen from inside (a file-level rollback while no hub ran). Returns the epoch.
+CREATE FUNCTION hub.begin_epoch(force boolean) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+  fault text := hub.history_fault(true);
+  moved boolean := fault IN ('the server is on another timeline', 'this is another server');
+BEGIN
+  IF current_setting('transaction_isolation') <> 'repeatable read' THEN
+    RAISE EXCEPTION 'hub.begin_epoch() needs REPEATABLE READ';
+  END IF;
+  IF fault IS NULL AND NOT force THEN
+    RETURN (SELECT epoch FROM hub.incarnation);
+  END IF;
+  IF force OR NOT moved THEN
+    -- Transaction ids begin anew, or may: those of old rows would come to mean other transactions. What this snapshot sees is part of
+    -- the state that watchers list in the new epoch; what it does not see is captured after it, and will be numbered.
+    DELETE FROM hub.change;
+    DELETE FROM hub.log;
+    INSERT INTO hub.head (revision, snapshot) VALUES (0, pg_current_snapshot())
+      ON CONFLICT (singleton) DO UPDATE SET snapshot = excluded.snapshot;
+    UPDATE hub.retention r SET compacted = h.revision, low_water = h.revision FROM hub.head h;
+  END IF;
+  DELETE FROM hub.incarnation;
+  INSERT INTO hub.incarnation (epoch, database, system_identifier, timeline)
+    SELECT hub.new_epoch(), d.oid, s.system_identifier, hub.timeline()
+    FROM pg_database d, pg_control_system() s WHERE d.datname = current_database();
+  PERFORM pg_notify('hub_sealed', '0');
+  RETURN (SELECT epoch FROM hub.incarnation);
+END $$;
