@@ -6,6 +6,7 @@ use crate::{
     health::Health,
     kinds::Registry,
     server::{self, Calls, ConnectionLimits, Server},
+    snapshot::Snapshots,
     store::{Store, Target, migrate},
     telemetry::Metrics,
     transport::{
@@ -171,7 +172,9 @@ impl App {
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
         let addresses = endpoints.addresses();
 
-        let hub = Hub { store: store.clone(), broker: broker.clone() };
+        let registry = Arc::new(registry);
+        let snapshots = Snapshots::new(settings.target.clone(), registry.clone());
+        let hub = Hub { store: store.clone(), broker: broker.clone(), snapshots };
         let mut grpc = Grpc::new(settings.max_message_bytes);
         registry.iter().for_each(|kind| kind.serve(&hub, &mut grpc));
         let (routes, report) = grpc.finish(health.clone())?;
@@ -190,7 +193,7 @@ impl App {
         let parts = Parts {
             target: settings.target,
             store: store.clone(),
-            registry: Arc::new(registry),
+            registry,
             broker: broker.clone(),
             health: health.clone(),
             metrics: metrics.clone(),

@@ -16,6 +16,7 @@ pub mod log;
 pub mod model;
 pub mod proto;
 pub mod server;
+pub mod snapshot;
 pub mod store;
 pub mod telemetry;
 pub mod transport;

@@ -7,7 +7,7 @@ use super::{
     topic::Topic,
 };
 use crate::{
-    log,
+    log::{self, frame},
     model::{Revision, Selector},
 };
 use bytes::Bytes;
@@ -16,6 +16,11 @@ use std::{
     sync::Arc,
     task::{Context, Poll, ready},
 };
+
+/// Fields of every kind's watch event, and the type of a bookmark.
+const TYPE: u8 = 1;
+const REVISION: u8 = 4;
+const BOOKMARK: u64 = 5;
 
 /// A filtered stream looks at so many segments or pages before it lets others run.
 const LOOKS_PER_POLL: usize = 64;
@@ -103,10 +108,22 @@ impl Subscription {
         self.subscriber.position.lock().dropped
     }
 
-    /// The revision up to which this subscription is complete, and the field that tells what was dropped on the way.
-    pub fn bookmark(&self) -> (Revision, Option<Vec<u8>>) {
+    /// Why this stream is to end, if it is.
+    pub fn ending(&self) -> Option<Ending> {
+        self.topic.ending().cloned()
+    }
+
+    /// A framed BOOKMARK: up to its revision this subscription is complete. It tells of drops, as any event does.
+    pub fn bookmark(&self) -> Bytes {
         let mut position = self.subscriber.position.lock();
-        (complete_up_to(&self.topic, &position), position.tell())
+        let revision = complete_up_to(&self.topic, &position);
+        let mut framed = Vec::new();
+        frame::write(&mut framed, |message| {
+            message.extend(frame::varint_field(TYPE, BOOKMARK));
+            message.extend(frame::varint_field(REVISION, revision.get()));
+            message.extend(position.tell().unwrap_or_default());
+        });
+        framed.into()
     }
 
     /// The next frames. To be called only when the connection takes bytes: that is how a blocked one is told.

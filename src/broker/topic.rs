@@ -123,6 +123,8 @@ impl Topic {
                 (head, Place::Live { ordinal })
             }
             Start::After(revision) => (revision, self.place_after(revision)?),
+            // Not live: a stream that is still sending its initial state does not take events, and must not lose any for that.
+            Start::AfterStateAt(revision) => (revision, Place::History),
         };
         let subscriber = Arc::new(Subscriber::new(id, interest, Position::new(place, revision, now), now));
         registry.insert(id, subscriber.clone());

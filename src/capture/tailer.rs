@@ -210,7 +210,7 @@ impl Tailer {
         let mut batches = self.parts.registry.batches();
         for row in rows {
             let change = row.change()?;
-            if let Ok(waited) = now.duration_since(change.captured_at) {
+            if let Some(Ok(waited)) = change.captured_at.map(|captured| now.duration_since(captured)) {
                 self.parts.metrics.captured_to_sealed.observe(waited.as_secs_f64());
             }
             batches.push(&change, sealed_at, &self.parts.metrics);

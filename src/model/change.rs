@@ -13,10 +13,12 @@ pub enum ChangeType {
     Updated = 2,
     /// It went.
     Deleted = 3,
+    /// Nothing: it was there when a watch began.
+    Snapshot = 4,
 }
 
 impl ChangeType {
-    /// From its number in `hub.change` and in the protos, which agree.
+    /// A change that is captured, from its number in `hub.change` and in the protos, which agree.
     pub fn from_number(number: i32) -> Option<Self> {
         match number {
             1 => Some(Self::Created),
@@ -42,6 +44,6 @@ pub struct Change<'a> {
     pub after: Option<&'a str>,
     /// The row before; absent on a create.
     pub before: Option<&'a str>,
-    /// When it was captured, within its transaction.
-    pub captured_at: SystemTime,
+    /// When it was captured, within its transaction; absent on a snapshot.
+    pub captured_at: Option<SystemTime>,
 }

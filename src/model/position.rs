@@ -72,4 +72,6 @@ pub enum Start {
     Now,
     /// After this revision.
     After(Revision),
+    /// After this revision, and not before the initial state at it was delivered, however long that takes.
+    AfterStateAt(Revision),
 }

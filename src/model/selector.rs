@@ -49,9 +49,14 @@ impl Selector {
         self.types == TypeSet::ALL && self.resource_ids.is_none()
     }
 
+    /// Whether events of this resource may be wanted.
+    pub fn wants_resource(&self, resource_id: &str) -> bool {
+        self.resource_ids.as_ref().is_none_or(|ids| ids.contains(resource_id))
+    }
+
     /// Whether this event is wanted.
     pub fn matches(&self, change: ChangeType, resource_id: &str) -> bool {
-        self.types.contains(change) && self.resource_ids.as_ref().is_none_or(|ids| ids.contains(resource_id))
+        self.types.contains(change) && self.wants_resource(resource_id)
     }
 }
 

@@ -29,7 +29,7 @@ const BUSY_IDLE_TIMEOUT: Duration = Duration::from_millis(500);
 /// No answer for so long: the connection is given up. Also the server's own limit on a statement.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-const SEAL: &str = "SELECT revision, events, transactions, epoch FROM hub.seal()";
+const SEAL: &str = "SELECT revision, events, transactions, epoch FROM hub.seal(NULL)";
 const READ: &str = include_str!("read.sql");
 
 /// What a seal did.
@@ -124,7 +124,7 @@ impl SealedRow {
                 .ok_or_else(|| SealError::Corrupt(format!("type {number}")))?,
             after: self.row.try_get("after")?,
             before: self.row.try_get("before")?,
-            captured_at: self.row.try_get("captured_at")?,
+            captured_at: Some(self.row.try_get("captured_at")?),
         })
     }
 }
@@ -175,7 +175,7 @@ impl HubConnection {
             }
         })
         .await?;
-        let row = rows.first().ok_or_else(|| SealError::Corrupt("hub.seal() returned nothing".into()))?;
+        let row = rows.first().ok_or_else(|| SealError::Corrupt("hub.seal returned nothing".into()))?;
         Ok(Sealed {
             revision: Revision::from_sql(row.try_get("revision")?),
             events: u64::try_from(row.try_get::<_, i64>("events")?).unwrap_or(0),

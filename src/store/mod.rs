@@ -4,6 +4,7 @@ mod connection;
 mod hub;
 mod migrate;
 mod rows;
+mod snapshot;
 
 pub use connection::{Driven, Target};
 pub use hub::{
@@ -11,6 +12,7 @@ pub use hub::{
 };
 pub use migrate::{MigrateError, Migration, Scope, migrate};
 pub use rows::{Columns, Page, Table};
+pub use snapshot::{SnapshotRow, TableSnapshot};
 
 use crate::{error::Error, model::Revision};
 use deadpool_postgres::{

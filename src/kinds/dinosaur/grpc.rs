@@ -104,14 +104,8 @@ impl DinosaurService for Service {
         request: Request<pb::WatchDinosaursRequest>,
     ) -> Result<Response<Self::WatchDinosaursStream>, Status> {
         let request = request.into_inner();
-        for (asked, what) in [
-            (!request.filter.is_empty(), "filter"),
-            (request.send_initial_state, "send_initial_state"),
-            (request.bookmark_interval.is_some(), "bookmark_interval"),
-        ] {
-            if asked {
-                return Err(Error::Unimplemented { what }.into());
-            }
+        if !request.filter.is_empty() {
+            return Err(Error::Unimplemented { what: "filter" }.into());
         }
         let watch = WatchRequest {
             types: request.types,
@@ -121,6 +115,8 @@ impl DinosaurService for Service {
             backpressure: request.backpressure,
             include_previous: request.include_previous,
             buffer: request.buffer,
+            send_initial_state: request.send_initial_state,
+            bookmark_interval: request.bookmark_interval,
         };
         self.hub.watch(TABLE.kind, watch).await
     }

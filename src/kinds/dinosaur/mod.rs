@@ -48,7 +48,7 @@ impl Kind for Dinosaurs {
             dinosaur,
             resource_id: change.resource_id.to_owned(),
             revision: change.revision.get(),
-            occurred_at: Some(change.captured_at.into()),
+            occurred_at: change.captured_at.map(Into::into),
             ..Default::default()
         };
         // Appending to a Vec cannot fail.

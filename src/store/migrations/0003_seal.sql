@@ -29,7 +29,9 @@ $$;
 
 -- Numbers everything that finished since the last seal. READ COMMITTED only: an older snapshot would number twice.
 -- Nothing may be published before the commit of this transaction is acknowledged.
-CREATE FUNCTION hub.seal(OUT revision bigint, OUT events bigint, OUT transactions bigint, OUT epoch text) LANGUAGE plpgsql
+-- `upto`: the snapshot of another transaction, taken since this session holds the seal lock; what that one sees is then exactly the
+-- state at the revision returned.
+CREATE FUNCTION hub.seal(IN upto pg_snapshot, OUT revision bigint, OUT events bigint, OUT transactions bigint, OUT epoch text) LANGUAGE plpgsql
   SET enable_seqscan = off SET jit = off SET max_parallel_workers_per_gather = 0 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
   prev  hub.head;
@@ -45,7 +47,8 @@ BEGIN
   IF fault IS NOT NULL THEN RAISE EXCEPTION USING ERRCODE = 'TX001', MESSAGE = fault; END IF;
   SELECT * INTO STRICT prev FROM hub.head;
   SELECT i.epoch INTO STRICT epoch FROM hub.incarnation i;
-  cur := pg_current_snapshot();
+  cur := coalesce(upto, pg_current_snapshot());
+  IF pg_snapshot_xmax(cur) < pg_snapshot_xmax(prev.snapshot) THEN RAISE EXCEPTION 'this snapshot is older than the last seal'; END IF;
   -- Transactions by their last change: whoever captured after another's commit comes after it.
   INSERT INTO hub.log (revision, xid, events)
     SELECT prev.revision + (sum(n) OVER (ORDER BY last_seq))::bigint, xid, n
@@ -59,8 +62,12 @@ BEGIN
     revision := prev.revision;
   ELSE
     SELECT max(l.revision) INTO revision FROM hub.log l;
-    UPDATE hub.head SET revision = seal.revision, snapshot = cur;
+    UPDATE hub.head h SET revision = seal.revision, snapshot = cur;
     PERFORM pg_notify('hub_sealed', revision::text);
   END IF;
   events := revision - prev.revision;
 END $$;
+
+CREATE FUNCTION hub.seal(OUT revision bigint, OUT events bigint, OUT transactions bigint, OUT epoch text) LANGUAGE sql AS $$
+  SELECT * FROM hub.seal(NULL::pg_snapshot)
+$$;

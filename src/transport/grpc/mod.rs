@@ -10,6 +10,7 @@ use crate::{
     health::Health,
     model::Revision,
     proto,
+    snapshot::Snapshots,
     store::Store,
 };
 use std::{convert::Infallible, marker::PhantomData, pin::Pin, sync::Arc, task::Poll, time::Duration};
@@ -23,6 +24,8 @@ pub struct Hub {
     pub store: Store,
     /// For watches.
     pub broker: Arc<EventBroker>,
+    /// For watches that begin with what is there.
+    pub snapshots: Snapshots,
 }
 
 impl Hub {

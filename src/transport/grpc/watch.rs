@@ -6,21 +6,27 @@ use crate::{
     error::Error,
     model::{ChangeType, Revision, Selector, Start},
     proto::rh_trex::v1::{BackpressurePolicy, EventType},
+    snapshot::SpoolReader,
 };
 use bytes::Bytes;
 use http_body::Frame;
 use parking_lot::Mutex;
 use std::{
+    ops::RangeInclusive,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
+use tokio::time::{Instant, Sleep};
 use tonic::{Response, Status, metadata::MetadataValue};
 
 /// Resource ids in one request, and their length in bytes.
 const MAX_RESOURCE_IDS: usize = 1000;
 const MAX_RESOURCE_ID_BYTES: usize = 1024;
+
+/// How often bookmarks may be wanted.
+const BOOKMARK_INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
 
 /// A watch that starts ahead of this hub, and not of the database, waits so long for the hub.
 const CATCHING_UP: Duration = Duration::from_secs(5);
@@ -42,6 +48,10 @@ pub struct WatchRequest {
     pub include_previous: bool,
     /// How many events the stream may fall behind; 0: the hub's default.
     pub buffer: u32,
+    /// Whether the stream begins with the rows that are there.
+    pub send_initial_state: bool,
+    /// How often a BOOKMARK is wanted.
+    pub bookmark_interval: Option<prost_types::Duration>,
 }
 
 impl WatchRequest {
@@ -107,8 +117,28 @@ impl Hub {
         if !request.epoch.is_empty() && request.epoch != era.epoch.as_str() {
             return Err(Error::EpochChanged { current: era.epoch.clone() }.into());
         }
-        let start = request.after.map_or(Start::Now, Start::After);
+        if request.send_initial_state && request.after.is_some() {
+            return Err(Error::invalid(
+                "send_initial_state",
+                "goes with no after_revision: the state is that of now",
+            )
+            .into());
+        }
+        let bookmarks = request.bookmark_interval.map(Bookmarks::every).transpose()?;
+        let (initial, after) = (request.send_initial_state, request.after);
         let interest = request.interest(self)?;
+        let (start, state) = if initial {
+            let snapshot =
+                self.snapshots.open(kind, interest.selector.clone()).await.map_err(Error::Internal)?;
+            if snapshot.epoch != era.epoch {
+                return Err(Error::EpochChanged { current: snapshot.epoch }.into());
+            }
+            // This hub reads its own seal any moment.
+            caught_up(&era, snapshot.revision).await?;
+            (Start::AfterStateAt(snapshot.revision), Some(snapshot.frames))
+        } else {
+            (after.map_or(Start::Now, Start::After), None)
+        };
         let subscription = self.subscribe(&era, topic(&era, kind)?, start, interest).await?;
         let mut response = Response::new(EventStream::default());
         let metadata = response.metadata_mut();
@@ -116,7 +146,7 @@ impl Hub {
         if let Ok(epoch) = MetadataValue::try_from(era.epoch.as_str()) {
             metadata.insert("hub-epoch", epoch);
         }
-        response.extensions_mut().insert(RawBody::new(subscription));
+        response.extensions_mut().insert(RawBody::new(WatchBody::new(state, subscription, bookmarks)));
         Ok(response)
     }
 
@@ -127,13 +157,10 @@ impl Hub {
         start: Start,
         interest: Interest,
     ) -> Result<Subscription, Error> {
-        let refused = match topic.subscribe(start, interest.clone()) {
-            Ok(subscription) => return Ok(subscription),
-            Err(refused) => refused,
-        };
-        let asked = match start {
-            Start::After(revision) => revision,
-            Start::Now => Revision::ZERO,
+        let (refused, asked) = match (topic.subscribe(start, interest.clone()), start) {
+            (Ok(subscription), _) => return Ok(subscription),
+            (Err(refused), Start::After(asked) | Start::AfterStateAt(asked)) => (refused, asked),
+            (Err(refused), Start::Now) => (refused, Revision::ZERO),
         };
         match refused {
             Refused::TooMany => Err(Error::TooMany { what: "the hub has as many watches as it may hold" }),
@@ -142,11 +169,7 @@ impl Hub {
             Refused::Ahead { .. } => match self.store.head().await? {
                 head if asked > head => Err(Error::RevisionUnknown { asked, head }),
                 _ => {
-                    let behind = Error::Unavailable {
-                        why: "the hub has not caught up with its database yet",
-                        retry_after: Duration::from_secs(1),
-                    };
-                    tokio::time::timeout(CATCHING_UP, era.reached(asked)).await.map_err(|_| behind)?;
+                    caught_up(era, asked).await?;
                     topic
                         .subscribe(start, interest)
                         .map_err(|_| Error::EpochChanged { current: era.epoch.clone() })
@@ -156,13 +179,21 @@ impl Hub {
     }
 }
 
+/// Waits for the hub to have published what its database has sealed.
+async fn caught_up(era: &Era, revision: Revision) -> Result<(), Error> {
+    tokio::time::timeout(CATCHING_UP, era.reached(revision)).await.map_err(|_| Error::Unavailable {
+        why: "the hub has not caught up with its database yet",
+        retry_after: Duration::from_secs(1),
+    })
+}
+
 /// Travels as an extension of a response, past tonic's encoder; the call layer makes it the response's body.
 #[derive(Clone)]
 pub struct RawBody(Arc<Mutex<Option<WatchBody>>>);
 
 impl RawBody {
-    fn new(subscription: Subscription) -> Self {
-        Self(Arc::new(Mutex::new(Some(WatchBody(Some(subscription))))))
+    fn new(body: WatchBody) -> Self {
+        Self(Arc::new(Mutex::new(Some(body))))
     }
 
     /// The body; there is one.
@@ -171,8 +202,67 @@ impl RawBody {
     }
 }
 
-/// The frames of a subscription, then trailers. `None`: those have been sent.
-pub struct WatchBody(Option<Subscription>);
+/// When the next bookmark is due.
+struct Bookmarks {
+    interval: Duration,
+    due: Pin<Box<Sleep>>,
+}
+
+impl Bookmarks {
+    fn every(interval: prost_types::Duration) -> Result<Self, Error> {
+        let interval =
+            Duration::try_from(interval).ok().filter(|interval| BOOKMARK_INTERVALS.contains(interval));
+        let interval = interval.ok_or_else(|| {
+            Error::invalid("bookmark_interval", format!("must be within {BOOKMARK_INTERVALS:?}"))
+        })?;
+        Ok(Self { interval, due: Box::pin(tokio::time::sleep(jittered(interval))) })
+    }
+
+    fn poll_due(&mut self, cx: &mut Context<'_>) -> bool {
+        let due = self.due.as_mut().poll(cx).is_ready();
+        if due {
+            self.due.as_mut().reset(Instant::now() + jittered(self.interval));
+            // Asks to be woken when the next one is due.
+            let _ = self.due.as_mut().poll(cx);
+        }
+        due
+    }
+}
+
+/// So that a crowd that came at once is not served at once for ever.
+fn jittered(interval: Duration) -> Duration {
+    interval.mul_f64(0.9 + fastrand::f64() / 10.0)
+}
+
+/// What a watch sends, in this order.
+enum Stage {
+    /// The rows that are there.
+    State(SpoolReader),
+    /// The bookmark that says: that was the state.
+    Boundary,
+    /// Events.
+    Events,
+    /// Trailers have been sent.
+    Ended,
+}
+
+/// The body of a watch.
+pub struct WatchBody {
+    stage: Stage,
+    subscription: Subscription,
+    bookmarks: Option<Bookmarks>,
+}
+
+impl WatchBody {
+    fn new(state: Option<SpoolReader>, subscription: Subscription, bookmarks: Option<Bookmarks>) -> Self {
+        Self { stage: state.map_or(Stage::Events, Stage::State), subscription, bookmarks }
+    }
+
+    fn end(&mut self, error: Error) -> Result<Frame<Bytes>, Status> {
+        self.stage = Stage::Ended;
+        trailers(error, &self.subscription).map(Frame::trailers)
+    }
+}
 
 impl http_body::Body for WatchBody {
     type Data = Bytes;
@@ -182,28 +272,47 @@ impl http_body::Body for WatchBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Some(subscription) = &mut self.0 else { return Poll::Ready(None) };
-        Poll::Ready(Some(match ready!(subscription.poll_next(cx)) {
-            Step::Frames(bytes) => Ok(Frame::data(bytes)),
-            Step::End(ending) => {
-                let trailers = trailers(&ending, subscription);
-                self.0 = None;
-                trailers.map(Frame::trailers)
+        let this = &mut *self;
+        let frame = match &mut this.stage {
+            Stage::State(_) if let Some(ending) = this.subscription.ending() => this.end(error_of(ending)),
+            Stage::State(rows) => match ready!(rows.poll_next(cx)) {
+                Some(Ok(bytes)) => Ok(Frame::data(bytes)),
+                Some(Err(error)) => this.end(Error::Internal(anyhow::anyhow!("initial state: {error}"))),
+                None => {
+                    this.stage = Stage::Boundary;
+                    return self.poll_frame(cx);
+                }
+            },
+            Stage::Boundary => {
+                this.stage = Stage::Events;
+                Ok(Frame::data(this.subscription.bookmark()))
             }
-        }))
+            Stage::Events if this.bookmarks.as_mut().is_some_and(|bookmarks| bookmarks.poll_due(cx)) => {
+                Ok(Frame::data(this.subscription.bookmark()))
+            }
+            Stage::Events => match ready!(this.subscription.poll_next(cx)) {
+                Step::Frames(bytes) => Ok(Frame::data(bytes)),
+                Step::End(ending) => this.end(error_of(ending)),
+            },
+            Stage::Ended => return Poll::Ready(None),
+        };
+        Poll::Ready(Some(frame))
+    }
+}
+
+fn error_of(ending: Ending) -> Error {
+    match ending {
+        Ending::ShuttingDown { retry_after } => {
+            Error::Unavailable { why: "the hub is shutting down", retry_after }
+        }
+        Ending::EpochChanged { epoch } => Error::EpochChanged { current: epoch },
+        Ending::SlowConsumer => Error::SlowConsumer,
+        Ending::Compacted { asked, oldest } => Error::RevisionCompacted { asked, oldest },
     }
 }
 
 /// The status, and what the stream has and has not delivered.
-fn trailers(ending: &Ending, subscription: &Subscription) -> Result<http::HeaderMap, Status> {
-    let error = match ending {
-        Ending::ShuttingDown { retry_after } => {
-            Error::Unavailable { why: "the hub is shutting down", retry_after: *retry_after }
-        }
-        Ending::EpochChanged { epoch } => Error::EpochChanged { current: epoch.clone() },
-        Ending::SlowConsumer => Error::SlowConsumer,
-        Ending::Compacted { asked, oldest } => Error::RevisionCompacted { asked: *asked, oldest: *oldest },
-    };
+fn trailers(error: Error, subscription: &Subscription) -> Result<http::HeaderMap, Status> {
     let mut status = Status::from(error);
     status.metadata_mut().insert("hub-revision", subscription.revision().get().into());
     status.metadata_mut().insert("hub-dropped", subscription.dropped().into());

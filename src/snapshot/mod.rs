@@ -1,0 +1,120 @@
+//! The initial state of a watch: every row of the table, exactly as it was at one revision, as frames for the wire.
+
+mod spool;
+
+pub use spool::SpoolReader;
+
+use crate::{
+    kinds::{Kind, Registry},
+    log::frame,
+    model::{Change, ChangeType, Epoch, Revision, Selector},
+    store::{SealError, TableSnapshot, Target},
+};
+use spool::Spool;
+use std::{sync::Arc, time::Duration};
+use tokio::{runtime::Handle, sync::Semaphore};
+
+/// Tables that are read at a time: each holds a connection and keeps the server from cleaning up.
+const AT_A_TIME: usize = 4;
+/// A table must be read within this, at the hub's pace.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// Makes initial states.
+#[derive(Clone)]
+pub struct Snapshots {
+    target: Target,
+    registry: Arc<Registry>,
+    permits: Arc<Semaphore>,
+    runtime: Handle,
+}
+
+/// An initial state on its way.
+pub struct Snapshot {
+    /// The revision that it shows.
+    pub revision: Revision,
+    /// The history that the revision belongs to.
+    pub epoch: Epoch,
+    /// Its frames.
+    pub frames: SpoolReader,
+}
+
+impl Snapshots {
+    /// Of the tables of these kinds.
+    pub fn new(target: Target, registry: Arc<Registry>) -> Self {
+        Self { target, registry, permits: Arc::new(Semaphore::new(AT_A_TIME)), runtime: Handle::current() }
+    }
+
+    /// Fixes a revision and begins to read. The reading goes on in a task that ends with the returned frames.
+    pub async fn open(&self, kind: &str, selector: Selector) -> anyhow::Result<Snapshot> {
+        let permit = self.permits.clone().acquire_owned().await?;
+        let kind = self
+            .registry
+            .iter()
+            .find(|known| known.name() == kind)
+            .ok_or_else(|| anyhow::anyhow!("kind {kind} is not registered"))?
+            .clone();
+        let target = self.target.clone();
+        // On the hub's own runtime: the connection must outlive the lane that asked.
+        let opened = self.runtime.spawn(async move {
+            let table = TableSnapshot::open(&target, kind.name(), LIMIT).await?;
+            anyhow::Ok((table, kind))
+        });
+        let (table, kind) = opened.await??;
+        let (revision, epoch) = (table.revision, table.epoch.clone());
+        let mut spool = Spool::new()?;
+        let frames = spool.reader()?;
+        let reading = self.runtime.spawn(async move {
+            let _permit = permit;
+            let copied = tokio::time::timeout(LIMIT, copy(&table, &*kind, &selector, &mut spool)).await;
+            spool.finish(match copied {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => Err(format!("{:#}", anyhow::Error::from(error))),
+                Err(_) => Err(format!("the table could not be read within {LIMIT:?}")),
+            });
+        });
+        Ok(Snapshot { revision, epoch, frames: frames.fed_by(reading) })
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum CopyError {
+    #[error(transparent)]
+    Database(#[from] SealError),
+    #[error("the spool file: {0}")]
+    Spool(#[from] std::io::Error),
+}
+
+async fn copy(
+    table: &TableSnapshot,
+    kind: &dyn Kind,
+    selector: &Selector,
+    spool: &mut Spool,
+) -> Result<(), CopyError> {
+    loop {
+        let rows = table.fetch().await?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut frames = Vec::new();
+        for row in &rows {
+            let resource_id = row.resource_id()?;
+            if !selector.wants_resource(resource_id) {
+                continue;
+            }
+            let change = Change {
+                revision: Revision::ZERO,
+                kind: kind.name(),
+                resource_id,
+                change: ChangeType::Snapshot,
+                after: Some(row.json()?),
+                before: None,
+                captured_at: None,
+            };
+            let encoded = frame::write(&mut frames, |message| kind.encode(&change, message, &mut Vec::new()));
+            if let Err(error) = encoded {
+                tracing::error!(kind = kind.name(), resource_id, %error, "a row does not fit its kind");
+            }
+        }
+        spool.write(frames).await?;
+    }
+}

@@ -1,0 +1,127 @@
+//! A file between a table that must be read fast and a client that may be slow. It has no name, and goes with its last user.
+
+use bytes::Bytes;
+use std::{
+    fs::File,
+    future::Future,
+    io,
+    os::unix::fs::FileExt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+use tokio::{
+    sync::watch,
+    task::{JoinHandle, spawn_blocking},
+};
+
+/// Bytes per read.
+const CHUNK: u64 = 32 * 1024;
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Progress {
+    written: u64,
+    /// `Some`: nothing more will be written, because of this.
+    end: Option<Result<(), String>>,
+}
+
+/// The writing side.
+pub(super) struct Spool {
+    file: Arc<File>,
+    progress: watch::Sender<Progress>,
+}
+
+impl Spool {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self { file: Arc::new(tempfile::tempfile()?), progress: watch::Sender::default() })
+    }
+
+    pub(super) fn reader(&self) -> io::Result<SpoolReader> {
+        Ok(SpoolReader {
+            file: self.file.clone(),
+            progress: self.progress.subscribe(),
+            position: 0,
+            reading: None,
+            writer: None,
+        })
+    }
+
+    pub(super) async fn write(&mut self, bytes: Vec<u8>) -> io::Result<()> {
+        let (file, at, length) = (self.file.clone(), self.progress.borrow().written, bytes.len() as u64);
+        spawn_blocking(move || file.write_all_at(&bytes, at)).await??;
+        self.progress.send_modify(|progress| progress.written += length);
+        Ok(())
+    }
+
+    pub(super) fn finish(&self, end: Result<(), String>) {
+        self.progress.send_modify(|progress| progress.end = Some(end));
+    }
+}
+
+type Reading = Pin<Box<dyn Future<Output = Result<Bytes, String>> + Send>>;
+
+/// The reading side. Dropping it ends the writer.
+pub struct SpoolReader {
+    file: Arc<File>,
+    progress: watch::Receiver<Progress>,
+    position: u64,
+    reading: Option<Reading>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl SpoolReader {
+    pub(super) fn fed_by(mut self, writer: JoinHandle<()>) -> Self {
+        self.writer = Some(writer);
+        self
+    }
+
+    /// The next bytes; `None`: that was all; an error: that was not all.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, String>>> {
+        let Self { file, progress, position, reading, .. } = self;
+        let read = reading.get_or_insert_with(|| Box::pin(read(file.clone(), progress.clone(), *position)));
+        let result = ready!(read.as_mut().poll(cx));
+        *reading = None;
+        Poll::Ready(match result {
+            Ok(bytes) if bytes.is_empty() => None,
+            Ok(bytes) => {
+                *position += bytes.len() as u64;
+                Some(Ok(bytes))
+            }
+            Err(error) => Some(Err(error)),
+        })
+    }
+}
+
+/// Waits for bytes at a position, and reads some. None are left: nothing.
+async fn read(
+    file: Arc<File>,
+    mut progress: watch::Receiver<Progress>,
+    position: u64,
+) -> Result<Bytes, String> {
+    let (written, end) =
+        match progress.wait_for(|progress| progress.written > position || progress.end.is_some()).await {
+            Ok(progress) => (progress.written, progress.end.clone()),
+            Err(_) => return Err("the reading of the table was given up".to_owned()),
+        };
+    if written == position {
+        return end.unwrap_or(Ok(())).map(|()| Bytes::new());
+    }
+    let length = usize::try_from((written - position).min(CHUNK)).unwrap_or(0);
+    let chunk = spawn_blocking(move || {
+        let mut chunk = vec![0; length];
+        file.read_exact_at(&mut chunk, position).map(|()| chunk)
+    });
+    match chunk.await {
+        Ok(Ok(chunk)) => Ok(chunk.into()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+impl Drop for SpoolReader {
+    fn drop(&mut self) {
+        if let Some(writer) = &self.writer {
+            writer.abort();
+        }
+    }
+}
