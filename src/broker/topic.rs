@@ -109,6 +109,11 @@ impl Topic {
         self.log.head()
     }
 
+    /// How many subscriptions there are.
+    pub fn subscribers(&self) -> usize {
+        self.registry.lock().len()
+    }
+
     /// Takes a place in the log: what is appended from now on, or what comes after a revision in the window.
     pub fn subscribe(self: &Arc<Self>, start: Start, interest: Interest) -> Result<Subscription, Refused> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
