@@ -1,6 +1,7 @@
 //! The command line: arguments, and one file per command.
 
 mod config;
+mod epoch;
 mod migrate;
 mod serve;
 mod watch;
@@ -29,6 +30,8 @@ enum Command {
     Watch(watch::Watch),
     /// Bring a database to the schema of this program, and mend its triggers
     Migrate(migrate::Migrate),
+    /// Declare that revisions begin to mean something else: after the files of the database were rolled back while no hub ran
+    NewEpoch(epoch::NewEpoch),
 }
 
 const EXAMPLES: &str = "\
@@ -55,6 +58,7 @@ pub fn main() -> ExitCode {
                     Command::Serve(serve) => serve.run().await,
                     Command::Watch(watch) => watch.run().await,
                     Command::Migrate(migrate) => migrate.run().await,
+                Command::NewEpoch(epoch) => epoch.run().await,
                 }
             });
             // Nothing that matters is left; a blocked reader of standard input must not hold the exit.

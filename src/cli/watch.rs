@@ -1,10 +1,11 @@
 //! `trex watch`.
 
 use crate::{
-    client::{Notice, Watch as Watching, WatchOptions},
+    client::{Notice, Watch as Watching, WatchOptions, WatchStart},
     model::Revision,
-    proto::rh_trex::v1::{DinosaurWatchEvent, EventType},
+    proto::rh_trex::v1::{BackpressurePolicy, DinosaurWatchEvent, EventType},
 };
+use anyhow::Context;
 use serde_json::json;
 use std::io::{self, Write};
 
@@ -20,6 +21,12 @@ pub(super) struct Watch {
     /// The epoch that the revision belongs to, as the hub told it
     #[arg(long, requires = "after_revision", value_name = "EPOCH")]
     epoch: Option<String>,
+    /// Begin with what is there, and begin with it again when the history that was being followed is no more
+    #[arg(long, conflicts_with = "after_revision")]
+    initial_state: bool,
+    /// What the hub does when this program's reader is too slow
+    #[arg(long, value_enum, default_value_t = Backpressure::CatchUp)]
+    backpressure: Backpressure,
     /// Only these kinds of change; may be given again
     #[arg(long = "type", value_enum, value_name = "TYPE")]
     types: Vec<Type>,
@@ -38,6 +45,16 @@ enum Output {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Backpressure {
+    /// Leave events out, and say how many
+    Drop,
+    /// Leave nothing out
+    CatchUp,
+    /// End the watch
+    Disconnect,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Type {
     Created,
     Updated,
@@ -46,13 +63,23 @@ enum Type {
 
 impl Watch {
     pub(super) async fn run(self) -> anyhow::Result<()> {
+        let start = match self.after_revision {
+            _ if self.initial_state => WatchStart::State,
+            Some(revision) => WatchStart::After(Revision::new(revision), self.epoch.clone()),
+            None => WatchStart::Now,
+        };
         let options = WatchOptions {
             types: self.types.iter().map(|&name| event_type(name)).collect(),
             resource_ids: self.ids.clone(),
-            after: self.after_revision.map(Revision::new),
-            epoch: self.epoch.clone(),
+            start,
+            backpressure: match self.backpressure {
+                Backpressure::Drop => BackpressurePolicy::Drop,
+                Backpressure::CatchUp => BackpressurePolicy::CatchUp,
+                Backpressure::Disconnect => BackpressurePolicy::Disconnect,
+            },
         };
-        let mut watch = Watching::new(self.server.clone(), options)?;
+        let mut watch =
+            Watching::new(&self.server, options).with_context(|| format!("--server {}", self.server))?;
         let written = tokio::select! {
             written = self.write_all(&mut watch) => written,
             interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
@@ -72,10 +99,16 @@ impl Watch {
 
     async fn write_all(&self, watch: &mut Watching) -> anyhow::Result<()> {
         loop {
-            match watch.next().await? {
-                Notice::Connected { revision, epoch } => {
-                    eprintln!("watching after revision {revision} of epoch {epoch}")
+            match watch
+                .next()
+                .await
+                .map_err(|status| anyhow::anyhow!("{:?}: {}", status.code(), status.message()))?
+            {
+                Notice::Connected { revision, epoch, state } => {
+                    let first = if state { " with the state there first" } else { "" };
+                    eprintln!("watching after revision {revision} of epoch {epoch}{first}");
                 }
+                Notice::Complete(_) => {}
                 Notice::Disconnected { why, retry_in } => {
                     eprintln!("disconnected: {why}; again in {} ms", retry_in.as_millis())
                 }

@@ -1,9 +1,15 @@
-//! The watch client that follows the contract: it reconnects, resumes after the last revision it has seen, and delivers nothing twice.
+//! The watch client that follows the contract, and the model for clients in other languages.
+//!
+//! It keeps one position: the epoch, and the revision up to which it has delivered everything. Events and bookmarks move it. Whenever a
+//! stream ends, for whatever reason, it asks for what comes after that position, so nothing is delivered twice and nothing is skipped.
+//! When the hub says that the position means nothing any more (REVISION_COMPACTED, EPOCH_CHANGED), a watch that began with the initial
+//! state begins with it again and says so; any other ends, because only its user knows what to do then.
 
 use crate::{
     model::Revision,
     proto::rh_trex::v1::{
-        DinosaurWatchEvent, EventType, WatchDinosaursRequest, dinosaur_service_client::DinosaurServiceClient,
+        BackpressurePolicy, DinosaurWatchEvent, EventType, WatchDinosaursRequest,
+        dinosaur_service_client::DinosaurServiceClient,
     },
 };
 use std::{str::FromStr, time::Duration};
@@ -15,32 +21,49 @@ use tonic_types::StatusExt;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
+/// Keeps the position of a quiet watch from falling behind what is retained.
+const BOOKMARK_INTERVAL: Duration = Duration::from_secs(30);
 
 /// What to watch.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct WatchOptions {
     /// Only these types; empty: all.
     pub types: Vec<EventType>,
     /// Only these resources; empty: all.
     pub resource_ids: Vec<String>,
-    /// Start after this revision; `None`: now.
-    pub after: Option<Revision>,
-    /// The epoch of `after`.
-    pub epoch: Option<String>,
+    /// Where to begin.
+    pub start: WatchStart,
+    /// What the hub does when this client is too slow.
+    pub backpressure: BackpressurePolicy,
+}
+
+/// Where a watch begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WatchStart {
+    /// With what happens from now on.
+    Now,
+    /// With what happened after this revision; of this epoch, if one is named.
+    After(Revision, Option<String>),
+    /// With what is there, and then what happens.
+    State,
 }
 
 /// What happens to a watch.
 #[derive(Debug)]
 pub enum Notice {
-    /// The hub answered: everything after this revision will come.
+    /// The hub answered: everything after this revision will come; with the state, first what was there at it.
     Connected {
         /// Where the stream begins.
-        revision: u64,
+        revision: Revision,
         /// The history that revisions belong to.
         epoch: String,
+        /// Whether the state comes first. What was known of it before is void: a row that is gone meanwhile is not named.
+        state: bool,
     },
-    /// An event.
+    /// An event, or a row of the state (its type is SNAPSHOT).
     Event(Box<DinosaurWatchEvent>),
+    /// Everything up to this revision has been delivered, the state included.
+    Complete(Revision),
     /// The stream ended; it goes on where it stopped.
     Disconnected {
         /// Why.
@@ -54,7 +77,10 @@ pub enum Notice {
 pub struct Watch {
     endpoint: Endpoint,
     options: WatchOptions,
+    /// Where it stands, of `options.start`'s kind: `State` until the state is complete.
+    position: WatchStart,
     stream: Option<Streaming<DinosaurWatchEvent>>,
+    epoch: String,
     pause: Duration,
     /// Waited for before the next attempt.
     due: Option<Duration>,
@@ -62,13 +88,22 @@ pub struct Watch {
 
 impl Watch {
     /// A watch of the hub at a URL; connects at the first [`Watch::next`].
-    pub fn new(server: String, options: WatchOptions) -> Result<Self, tonic::transport::Error> {
-        let endpoint = Endpoint::from_str(&server)?
+    pub fn new(server: &str, options: WatchOptions) -> Result<Self, tonic::transport::Error> {
+        let endpoint = Endpoint::from_str(server)?
             .connect_timeout(Duration::from_secs(5))
             .http2_keep_alive_interval(Duration::from_secs(10))
             .keep_alive_timeout(Duration::from_secs(10))
             .keep_alive_while_idle(true);
-        Ok(Self { endpoint, options, stream: None, pause: FIRST_PAUSE, due: None })
+        let position = options.start.clone();
+        Ok(Self {
+            endpoint,
+            options,
+            position,
+            stream: None,
+            epoch: String::new(),
+            pause: FIRST_PAUSE,
+            due: None,
+        })
     }
 
     /// The next notice. An error is final: the hub cannot go on from where this watch stands, or does not understand it.
@@ -78,43 +113,77 @@ impl Watch {
         }
         let outcome = match &mut self.stream {
             None => self.connect().await,
-            Some(stream) => stream
-                .message()
-                .await
-                .and_then(|event| event.ok_or_else(|| Status::unavailable("the stream ended")))
-                .map(|event| {
-                    self.options.after = Some(Revision::new(event.revision));
-                    Notice::Event(Box::new(event))
-                }),
+            Some(stream) => {
+                let event = stream
+                    .message()
+                    .await
+                    .and_then(|event| event.ok_or_else(|| Status::unavailable("the stream ended")));
+                event.map(|event| self.received(event))
+            }
         };
         match outcome {
             Ok(notice) => Ok(notice),
+            Err(status) if status.code() == Code::OutOfRange && self.options.start == WatchStart::State => {
+                self.position = WatchStart::State;
+                Ok(self.disconnected(&status))
+            }
             Err(status) if is_final(status.code()) => Err(status),
             Err(status) => Ok(self.disconnected(&status)),
+        }
+    }
+
+    fn received(&mut self, event: DinosaurWatchEvent) -> Notice {
+        let revision = Revision::new(event.revision);
+        match event.r#type() {
+            // The state is complete at the bookmark that follows it, and not before.
+            EventType::Snapshot => Notice::Event(Box::new(event)),
+            EventType::Bookmark => {
+                self.position = WatchStart::After(revision, Some(self.epoch.clone()));
+                Notice::Complete(revision)
+            }
+            _ => {
+                self.position = WatchStart::After(revision, Some(self.epoch.clone()));
+                Notice::Event(Box::new(event))
+            }
         }
     }
 
     async fn connect(&mut self) -> Result<Notice, Status> {
         let channel: Channel =
             self.endpoint.connect().await.map_err(|error| Status::unavailable(chain(&error)))?;
-        let request = WatchDinosaursRequest {
-            types: self.options.types.iter().map(|&kind| kind.into()).collect(),
-            resource_ids: self.options.resource_ids.clone(),
-            after_revision: self.options.after.map(Revision::get),
-            epoch: self.options.epoch.clone().unwrap_or_default(),
-            ..Default::default()
-        };
-        let response = DinosaurServiceClient::new(channel).watch_dinosaurs(request).await?;
+        let response = DinosaurServiceClient::new(channel).watch_dinosaurs(self.request()).await?;
         let header = |name| {
             response.metadata().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
         };
-        let (revision, epoch) = (header("hub-revision").parse().unwrap_or(0), header("hub-epoch"));
-        // From now on this is where the watch stands, even if its first event never comes.
-        self.options.after = Some(Revision::new(revision));
-        self.options.epoch = Some(epoch.clone());
+        let revision = Revision::new(
+            header("hub-revision").parse().map_err(|_| Status::internal("no hub-revision in the headers"))?,
+        );
+        self.epoch = header("hub-epoch");
+        let state = self.position == WatchStart::State;
+        if !state {
+            // From now on this is where the watch stands, even if its first event never comes.
+            self.position = WatchStart::After(revision, Some(self.epoch.clone()));
+        }
         self.stream = Some(response.into_inner());
         self.pause = FIRST_PAUSE;
-        Ok(Notice::Connected { revision, epoch })
+        Ok(Notice::Connected { revision, epoch: self.epoch.clone(), state })
+    }
+
+    fn request(&self) -> WatchDinosaursRequest {
+        let (after, epoch) = match &self.position {
+            WatchStart::After(revision, epoch) => (Some(revision.get()), epoch.clone().unwrap_or_default()),
+            WatchStart::Now | WatchStart::State => (None, String::new()),
+        };
+        WatchDinosaursRequest {
+            types: self.options.types.iter().map(|&kind| kind.into()).collect(),
+            resource_ids: self.options.resource_ids.clone(),
+            after_revision: after,
+            epoch,
+            send_initial_state: self.position == WatchStart::State,
+            backpressure: self.options.backpressure.into(),
+            bookmark_interval: prost_types::Duration::try_from(BOOKMARK_INTERVAL).ok(),
+            ..Default::default()
+        }
     }
 
     fn disconnected(&mut self, status: &Status) -> Notice {

@@ -241,14 +241,18 @@ impl HubConnection {
     }
 
     /// Begins a new epoch if the history needs one, or in any case. The lock is taken before the transaction, so that its snapshot sees
-    /// every seal.
+    /// every seal. After an error this connection is of no use: dropping it gives the lock back.
     pub async fn begin_epoch(&self, force: bool) -> Result<(), SealError> {
-        let statement = format!(
-            "SELECT pg_advisory_lock({LOCKS}, {SEAL_LOCK});
-             BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT hub.begin_epoch({force}); COMMIT;
-             SELECT pg_advisory_unlock({LOCKS}, {SEAL_LOCK})"
-        );
-        answered(self.client.batch_execute(&statement)).await
+        for statement in [
+            format!("SELECT pg_advisory_lock({LOCKS}, {SEAL_LOCK})"),
+            "BEGIN ISOLATION LEVEL REPEATABLE READ".to_owned(),
+            format!("SELECT hub.begin_epoch({force})"),
+            "COMMIT".to_owned(),
+            format!("SELECT pg_advisory_unlock({LOCKS}, {SEAL_LOCK})"),
+        ] {
+            answered(self.client.batch_execute(&statement)).await?;
+        }
+        Ok(())
     }
 
     /// The oldest revision that a reader can stand at, and the newest, as the database has them.

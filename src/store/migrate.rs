@@ -94,7 +94,7 @@ pub enum MigrateError {
 pub async fn migrate(target: &Target, kinds: &[Scope]) -> Result<usize, MigrateError> {
     let client = target.open().await?;
     // Never queue behind a long transaction for a lock on a user's table: every writer would queue behind us.
-    client.batch_execute("SET lock_timeout = '10s'; SELECT pg_advisory_lock(1953654136, 4)").await?;
+    client.batch_execute("SET client_min_messages = warning; SET lock_timeout = '10s'; SELECT pg_advisory_lock(1953654136, 4)").await?;
     prepare(&client).await?;
     let mut applied = 0;
     for scope in std::iter::once(&HUB).chain(kinds) {

@@ -118,8 +118,8 @@ wait_ready() {
   alive "$hub" || fail 'start' 'a hub that stays' 'it exited'
 }
 
-start_hub() { # DATA-DIR : until it is ready; then psql works, too
-  spawn_hub --data-dir "$1"
+start_hub() { # DATA-DIR FLAG... : until it is ready; then psql works, too
+  spawn_hub --data-dir "$@"
   wait_ready
   read_psql_line
 }

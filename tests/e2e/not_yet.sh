@@ -7,8 +7,7 @@ not_yet() {
   local body
   refused 'not yet: BulkCreateDinosaurs' "$SERVICE/BulkCreateDinosaurs" '{"species":"x"}' Unimplemented True
   refused 'not yet: ImportDinosaurs' "$SERVICE/ImportDinosaurs" '{"start":{"import_id":"x"}}' Unimplemented True
-  for body in '"send_initial_state":true' '"bookmark_interval":"1s"' '"filter":"species = \"x\""' \
-    '"backpressure":"BACKPRESSURE_POLICY_CATCH_UP"'; do
+  for body in '"filter":"species = \"x\""' '"backpressure":"BACKPRESSURE_POLICY_LATEST"'; do
     refused_by_name WatchDinosaurs "$body"
   done
   for body in '"filter":"species = \"x\""' '"order_by":"species"'; do

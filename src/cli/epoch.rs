@@ -1,0 +1,25 @@
+//! `trex new-epoch`.
+
+use crate::store::{HubConnection, Target};
+
+/// Declare that revisions begin to mean something else: after the files of the database were rolled back while no hub ran
+///
+/// A hub notices by itself what can be seen from inside: a restored dump, a copied database, a failover, a base backup restored under
+/// it. It cannot see that files were rolled back while it was not running. After this command every watch is told EPOCH_CHANGED and
+/// lists again.
+#[derive(Debug, clap::Args)]
+pub(super) struct NewEpoch {
+    /// The database, as a URL
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    database_url: String,
+}
+
+impl NewEpoch {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let connection = HubConnection::open(&Target::parse(&self.database_url)?, true).await?;
+        connection.begin_epoch(true).await?;
+        let sealed = connection.seal().await?;
+        println!("epoch {}, from revision {}", sealed.epoch, sealed.revision);
+        Ok(())
+    }
+}
