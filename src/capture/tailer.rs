@@ -87,12 +87,21 @@ impl Tailer {
         self.parts.health.database_seen();
         let mut pace = Pace::new(Instant::now());
         let mut mode = if listens && !connection.forbids_bells {
-            Mode::Armed { owed: None }
+            // A hub that died busy, this one or another, owes what its writers were told.
+            Mode::Armed { owed: Some(Drain::begin(&connection).await?) }
         } else {
             Mode::Polling { empty: 0 }
         };
         loop {
+            let heard_before = self.seen.connected;
             self.wait(&mut mode).await;
+            if let Mode::Armed { owed } = &mut mode
+                && self.seen.connected
+                && !heard_before
+            {
+                // Writers that looked while nobody listened rang no bell, and may commit yet.
+                *owed = Some(Drain::begin(&connection).await?);
+            }
             if let Mode::Armed { owed: Some(drain) } = &mut mode {
                 drain.look(&connection).await?;
             }
