@@ -167,7 +167,11 @@ impl App {
         }
         let metrics = Arc::new(Metrics::new(registry.names())?);
         let health = Arc::new(Health::default());
-        let store = Store::new(&settings.target, settings.db_pool_size)?;
+        let store = Store::new(
+            &settings.target,
+            settings.db_pool_size,
+            settings.capture.wakeups == capture::Wakeups::Listen,
+        )?;
         let broker = Arc::new(EventBroker::new(registry.names().collect(), settings.limits, metrics.clone()));
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
         let addresses = endpoints.addresses();

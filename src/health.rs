@@ -26,6 +26,8 @@ pub struct Health {
 #[derive(Debug, Default)]
 struct State {
     database: bool,
+    /// Why it is not in sight, as last told: it is told again when it changes.
+    told: String,
     capture_faults: BTreeMap<&'static str, Vec<String>>,
     draining: bool,
 }
@@ -70,11 +72,15 @@ impl Health {
         }
     }
 
-    /// The connection that follows the log is gone.
+    /// The connection that follows the log is gone, or could not be made.
     pub fn database_lost(&self, error: &dyn std::error::Error) {
-        let seen = self.change(|state| std::mem::replace(&mut state.database, false));
         let error = chain(error);
-        if seen {
+        let news = self.change(|state| {
+            let seen = std::mem::replace(&mut state.database, false);
+            let told = std::mem::replace(&mut state.told, error.clone());
+            seen || told != error
+        });
+        if news {
             tracing::warn!(error, "the database is out of sight");
         } else {
             tracing::debug!(error, "the database is still out of sight");

@@ -152,6 +152,7 @@ impl Tailer {
         *self.history.lock() = Some(history.clone());
         tracing::info!(epoch = %sealed.epoch, revision = %sealed.revision, "serving");
         let era = broker.begin(sealed.epoch.clone(), sealed.revision, &(history as Arc<dyn History>));
+        metrics.head_revision.set(sealed.revision.to_sql());
         self.published = Some((era, ReadPosition::after(sealed.revision)));
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! `trex new-epoch`.
 
-use crate::store::{HubConnection, Target};
+use super::migrate::required;
+use crate::store::HubConnection;
 
 /// Declare that revisions begin to mean something else: after the files of the database were rolled back while no hub ran
 ///
@@ -11,12 +12,12 @@ use crate::store::{HubConnection, Target};
 pub(super) struct NewEpoch {
     /// The database, as a URL
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
-    database_url: String,
+    database_url: Option<String>,
 }
 
 impl NewEpoch {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let connection = HubConnection::open(&Target::parse(&self.database_url)?, true).await?;
+        let connection = HubConnection::open(&required(self.database_url.as_deref())?, true).await?;
         connection.begin_epoch(true).await?;
         let sealed = connection.seal().await?;
         println!("epoch {}, from revision {}", sealed.epoch, sealed.revision);

@@ -10,16 +10,23 @@ use crate::{
 pub(super) struct Migrate {
     /// The database, as a URL; its role must own the watched tables and schema hub, or may create them
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
-    database_url: String,
+    database_url: Option<String>,
 }
 
 impl Migrate {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let target = Target::parse(&self.database_url)?;
+        let target = required(self.database_url.as_deref())?;
         match migrate(&target, &Registry::of_this_program().scopes()).await? {
             0 => println!("nothing to migrate; the triggers are as they must be"),
             applied => println!("{applied} migrations applied"),
         }
         Ok(())
     }
+}
+
+/// These commands are about one database and have no default for it.
+pub(super) fn required(url: Option<&str>) -> anyhow::Result<Target> {
+    Target::parse(
+        url.ok_or_else(|| anyhow::anyhow!("--database-url or DATABASE_URL must say which database"))?,
+    )
 }

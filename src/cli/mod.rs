@@ -58,7 +58,7 @@ pub fn main() -> ExitCode {
                     Command::Serve(serve) => serve.run().await,
                     Command::Watch(watch) => watch.run().await,
                     Command::Migrate(migrate) => migrate.run().await,
-                Command::NewEpoch(epoch) => epoch.run().await,
+                    Command::NewEpoch(epoch) => epoch.run().await,
                 }
             });
             // Nothing that matters is left; a blocked reader of standard input must not hold the exit.

@@ -259,8 +259,9 @@ impl Database {
         let embedded = EmbeddedPostgres::start(options).await?;
         embedded.create_database(DATABASE).await?;
         let url = embedded.database_url(DATABASE);
-        let how = if embedded.adopted() { "found running" } else { "its own" };
-        let describe = format!("a Postgres of {how}, with its data in {}", embedded.data_dir().display());
+        let how =
+            if embedded.adopted() { "its own Postgres, found running" } else { "a Postgres of its own" };
+        let describe = format!("{how}, with its data in {}", embedded.data_dir().display());
         Ok(Self { shown_url: url.clone(), url, describe, embedded: Some(embedded) })
     }
 

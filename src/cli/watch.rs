@@ -99,11 +99,7 @@ impl Watch {
 
     async fn write_all(&self, watch: &mut Watching) -> anyhow::Result<()> {
         loop {
-            match watch
-                .next()
-                .await
-                .map_err(|status| anyhow::anyhow!("{:?}: {}", status.code(), status.message()))?
-            {
+            match watch.next().await.map_err(|status| advise(&status))? {
                 Notice::Connected { revision, epoch, state } => {
                     let first = if state { " with the state there first" } else { "" };
                     eprintln!("watching after revision {revision} of epoch {epoch}{first}");
@@ -124,6 +120,16 @@ impl Watch {
             }
         }
     }
+}
+
+fn advise(status: &tonic::Status) -> anyhow::Error {
+    let advice = match status.code() {
+        tonic::Code::OutOfRange => {
+            "; --initial-state begins with what is there, and does so again by itself when this happens"
+        }
+        _ => "",
+    };
+    anyhow::anyhow!("{:?}: {}{advice}", status.code(), status.message())
 }
 
 fn event_type(name: Type) -> EventType {

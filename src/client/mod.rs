@@ -89,7 +89,8 @@ pub struct Watch {
 impl Watch {
     /// A watch of the hub at a URL; connects at the first [`Watch::next`].
     pub fn new(server: &str, options: WatchOptions) -> Result<Self, tonic::transport::Error> {
-        let endpoint = Endpoint::from_str(server)?
+        let url = if server.contains("://") { server.to_owned() } else { format!("http://{server}") };
+        let endpoint = Endpoint::from_str(&url)?
             .connect_timeout(Duration::from_secs(5))
             .http2_keep_alive_interval(Duration::from_secs(10))
             .keep_alive_timeout(Duration::from_secs(10))

@@ -12,7 +12,7 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// An address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("{flag} {address}: {source}")]
+#[error("{flag} {address}")]
 pub struct BindError {
     flag: &'static str,
     address: String,

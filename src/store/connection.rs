@@ -16,6 +16,11 @@ impl Target {
     /// From a URL or a key-value string, as libpq writes them.
     pub fn parse(url: &str) -> anyhow::Result<Self> {
         // The parser's own message may quote the URL, and with it a password.
+        if url.contains("sslmode=verify") {
+            anyhow::bail!(
+                "--database-url: TLS to Postgres is not supported yet; use a local socket, a tunnel or a private network"
+            );
+        }
         let mut config = Config::from_str(url).map_err(|_| {
             anyhow::anyhow!("--database-url is not a Postgres URL, such as postgresql://user@host/database")
         })?;

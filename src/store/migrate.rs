@@ -4,6 +4,9 @@ use super::{Driven, Target};
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
 
+/// CREATE OR REPLACE TRIGGER, idle_session_timeout.
+const OLDEST_SERVER: i32 = 140_000;
+
 /// One numbered file. Once released it never changes.
 #[derive(Debug, Clone, Copy)]
 pub struct Migration {
@@ -66,7 +69,7 @@ pub enum MigrateError {
         version: i32,
     },
     /// A statement failed.
-    #[error("{scope} migration {version} ({name}): {source}")]
+    #[error("{scope} migration {version} ({name})")]
     Statement {
         /// Whose migration.
         scope: &'static str,
@@ -78,15 +81,18 @@ pub enum MigrateError {
         source: tokio_postgres::Error,
     },
     /// A table cannot be watched.
-    #[error("cannot watch {table}: {source}")]
+    #[error("cannot watch {table}")]
     Watch {
         /// The table.
         table: &'static str,
         /// Why.
         source: tokio_postgres::Error,
     },
+    /// The server is too old.
+    #[error("the server is Postgres {0}; trex needs 14 or newer")]
+    OldServer(String),
     /// The connection failed.
-    #[error(transparent)]
+    #[error("the database")]
     Database(#[from] tokio_postgres::Error),
 }
 
@@ -95,6 +101,15 @@ pub async fn migrate(target: &Target, kinds: &[Scope]) -> Result<usize, MigrateE
     let client = target.open().await?;
     // Never queue behind a long transaction for a lock on a user's table: every writer would queue behind us.
     client.batch_execute("SET client_min_messages = warning; SET lock_timeout = '10s'; SELECT pg_advisory_lock(1953654136, 4)").await?;
+    let server = client
+        .query_one(
+            "SELECT current_setting('server_version'), current_setting('server_version_num')::int",
+            &[],
+        )
+        .await?;
+    if server.try_get::<_, i32>(1)? < OLDEST_SERVER {
+        return Err(MigrateError::OldServer(server.try_get(0)?));
+    }
     prepare(&client).await?;
     let mut applied = 0;
     for scope in std::iter::once(&HUB).chain(kinds) {

@@ -31,8 +31,9 @@ pub struct Store {
 }
 
 impl Store {
-    /// A pool of at most `size` connections; none is made before it is needed.
-    pub fn new(target: &Target, size: usize) -> Result<Self, deadpool_postgres::BuildError> {
+    /// A pool of at most `size` connections; none is made before it is needed. `session`: whether a server session is a connection's own,
+    /// so that settings stay with it.
+    pub fn new(target: &Target, size: usize, session: bool) -> Result<Self, deadpool_postgres::BuildError> {
         let manager = Manager::from_config(
             target.config().clone(),
             NoTls,
@@ -47,8 +48,11 @@ impl Store {
         let pool = Pool::builder(manager)
             .config(PoolConfig { max_size: size, timeouts, ..PoolConfig::default() })
             .runtime(Runtime::Tokio1)
-            .post_create(Hook::async_fn(|client, _| {
+            .post_create(Hook::async_fn(move |client, _| {
                 Box::pin(async move {
+                    if !session {
+                        return Ok(());
+                    }
                     let statement = format!("SET statement_timeout = {}", STATEMENT_TIMEOUT.as_millis());
                     client.batch_execute(&statement).await.map_err(HookError::Backend)
                 })

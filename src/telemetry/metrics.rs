@@ -40,7 +40,7 @@ pub struct Metrics {
     pub listener_reconnects: IntCounter,
     /// Bells heard.
     pub doorbell_rings: IntCounter,
-    /// Seals that found changes without a bell.
+    /// Transactions sealed while busy, for which no bell rang.
     pub doorbell_skips: IntCounter,
     /// Seals by this hub.
     pub seals: IntCounter,
@@ -143,7 +143,7 @@ impl Metrics {
             doorbell_skips: counter(
                 r,
                 "hub_doorbell_skips_total",
-                "Seals that found changes for which no bell rang",
+                "Captured transactions that needed no bell, for the hub was sealing at short intervals",
             )?,
             seals: counter(r, "hub_seals_total", "Seals by this hub")?,
             sealed_events: counter(r, "hub_sealed_events_total", "Events that this hub has sealed")?,
