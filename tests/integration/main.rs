@@ -1,4 +1,6 @@
 //! Integration tests: one binary, one Postgres cluster for the run, a database for each test.
+#![allow(missing_docs, unreachable_pub, reason = "a test binary exports nothing")]
 
+mod capture;
 mod smoke;
 mod support;

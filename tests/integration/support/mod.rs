@@ -1,5 +1,7 @@
 //! What every test needs: a database of its own, a hub on it, and clients.
 
+pub mod ledger;
+
 use std::{
     sync::{
         LazyLock,
