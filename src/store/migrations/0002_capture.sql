@@ -58,15 +58,27 @@ CREATE FUNCTION hub.cascades_to(relation regclass) RETURNS SETOF regclass LANGUA
   SELECT oid::regclass FROM reached
 $$;
 
--- Statement triggers fire after all row triggers. Where a row trigger or a cascade can change the same row again within the
--- statement, that second change would be captured before the first: such a table is captured per row, by a trigger that fires
--- before the others. Slower (126k against 239k rows a second in bulk), and in order.
-CREATE FUNCTION hub.needs_row_capture(relation regclass) RETURNS boolean LANGUAGE sql STABLE AS $$
-  SELECT relation IN (SELECT hub.cascades_to(relation))
-    OR EXISTS (SELECT FROM pg_trigger t JOIN hub.parts(relation) p ON t.tgrelid = p.part
-               WHERE NOT t.tgisinternal AND t.tgname NOT LIKE '!trex\_%' AND t.tgtype & 1 = 1 AND t.tgtype & 2 = 0)
-    OR EXISTS (SELECT FROM pg_trigger t JOIN hub.cascades_to(relation) c ON t.tgrelid = c
-               WHERE NOT t.tgisinternal AND t.tgname NOT LIKE '!trex\_%' AND t.tgtype & 2 = 0)
+-- Statement triggers fire after all row triggers. Where those, or a cascade, can change a row of the statement again, that second
+-- change would be captured before the first. How a table is captured, so that it is not:
+--   statement  after the statement, all its rows at once
+--   first      the same, but by the trigger of its first row, which fires before the table's own AFTER ROW triggers
+--   row        each row by itself: cascades queue their rows behind those of the statement that caused them and share its transition
+--              tables, so that one row may be in them twice; and a partition's row triggers can have no transition tables
+-- Slower in this order.
+CREATE FUNCTION hub.capture_mode(relation regclass) RETURNS text LANGUAGE sql STABLE AS $$
+  SELECT CASE
+    WHEN relation IN (SELECT hub.cascades_to(relation)) THEN 'row'
+    -- One statement on a parent can reach a row through several foreign keys.
+    WHEN (SELECT count(*) FROM pg_constraint c JOIN hub.parts(relation) p ON c.conrelid = p.part
+          WHERE c.contype = 'f' AND c.conparentid = 0 AND (c.confupdtype IN ('c', 'n', 'd') OR c.confdeltype IN ('c', 'n', 'd'))) > 1 THEN 'row'
+    WHEN EXISTS (SELECT FROM pg_trigger t JOIN hub.cascades_to(relation) c ON t.tgrelid = c
+                 WHERE NOT t.tgisinternal AND t.tgname NOT LIKE '!trex\_%' AND t.tgtype & 2 = 0) THEN 'row'
+    WHEN NOT EXISTS (SELECT FROM pg_trigger t JOIN hub.parts(relation) p ON t.tgrelid = p.part
+                     WHERE NOT t.tgisinternal AND t.tgname NOT LIKE '!trex\_%' AND t.tgtype & 1 = 1 AND t.tgtype & 2 = 0) THEN 'statement'
+    WHEN EXISTS (SELECT FROM pg_class WHERE oid = relation AND relkind = 'p')
+      OR EXISTS (SELECT FROM pg_inherits WHERE inhrelid = relation) THEN 'row'
+    ELSE 'first'
+  END
 $$;
 
 CREATE FUNCTION hub.capture_function(kind text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
@@ -98,14 +110,23 @@ DECLARE
   origin   text := nullif(current_setting('hub.origin', true), '');
   trace    text := nullif(current_setting('hub.trace', true), '');
 BEGIN
-  IF TG_LEVEL = 'ROW' THEN
+  IF TG_LEVEL = 'ROW' AND TG_NAME <> '!trex_row' THEN
+    -- The first row's trigger captures for all; the transition tables are complete by then, and in the order of the triggers.
+    IF TG_OP = 'INSERT' THEN
+      captured := (SELECT (%11$s)::int FROM new_rows a LIMIT 1);
+    ELSE
+      captured := (SELECT (%13$s)::int FROM old_rows b LIMIT 1);
+    END IF;
+    IF captured = 0 THEN RETURN NULL; END IF;
+  END IF;
+  IF TG_NAME = '!trex_row' THEN
     IF TG_OP = 'INSERT' THEN
       INSERT INTO hub.change (kind, resource_id, type, after, actor, origin, trace)
         VALUES (%1$L, %4$s, 1, to_json(NEW), actor, origin, trace);
     ELSIF TG_OP = 'DELETE' THEN
       INSERT INTO hub.change (kind, resource_id, type, before, actor, origin, trace)
         VALUES (%1$L, %5$s, 3, to_json(OLD), actor, origin, trace);
-    ELSIF %11$s THEN
+    ELSIF %14$s THEN
       INSERT INTO hub.change (kind, resource_id, type, before, after, actor, origin, trace)
         VALUES (%1$L, %4$s, 2, to_json(OLD), to_json(NEW), actor, origin, trace);
     ELSE
@@ -151,8 +172,8 @@ END $body$,
     hub.same_key(key_columns, 'a', 'b'),                                                   -- 8
     replace(replace(hub.key_expression(key_columns, 'b'), '%', '%%'), '''', ''''''),       -- 9, inside a quoted format()
     hub.bell_expression(),                                                                 -- 10
-    hub.same_key(key_columns, 'NEW', 'OLD'),                                               -- 11
-    settings                                                                               -- 12
+    hub.same_key(key_columns, 'a', 'NEW'), settings,                                       -- 11, 12
+    hub.same_key(key_columns, 'b', 'OLD'), hub.same_key(key_columns, 'NEW', 'OLD')         -- 13, 14
   )
 $capture$;
 
@@ -161,21 +182,24 @@ $capture$;
 CREATE FUNCTION hub.wanted_triggers(wanted_kind text)
   RETURNS TABLE (relation regclass, name text, event text, level text, enabled "char", tgtype int, old_table text, new_table text)
   LANGUAGE sql STABLE AS $$
-  WITH w AS (SELECT kind, hub.watched.relation AS root, hub.needs_row_capture(hub.watched.relation) AS by_row
+  WITH w AS (SELECT kind, hub.watched.relation AS root, hub.capture_mode(hub.watched.relation) AS mode
          FROM hub.watched JOIN pg_class c ON c.oid = hub.watched.relation WHERE hub.watched.kind = wanted_kind),
        parts AS (SELECT p.part, w.* FROM w CROSS JOIN hub.parts(w.root) p)
-  SELECT part, t.name, t.event, t.level, t.enabled::"char", t.tgtype, t.old_table, t.new_table
-  FROM parts CROSS JOIN (VALUES
+  SELECT part, t.name, t.event, t.level, 'O'::"char", t.tgtype, t.old_table, t.new_table
+  FROM parts JOIN (VALUES
     -- tgtype: 1 row, 2 before, 4 insert, 8 delete, 16 update, 32 truncate
-    ('!trex_insert',   'AFTER INSERT',    'STATEMENT', 'O', 4,  NULL,       'new_rows'),
-    ('!trex_update',   'AFTER UPDATE',    'STATEMENT', 'O', 16, 'old_rows', 'new_rows'),
-    ('!trex_delete',   'AFTER DELETE',    'STATEMENT', 'O', 8,  'old_rows', NULL),
-    ('!trex_truncate', 'BEFORE TRUNCATE', 'STATEMENT', 'A', 34, NULL,       NULL)
-  ) AS t(name, event, level, enabled, tgtype, old_table, new_table)
-  WHERE NOT by_row OR t.name = '!trex_truncate'
+    ('statement', '!trex_insert', 'AFTER INSERT', 'STATEMENT', 4,  NULL,       'new_rows'),
+    ('statement', '!trex_update', 'AFTER UPDATE', 'STATEMENT', 16, 'old_rows', 'new_rows'),
+    ('statement', '!trex_delete', 'AFTER DELETE', 'STATEMENT', 8,  'old_rows', NULL),
+    ('first',     '!trex_insert', 'AFTER INSERT', 'ROW',       5,  NULL,       'new_rows'),
+    ('first',     '!trex_update', 'AFTER UPDATE', 'ROW',       17, 'old_rows', 'new_rows'),
+    ('first',     '!trex_delete', 'AFTER DELETE', 'ROW',       9,  'old_rows', NULL)
+  ) AS t(mode, name, event, level, tgtype, old_table, new_table) USING (mode)
+  UNION ALL
+  SELECT part, '!trex_truncate', 'BEFORE TRUNCATE', 'STATEMENT', 'A', 34, NULL, NULL FROM parts
   UNION ALL
   -- A row trigger on a partitioned table is cloned to its partitions.
-  SELECT part, '!trex_row', 'AFTER INSERT OR UPDATE OR DELETE', 'ROW', (CASE WHEN by_row THEN 'A' ELSE 'R' END)::"char", 29, NULL, NULL
+  SELECT part, '!trex_row', 'AFTER INSERT OR UPDATE OR DELETE', 'ROW', (CASE WHEN mode = 'row' THEN 'A' ELSE 'R' END)::"char", 29, NULL, NULL
   FROM parts
 $$;
 
@@ -236,7 +260,7 @@ BEGIN
   FOR t IN SELECT w.*, p.depth FROM hub.wanted_triggers(new_kind) w JOIN hub.parts(new_relation) p ON p.part = w.relation
     ORDER BY p.depth
   LOOP
-    IF t.level = 'STATEMENT' OR t.depth = 0 THEN
+    IF t.name <> '!trex_row' OR t.depth = 0 THEN
       EXECUTE format('CREATE OR REPLACE TRIGGER %I %s ON %s %s FOR EACH %s EXECUTE FUNCTION %s()', t.name, t.event, t.relation,
         CASE WHEN t.old_table IS NOT NULL OR t.new_table IS NOT NULL THEN concat_ws(' ', 'REFERENCING',
           CASE WHEN t.old_table IS NOT NULL THEN 'OLD TABLE AS old_rows' END, CASE WHEN t.new_table IS NOT NULL THEN 'NEW TABLE AS new_rows' END) END,

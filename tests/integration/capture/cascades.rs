@@ -13,7 +13,7 @@ async fn a_cascade_reaches_a_watched_child() {
         .await;
     ledger.watch("Parent", "parent").await;
     ledger.watch("Child", "child").await;
-    assert!(!ledger.needs_row_capture("parent").await, "the cascade never comes back to it");
+    assert_eq!(ledger.mode("parent").await, "statement", "the cascade never comes back to it");
     ledger
         .run("INSERT INTO parent VALUES (1), (2); INSERT INTO child VALUES (10, 1), (11, 1), (20, 2)")
         .await;
@@ -52,7 +52,7 @@ async fn a_table_that_refers_to_itself_is_captured_per_row_and_in_order() {
     ledger
         .run("CREATE TABLE tree (id int PRIMARY KEY, parent int REFERENCES tree ON UPDATE CASCADE ON DELETE CASCADE)")
         .await;
-    assert!(ledger.needs_row_capture("tree").await);
+    assert_eq!(ledger.mode("tree").await, "row");
     ledger.watch("Tree", "tree").await;
     ledger.run("INSERT INTO tree VALUES (1, NULL), (2, 1), (3, 2), (4, 1)").await;
     ledger.take().await;
@@ -95,7 +95,7 @@ async fn a_cascade_through_another_table_that_comes_back_is_in_order() {
              ALTER TABLE a ADD FOREIGN KEY (b) REFERENCES b ON UPDATE CASCADE ON DELETE SET NULL",
         )
         .await;
-    assert!(ledger.needs_row_capture("a").await && ledger.needs_row_capture("b").await);
+    assert_eq!([ledger.mode("a").await, ledger.mode("b").await], ["row", "row"]);
     ledger.watch("A", "a").await;
     ledger.watch("B", "b").await;
     ledger.run("INSERT INTO a VALUES (1, NULL); INSERT INTO b VALUES (5, 1); UPDATE a SET b = 5").await;
@@ -103,4 +103,22 @@ async fn a_cascade_through_another_table_that_comes_back_is_in_order() {
     ledger.take().await;
     ledger.check("A", "a").await;
     ledger.check("B", "b").await;
+}
+
+#[tokio::test]
+async fn a_child_that_one_statement_reaches_twice_has_both_changes_in_order() {
+    let mut ledger = Ledger::create().await;
+    ledger
+        .run(
+            "CREATE TABLE team (id int PRIMARY KEY);
+             CREATE TABLE game (id int PRIMARY KEY, home int REFERENCES team ON UPDATE CASCADE ON DELETE SET NULL,
+               away int REFERENCES team ON UPDATE CASCADE ON DELETE SET NULL)",
+        )
+        .await;
+    ledger.watch("Game", "game").await;
+    ledger.run("INSERT INTO team VALUES (1), (2); INSERT INTO game VALUES (7, 1, 2)").await;
+    ledger.run("UPDATE team SET id = id * 10").await;
+    ledger.run("DELETE FROM team").await;
+    ledger.expect(&["Game+7", "Game~7", "Game~7", "Game~7", "Game~7"]).await;
+    ledger.check("Game", "game").await;
 }

@@ -7,7 +7,7 @@ const THING: &str = "CREATE TABLE thing (id int PRIMARY KEY, name text)";
 
 #[tokio::test]
 async fn inserts_updates_and_deletes_are_captured() {
-    for variant in Variant::BOTH {
+    for variant in Variant::ALL {
         let mut ledger = Ledger::with_thing(variant, THING).await;
         ledger.run("INSERT INTO thing VALUES (1, 'a'), (2, 'b')").await;
         ledger.run("UPDATE thing SET name = 'c' WHERE id = 1").await;
@@ -19,7 +19,7 @@ async fn inserts_updates_and_deletes_are_captured() {
 
 #[tokio::test]
 async fn a_changed_key_is_a_delete_and_a_create() {
-    for variant in Variant::BOTH {
+    for variant in Variant::ALL {
         let mut ledger = Ledger::with_thing(variant, THING).await;
         ledger.run("INSERT INTO thing VALUES (1, 'a')").await;
         ledger.run("UPDATE thing SET id = 9, name = 'b'").await;
@@ -30,7 +30,7 @@ async fn a_changed_key_is_a_delete_and_a_create() {
 
 #[tokio::test]
 async fn a_statements_deletes_come_before_its_creates() {
-    for variant in Variant::BOTH {
+    for variant in Variant::SET_BASED {
         let mut ledger = Ledger::with_thing(variant, THING).await;
         ledger.run("INSERT INTO thing VALUES (1, 'a'), (2, 'b'), (3, 'c')").await;
         ledger.take().await;
@@ -45,7 +45,7 @@ async fn a_statements_deletes_come_before_its_creates() {
 
 #[tokio::test]
 async fn swapped_and_shifted_keys_lose_no_row() {
-    for variant in Variant::BOTH {
+    for variant in Variant::SET_BASED {
         let create = "CREATE TABLE thing (id int PRIMARY KEY DEFERRABLE, name text)";
         let mut ledger = Ledger::with_thing(variant, create).await;
         ledger.run("INSERT INTO thing VALUES (1, 'a'), (2, 'b')").await;
@@ -60,7 +60,7 @@ async fn swapped_and_shifted_keys_lose_no_row() {
 
 #[tokio::test]
 async fn truncate_is_a_delete_of_every_row() {
-    for variant in Variant::BOTH {
+    for variant in Variant::ALL {
         let mut ledger = Ledger::with_thing(variant, THING).await;
         ledger.run("INSERT INTO thing SELECT n, 'x' FROM generate_series(1, 3) n").await;
         ledger.take().await;
@@ -74,13 +74,13 @@ async fn truncate_is_a_delete_of_every_row() {
 
 #[tokio::test]
 async fn truncate_needs_read_committed() {
-    for variant in Variant::BOTH {
+    for variant in Variant::ALL {
         let mut ledger = Ledger::with_thing(variant, THING).await;
         ledger.run("INSERT INTO thing VALUES (1, 'a')").await;
         ledger.run("BEGIN ISOLATION LEVEL REPEATABLE READ").await;
         let error = ledger.session.batch_execute("TRUNCATE thing").await.unwrap_err();
         let error = error.as_db_error().unwrap();
-        assert_eq!(error.message(), "TRUNCATE of the watched table thing needs READ COMMITTED");
+        assert_eq!(error.message(), "TRUNCATE of the watched table public.thing needs READ COMMITTED");
         assert!(error.hint().is_some_and(|hint| hint.contains("Use DELETE")));
         ledger.run("ROLLBACK").await;
         ledger.expect(&["+1"]).await;
@@ -103,7 +103,7 @@ async fn truncate_cascade_reaches_watched_children() {
 
 #[tokio::test]
 async fn on_conflict_captures_what_happened() {
-    for variant in Variant::BOTH {
+    for variant in Variant::ALL {
         let mut ledger = Ledger::with_thing(variant, THING).await;
         ledger.run("INSERT INTO thing VALUES (1, 'a')").await;
         ledger.run("INSERT INTO thing VALUES (1, 'b'), (2, 'c') ON CONFLICT (id) DO NOTHING").await;
@@ -122,7 +122,7 @@ async fn on_conflict_captures_what_happened() {
 
 #[tokio::test]
 async fn merge_captures_what_happened() {
-    for variant in Variant::BOTH {
+    for variant in Variant::ALL {
         let mut ledger = Ledger::with_thing(variant, THING).await;
         ledger.run("INSERT INTO thing VALUES (1, 'a'), (2, 'b'), (3, 'c')").await;
         ledger.take().await;
@@ -143,7 +143,7 @@ async fn merge_captures_what_happened() {
 
 #[tokio::test]
 async fn a_row_deleted_and_inserted_by_one_statement_stays() {
-    for variant in Variant::BOTH {
+    for variant in Variant::ALL {
         let mut ledger = Ledger::with_thing(variant, THING).await;
         ledger.run("INSERT INTO thing VALUES (1, 'a')").await;
         ledger.take().await;
@@ -162,7 +162,7 @@ async fn a_row_deleted_and_inserted_by_one_statement_stays() {
 #[tokio::test]
 async fn copy_is_captured() {
     use futures_util::SinkExt;
-    for variant in Variant::BOTH {
+    for variant in Variant::ALL {
         let mut ledger = Ledger::with_thing(variant, THING).await;
         let sink = ledger.session.copy_in::<_, bytes::Bytes>("COPY thing FROM STDIN").await.unwrap();
         let mut sink = std::pin::pin!(sink);
@@ -175,7 +175,7 @@ async fn copy_is_captured() {
 
 #[tokio::test]
 async fn data_modifying_ctes_are_captured() {
-    for variant in Variant::BOTH {
+    for variant in Variant::ALL {
         let mut ledger = Ledger::with_thing(variant, THING).await;
         ledger.run("INSERT INTO thing VALUES (1, 'a'), (2, 'b')").await;
         ledger
@@ -193,7 +193,7 @@ async fn data_modifying_ctes_are_captured() {
 
 #[tokio::test]
 async fn savepoints_keep_the_order_and_rolled_back_changes_never_come() {
-    for variant in Variant::BOTH {
+    for variant in Variant::ALL {
         let mut ledger = Ledger::with_thing(variant, THING).await;
         ledger
             .run(
@@ -210,7 +210,7 @@ async fn savepoints_keep_the_order_and_rolled_back_changes_never_come() {
 
 #[tokio::test]
 async fn statements_without_rows_capture_nothing_and_ring_no_bell() {
-    for variant in Variant::BOTH {
+    for variant in Variant::ALL {
         let mut ledger = Ledger::with_thing(variant, THING).await;
         let mut bells = BellConnection::open(&ledger.database.target()).await.unwrap();
         ledger
@@ -231,7 +231,7 @@ async fn statements_without_rows_capture_nothing_and_ring_no_bell() {
 #[tokio::test]
 async fn a_statement_over_100_000_rows_is_one_transaction_in_the_log() {
     const ROWS: i64 = 120_000;
-    for variant in Variant::BOTH {
+    for variant in Variant::ALL {
         let mut ledger = Ledger::with_thing(variant, THING).await;
         ledger.run(&format!("INSERT INTO thing SELECT n, 'x' FROM generate_series(1, {ROWS}) n")).await;
         let events = ledger.take().await;

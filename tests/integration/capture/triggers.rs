@@ -21,7 +21,7 @@ async fn an_after_row_trigger_that_changes_the_same_row_comes_second() {
          CREATE TRIGGER aaa AFTER INSERT OR UPDATE ON thing FOR EACH ROW EXECUTE FUNCTION again()",
     )
     .await;
-    assert!(ledger.needs_row_capture("thing").await);
+    assert_eq!(ledger.mode("thing").await, "first");
     ledger.run("INSERT INTO thing VALUES (1, 0), (2, 0)").await;
     ledger.run("UPDATE thing SET n = 1 WHERE id = 1").await;
     ledger.take().await;
@@ -74,7 +74,7 @@ async fn before_triggers_are_seen_in_the_row() {
          CREATE TRIGGER double BEFORE INSERT OR UPDATE ON thing FOR EACH ROW EXECUTE FUNCTION double()",
     )
     .await;
-    assert!(!ledger.needs_row_capture("thing").await);
+    assert_eq!(ledger.mode("thing").await, "statement");
     ledger.run("INSERT INTO thing VALUES (1, 2), (2, -1)").await;
     let events = ledger.take().await;
     assert_eq!(events.len(), 1, "{events:?}");
@@ -85,7 +85,7 @@ async fn before_triggers_are_seen_in_the_row() {
 #[tokio::test]
 async fn a_trigger_that_comes_later_is_a_fault_until_the_table_is_watched_anew() {
     let mut ledger = counter("").await;
-    assert!(!ledger.needs_row_capture("thing").await);
+    assert_eq!(ledger.mode("thing").await, "statement");
     ledger
         .run(
             "CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -95,7 +95,7 @@ async fn a_trigger_that_comes_later_is_a_fault_until_the_table_is_watched_anew()
         .await;
     let faults = ledger.faults("Thing").await;
     assert!(
-        faults.iter().any(|fault| fault == "thing: trigger !trex_insert does not belong here"),
+        faults.iter().any(|fault| fault == "thing: trigger !trex_insert is disabled or altered"),
         "{faults:?}"
     );
     ledger.watch("Thing", "thing").await;
@@ -106,5 +106,24 @@ async fn a_trigger_that_comes_later_is_a_fault_until_the_table_is_watched_anew()
     ledger.watch("Thing", "thing").await;
     ledger.run("UPDATE thing SET n = 1").await;
     ledger.expect(&["~1"]).await;
+    ledger.check("Thing", "thing").await;
+}
+
+#[tokio::test]
+async fn a_partitioned_table_with_row_triggers_is_captured_per_row() {
+    let mut ledger = Ledger::create().await;
+    ledger
+        .run(
+            "CREATE TABLE thing (id int PRIMARY KEY, n int NOT NULL) PARTITION BY RANGE (id);
+             CREATE TABLE thing_1 PARTITION OF thing FOR VALUES FROM (0) TO (10);
+             CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN UPDATE thing SET n = n + 100 WHERE id = NEW.id AND n < 100; RETURN NULL; END $$;
+             CREATE TRIGGER again AFTER INSERT OR UPDATE ON thing FOR EACH ROW EXECUTE FUNCTION again()",
+        )
+        .await;
+    ledger.watch("Thing", "thing").await;
+    ledger.run("INSERT INTO thing VALUES (1, 0), (2, 0)").await;
+    ledger.run("UPDATE thing_1 SET n = 5 WHERE id = 2").await;
+    ledger.expect(&["+1", "~1", "+2", "~2", "~2", "~2"]).await;
     ledger.check("Thing", "thing").await;
 }

@@ -8,15 +8,44 @@ use trex::{
     store::{Driven, HubConnection, ReadPosition, Target, migrate},
 };
 
-/// The two ways in which a table is captured.
+/// The ways in which a table is captured; `hub.capture_mode` says which and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Variant {
     Statement,
+    First,
     Row,
 }
 
 impl Variant {
-    pub const BOTH: [Self; 2] = [Self::Statement, Self::Row];
+    pub const ALL: [Self; 3] = [Self::Statement, Self::First, Self::Row];
+    /// What keeps a statement's deletes before its creates.
+    pub const SET_BASED: [Self; 2] = [Self::Statement, Self::First];
+    /// What partitioned tables can have.
+    pub const PARTITIONED: [Self; 2] = [Self::Statement, Self::Row];
+
+    fn mode(self) -> &'static str {
+        match self {
+            Self::Statement => "statement",
+            Self::First => "first",
+            Self::Row => "row",
+        }
+    }
+
+    /// What makes `thing` be captured so.
+    fn reason(self, partitioned: bool) -> &'static str {
+        match (self, partitioned) {
+            (Self::Statement, _) => "",
+            (Self::First, _) | (Self::Row, true) => {
+                "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+                 CREATE TRIGGER nothing AFTER INSERT OR UPDATE OR DELETE ON thing FOR EACH ROW EXECUTE FUNCTION nothing()"
+            }
+            // A foreign key to itself, of the primary key: every row refers to itself.
+            (Self::Row, false) => {
+                "DO $$ DECLARE keys text := (SELECT string_agg(quote_ident(k), ', ') FROM unnest(hub.key_columns('thing')) k);
+                 BEGIN EXECUTE format('ALTER TABLE thing ADD FOREIGN KEY (%1$s) REFERENCES thing (%1$s) ON UPDATE CASCADE', keys); END $$"
+            }
+        }
+    }
 }
 
 /// One event.
@@ -71,15 +100,8 @@ impl Ledger {
     pub async fn with_thing(variant: Variant, create: &str) -> Self {
         let ledger = Self::create().await;
         ledger.run(create).await;
-        if variant == Variant::Row {
-            ledger
-                .run(
-                    "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
-                     CREATE TRIGGER nothing AFTER INSERT OR UPDATE OR DELETE ON thing FOR EACH ROW EXECUTE FUNCTION nothing()",
-                )
-                .await;
-        }
-        assert_eq!(ledger.needs_row_capture("thing").await, variant == Variant::Row);
+        ledger.run(variant.reason(create.contains("PARTITION BY"))).await;
+        assert_eq!(ledger.mode("thing").await, variant.mode());
         ledger.watch("Thing", "thing").await;
         ledger
     }
@@ -99,8 +121,9 @@ impl Ledger {
         rows.expect("faults are told and not raised").iter().map(|row| row.get(0)).collect()
     }
 
-    pub async fn needs_row_capture(&self, table: &str) -> bool {
-        let row = self.session.query_one("SELECT hub.needs_row_capture($1::text::regclass)", &[&table]).await;
+    /// How a table is captured.
+    pub async fn mode(&self, table: &str) -> String {
+        let row = self.session.query_one("SELECT hub.capture_mode($1::text::regclass)", &[&table]).await;
         row.expect("a table").get(0)
     }
 
