@@ -54,11 +54,7 @@ impl Settings {
             target,
             migrate: true,
             db_pool_size: 16,
-            capture: capture::Settings {
-                wakeups: capture::Wakeups::Listen,
-                backup_poll: Duration::from_millis(500),
-                poll: Duration::from_millis(100),
-            },
+            capture: capture::Settings::default(),
             limits: Limits::default(),
             connections: ConnectionLimits {
                 streams: 1024,

@@ -30,7 +30,6 @@ impl Sleepers {
         });
     }
 
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }

@@ -4,11 +4,9 @@ use super::Parts;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-const INTERVAL: Duration = Duration::from_secs(10);
-
-pub(super) async fn run(parts: Parts, stop: CancellationToken) {
+pub(super) async fn run(parts: Parts, every: Duration, stop: CancellationToken) {
     let inspect_for_ever = async {
-        let mut interval = tokio::time::interval(INTERVAL);
+        let mut interval = tokio::time::interval(every);
         loop {
             interval.tick().await;
             if let Err(error) = inspect(&parts).await {

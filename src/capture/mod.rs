@@ -36,6 +36,19 @@ pub struct Settings {
     pub backup_poll: Duration,
     /// How long a polling hub waits between looks while nothing happens.
     pub poll: Duration,
+    /// How often the triggers are looked after.
+    pub inspect: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            wakeups: Wakeups::Listen,
+            backup_poll: Duration::from_millis(500),
+            poll: Duration::from_millis(100),
+            inspect: Duration::from_secs(10),
+        }
+    }
 }
 
 /// What the capture works with.
@@ -72,5 +85,5 @@ pub fn spawn(parts: &Parts, settings: Settings, stop: &CancellationToken, tasks:
         tasks.spawn(listener::run(parts.target.clone(), parts.metrics.clone(), heard, stop.clone()));
     }
     tasks.spawn(tailer::Tailer::new(parts.clone(), settings, hears).run(stop.clone()));
-    tasks.spawn(inspector::run(parts.clone(), stop.clone()));
+    tasks.spawn(inspector::run(parts.clone(), settings.inspect, stop.clone()));
 }

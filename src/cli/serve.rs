@@ -171,6 +171,7 @@ impl Serve {
                 wakeups: self.wakeups,
                 backup_poll: self.backup_poll_interval,
                 poll: self.poll_interval,
+                ..Settings::default()
             },
             limits: Limits {
                 window_bytes: usize::try_from(self.log_window_bytes).unwrap_or(usize::MAX),
