@@ -81,8 +81,10 @@ fn explained(response: Response<Body>) -> Response<Body> {
         None => response,
         Some(status) => match status.code() {
             Code::Ok => response,
-            // Of tonic's own refusals only an oversized message has this code.
-            Code::OutOfRange => Status::from(Error::TooLarge(status.message().to_owned())).into_http(),
+            // Of tonic's own refusals only an oversized message has these codes, the second if it is compressed.
+            Code::OutOfRange | Code::ResourceExhausted => {
+                Status::from(Error::TooLarge(status.message().to_owned())).into_http()
+            }
             Code::Unimplemented => {
                 Status::from(Error::Unimplemented { what: "this method, or its compression," }).into_http()
             }
