@@ -64,7 +64,7 @@ pub enum MigrateError {
         version: i32,
     },
     /// A statement failed.
-    #[error("{scope} migration {version} ({name}): {source}")]
+    #[error("{scope} migration {version} ({name})")]
     Statement {
         /// Whose migration.
         scope: &'static str,
@@ -76,7 +76,7 @@ pub enum MigrateError {
         source: tokio_postgres::Error,
     },
     /// A table cannot be watched.
-    #[error("cannot watch {table}: {source}")]
+    #[error("cannot watch {table}")]
     Watch {
         /// The table.
         table: &'static str,

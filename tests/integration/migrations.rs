@@ -18,6 +18,11 @@ fn scopes() -> Vec<Scope> {
     Registry::of_this_program().scopes()
 }
 
+/// As the command line prints it, in one line with its causes.
+fn full(error: MigrateError) -> String {
+    format!("{:#}", anyhow::Error::from(error))
+}
+
 /// Of all scopes: the hub's four and one of the dinosaurs.
 const MIGRATIONS: usize = 5;
 
@@ -84,9 +89,9 @@ async fn a_failed_migration_leaves_nothing_behind_and_can_be_repeated() {
         }],
         table: None,
     }];
-    let refused = migrate(&database.target(), &broken).await.unwrap_err();
-    assert!(refused.to_string().contains("Broken migration 1 (broken)"), "{refused}");
-    assert!(refused.to_string().contains("division by zero"), "{refused}");
+    let refused = full(migrate(&database.target(), &broken).await.unwrap_err());
+    assert!(refused.contains("Broken migration 1 (broken)"), "{refused}");
+    assert!(refused.contains("division by zero"), "{refused}");
     let row = database.connect().await.query_one("SELECT to_regclass('half') IS NULL", &[]).await.unwrap();
     assert!(row.get::<_, bool>(0));
     assert_eq!(migrate(&database.target(), &scopes()).await.unwrap(), 1);
@@ -104,9 +109,9 @@ async fn a_table_without_a_primary_key_is_refused() {
         }],
         table: Some("public.bare"),
     }];
-    let refused = migrate(&database.target(), &bare).await.unwrap_err().to_string();
+    let refused = full(migrate(&database.target(), &bare).await.unwrap_err());
     assert!(refused.starts_with("cannot watch public.bare"), "{refused}");
-    assert!(refused.contains("table public.bare has no primary key"), "{refused}");
+    assert!(refused.contains("table bare has no primary key"), "{refused}");
 }
 
 #[tokio::test]
@@ -120,21 +125,21 @@ async fn a_touched_trigger_makes_the_hub_unready_until_migrate_mends_it() {
     for (touch, fault) in [
         (
             "ALTER TABLE dinosaurs DISABLE TRIGGER \"!trex_insert\"",
-            "public.dinosaurs: trigger !trex_insert is disabled or altered",
+            "dinosaurs: trigger !trex_insert is disabled or altered",
         ),
-        ("DROP TRIGGER \"!trex_update\" ON dinosaurs", "public.dinosaurs: trigger !trex_update is missing"),
+        ("DROP TRIGGER \"!trex_update\" ON dinosaurs", "dinosaurs: trigger !trex_update is missing"),
         (
             "CREATE OR REPLACE TRIGGER \"!trex_insert\" AFTER INSERT ON dinosaurs REFERENCING NEW TABLE AS new_rows
                FOR EACH STATEMENT WHEN (false) EXECUTE FUNCTION hub.\"capture_Dinosaur\"()",
-            "public.dinosaurs: trigger !trex_insert is disabled or altered",
+            "dinosaurs: trigger !trex_insert is disabled or altered",
         ),
         (
             "CREATE TRIGGER \"!trex_second\" AFTER INSERT ON dinosaurs FOR EACH ROW EXECUTE FUNCTION hub.\"capture_Dinosaur\"()",
-            "public.dinosaurs: trigger !trex_second does not belong here",
+            "dinosaurs: trigger !trex_second does not belong here",
         ),
         (
             "CREATE OR REPLACE FUNCTION hub.\"capture_Dinosaur\"() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
-            "public.dinosaurs: the capture function does not fit the table's columns or primary key",
+            "dinosaurs: the capture function does not fit the table's columns or primary key",
         ),
     ] {
         session.batch_execute(touch).await.unwrap();
@@ -160,7 +165,7 @@ async fn a_dropped_table_makes_the_hub_unready() {
     session.batch_execute("DROP TABLE dinosaurs").await.unwrap();
     let fault = "the table of kind Dinosaur was never watched, or is gone";
     until(fault, || hub.app().health().reasons() == [fault]).await;
-    let refused = migrate(&database.target(), &scopes()).await.unwrap_err().to_string();
+    let refused = full(migrate(&database.target(), &scopes()).await.unwrap_err());
     assert!(refused.starts_with("cannot watch public.dinosaurs"), "{refused}");
     session.batch_execute("CREATE TABLE dinosaurs (id text PRIMARY KEY, species text)").await.unwrap();
     migrate(&database.target(), &scopes()).await.unwrap();
@@ -178,13 +183,13 @@ async fn a_changed_primary_key_is_a_fault_until_the_table_is_watched_anew() {
             "ALTER TABLE thing DROP CONSTRAINT thing_pkey, ADD PRIMARY KEY (other, ident)",
         ] {
             ledger.run(change).await;
-            let fault = "public.thing: the capture function does not fit the table's columns or primary key";
+            let fault = "thing: the capture function does not fit the table's columns or primary key";
             assert_eq!(ledger.faults("Thing").await, [fault]);
             ledger.watch("Thing", "thing").await;
         }
         ledger.run("INSERT INTO thing VALUES (1)").await;
         ledger.expect(&["+7/1"]).await;
         ledger.run("ALTER TABLE thing DROP CONSTRAINT thing_pkey").await;
-        assert_eq!(ledger.faults("Thing").await, ["public.thing: has no primary key"]);
+        assert_eq!(ledger.faults("Thing").await, ["thing: has no primary key"]);
     }
 }
