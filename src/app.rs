@@ -55,17 +55,7 @@ impl Settings {
             target,
             migrate: true,
             db_pool_size: 16,
-            capture: capture::Settings {
-                wakeups: capture::Wakeups::Listen,
-                backup_poll: Duration::from_millis(500),
-                poll: Duration::from_millis(100),
-                inspection: Duration::from_secs(10),
-                retention: capture::Retention {
-                    age: Duration::from_secs(24 * 3600),
-                    events: 10_000_000,
-                    interval: Duration::from_secs(30),
-                },
-            },
+            capture: capture::Settings::default(),
             limits: Limits::default(),
             connections: ConnectionLimits {
                 streams: 1024,

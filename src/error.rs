@@ -184,8 +184,8 @@ impl From<Error> for Status {
 /// A status that tonic made by itself, with the details that every error of the hub carries.
 pub fn explain(status: &Status) -> Status {
     let reason = match status.code() {
-        // Of tonic's own refusals only an oversized message has this code.
-        Code::OutOfRange => return Error::TooLarge(status.message().to_owned()).into(),
+        // Of tonic's own refusals only an oversized message has these codes, the second if it is compressed.
+        Code::OutOfRange | Code::ResourceExhausted => return Error::TooLarge(status.message().to_owned()).into(),
         Code::Unimplemented => "NOT_IMPLEMENTED",
         Code::NotFound => "NOT_FOUND",
         _ => "PROTOCOL",

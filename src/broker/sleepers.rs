@@ -36,7 +36,6 @@ impl Sleepers {
         });
     }
 
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }

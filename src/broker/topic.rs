@@ -114,6 +114,11 @@ impl Topic {
         self.registry.lock().len()
     }
 
+    /// How many of them wait for an event.
+    pub fn sleepers(&self) -> usize {
+        self.sleepers.len()
+    }
+
     /// Takes a place in the log: what is appended from now on, or what comes after a revision in the window.
     pub fn subscribe(self: &Arc<Self>, start: Start, interest: Interest) -> Result<Subscription, Refused> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);

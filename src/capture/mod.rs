@@ -36,12 +36,24 @@ pub struct Settings {
     pub wakeups: Wakeups,
     /// A sleeping hub looks by itself so often, in case that a bell was lost to a fault that nobody foresaw.
     pub backup_poll: Duration,
-    /// The triggers are looked at so often.
-    pub inspection: Duration,
     /// What is kept.
     pub retention: Retention,
     /// How long a polling hub waits between looks while nothing happens.
     pub poll: Duration,
+    /// How often the triggers are looked after.
+    pub inspect: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            wakeups: Wakeups::Listen,
+            backup_poll: Duration::from_millis(500),
+            poll: Duration::from_millis(100),
+            inspect: Duration::from_secs(10),
+            retention: Retention { age: Duration::from_secs(24 * 3600), events: 10_000_000, interval: Duration::from_secs(30) },
+        }
+    }
 }
 
 /// How much history is kept. Whatever is older than `age`, or has more than `events` after it, may go.
@@ -93,6 +105,6 @@ pub fn spawn(parts: &Parts, settings: Settings, stop: &CancellationToken, tasks:
     }
     let history = HistorySlot::default();
     tasks.spawn(tailer::Tailer::new(parts.clone(), settings, hears, history.clone()).run(stop.clone()));
-    tasks.spawn(inspector::run(parts.clone(), settings.inspection, stop.clone()));
+    tasks.spawn(inspector::run(parts.clone(), settings.inspect, stop.clone()));
     tasks.spawn(compactor::run(parts.clone(), settings.retention, history, stop.clone()));
 }

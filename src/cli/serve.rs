@@ -186,7 +186,7 @@ impl Serve {
                 wakeups: self.wakeups,
                 backup_poll: self.backup_poll_interval,
                 poll: self.poll_interval,
-                inspection: self.inspection_interval,
+                inspect: self.inspection_interval,
                 retention: Retention {
                     age: self.retention_age,
                     events: self.retention_events,

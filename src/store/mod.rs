@@ -2,6 +2,7 @@
 
 mod connection;
 mod hub;
+mod lease;
 mod migrate;
 mod rows;
 mod snapshot;
@@ -18,6 +19,7 @@ use crate::{error::Error, model::Revision};
 use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolConfig, RecyclingMethod, Runtime, Timeouts,
 };
+use lease::Lease;
 use std::time::Duration;
 use tokio_postgres::{NoTls, Row, types::ToSql};
 
@@ -130,8 +132,7 @@ impl Store {
     ) -> Result<Vec<Row>, Error> {
         let connection = self.connection().await?;
         let started = std::time::Instant::now();
-        let statement = connection.prepare_cached(sql).await?;
-        let rows = connection.query(&statement, parameters).await?;
+        let rows = Lease::new(connection).query(sql, parameters).await?;
         tracing::debug!(statement = name, elapsed = ?started.elapsed(), rows = rows.len(), "statement");
         Ok(rows)
     }

@@ -1,4 +1,10 @@
 //! Integration tests: one binary, one Postgres cluster for the run, a database for each test.
+#![allow(missing_docs, unreachable_pub, reason = "a test binary exports nothing")]
 
+mod api;
+mod capture;
+mod kinds;
+mod migrations;
+mod privileges;
 mod smoke;
 mod support;

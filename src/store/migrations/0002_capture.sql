@@ -35,6 +35,11 @@ CREATE FUNCTION hub.key_expression(key_columns text[], alias text) RETURNS text 
   END
 $$;
 
+-- An expression: have two rows the same resource id? By text: 1.0 and 1.00 are equal numbers and two resources.
+CREATE FUNCTION hub.same_key(key_columns text[], a text, b text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+  SELECT string_agg(format('%2$s.%1$I::text COLLATE "C" = %3$s.%1$I::text COLLATE "C"', k, a, b), ' AND ') FROM unnest(key_columns) k
+$$;
+
 -- A table and, if it is partitioned, its partitions; the table itself has depth 0.
 CREATE FUNCTION hub.parts(relation regclass) RETURNS TABLE (part regclass, depth int) LANGUAGE sql STABLE AS $$
   SELECT relation, 0
@@ -53,39 +58,75 @@ CREATE FUNCTION hub.cascades_to(relation regclass) RETURNS SETOF regclass LANGUA
   SELECT oid::regclass FROM reached
 $$;
 
--- Statement triggers fire after all row triggers. Where a row trigger or a cascade can change the same row again within the
--- statement, that second change would be captured before the first: such a table is captured per row, by a trigger that fires
--- before the others. Slower (126k against 239k rows a second in bulk), and in order.
-CREATE FUNCTION hub.needs_row_capture(relation regclass) RETURNS boolean LANGUAGE sql STABLE AS $$
-  SELECT relation IN (SELECT hub.cascades_to(relation))
-    OR EXISTS (SELECT FROM pg_trigger t JOIN hub.parts(relation) p ON t.tgrelid = p.part
-               WHERE NOT t.tgisinternal AND t.tgname NOT LIKE '!trex\_%' AND t.tgtype & 1 = 1 AND t.tgtype & 2 = 0)
-    OR EXISTS (SELECT FROM pg_trigger t JOIN hub.cascades_to(relation) c ON t.tgrelid = c
-               WHERE NOT t.tgisinternal AND t.tgname NOT LIKE '!trex\_%' AND t.tgtype & 2 = 0)
+-- Statement triggers fire after all row triggers. Where those, or a cascade, can change a row of the statement again, that second
+-- change would be captured before the first. How a table is captured, so that it is not:
+--   statement  after the statement, all its rows at once
+--   first      the same, but by the trigger of its first row, which fires before the table's own AFTER ROW triggers
+--   row        each row by itself: cascades queue their rows behind those of the statement that caused them and share its transition
+--              tables, so that one row may be in them twice; and a partition's row triggers can have no transition tables
+-- Slower in this order.
+CREATE FUNCTION hub.capture_mode(relation regclass) RETURNS text LANGUAGE sql STABLE AS $$
+  SELECT CASE
+    WHEN relation IN (SELECT hub.cascades_to(relation)) THEN 'row'
+    -- One statement on a parent can reach a row through several foreign keys.
+    WHEN (SELECT count(*) FROM pg_constraint c JOIN hub.parts(relation) p ON c.conrelid = p.part
+          WHERE c.contype = 'f' AND c.conparentid = 0 AND (c.confupdtype IN ('c', 'n', 'd') OR c.confdeltype IN ('c', 'n', 'd'))) > 1 THEN 'row'
+    WHEN EXISTS (SELECT FROM pg_trigger t JOIN hub.cascades_to(relation) c ON t.tgrelid = c
+                 WHERE NOT t.tgisinternal AND t.tgname NOT LIKE '!trex\_%' AND t.tgtype & 2 = 0) THEN 'row'
+    WHEN NOT EXISTS (SELECT FROM pg_trigger t JOIN hub.parts(relation) p ON t.tgrelid = p.part
+                     WHERE NOT t.tgisinternal AND t.tgname NOT LIKE '!trex\_%' AND t.tgtype & 1 = 1 AND t.tgtype & 2 = 0) THEN 'statement'
+    WHEN EXISTS (SELECT FROM pg_class WHERE oid = relation AND relkind = 'p')
+      OR EXISTS (SELECT FROM pg_inherits WHERE inhrelid = relation) THEN 'row'
+    ELSE 'first'
+  END
 $$;
 
 CREATE FUNCTION hub.capture_function(kind text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
   SELECT format('hub.%I', 'capture_' || kind)
 $$;
 
--- The body of a kind's trigger function: static SQL, so that each session plans it once.
-CREATE FUNCTION hub.capture_source(kind text, key_columns text[]) RETURNS text LANGUAGE sql IMMUTABLE AS $capture$
+-- Settings of a kind's trigger function. A fixed search_path, so that a writer cannot lend it code; and fixed output formats, so that
+-- a session's settings do not change what is recorded: only where a column may need them, for each costs every statement 0.3 µs.
+-- Dates and times need none in JSON, which is always ISO, but in a key, whose text they are.
+CREATE FUNCTION hub.capture_settings(relation regclass) RETURNS text LANGUAGE sql STABLE AS $$
+  SELECT 'SET search_path = pg_catalog, pg_temp SET row_security = off' || CASE WHEN EXISTS (
+    SELECT FROM pg_attribute a WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
+      AND a.atttypid <> ALL ('{text,varchar,bpchar,name,uuid,bool,int2,int4,int8,numeric,oid}'::regtype[])
+      AND (a.attname = ANY (hub.key_columns(relation))
+           OR a.atttypid <> ALL ('{date,time,timestamp,timestamptz,json,jsonb,text[],int4[],int8[],uuid[]}'::regtype[])))
+    THEN ' SET timezone = ''UTC'' SET datestyle = ''ISO, YMD'' SET intervalstyle = iso_8601 SET extra_float_digits = 1'
+         || ' SET bytea_output = hex SET lc_monetary = ''C''' ELSE '' END
+$$;
+
+-- The body of a kind's trigger function: static SQL, so that each session plans it once. It names its settings, so that whoever compares
+-- bodies compares them too.
+CREATE FUNCTION hub.capture_source(kind text, key_columns text[], settings text) RETURNS text LANGUAGE sql IMMUTABLE AS $capture$
   SELECT format($body$
 #variable_conflict use_variable
+-- %12$s
 DECLARE
   captured bigint := 1;
   actor    text := coalesce(nullif(current_setting('hub.actor', true), ''), nullif(current_setting('role'), 'none'), session_user);
   origin   text := nullif(current_setting('hub.origin', true), '');
   trace    text := nullif(current_setting('hub.trace', true), '');
 BEGIN
-  IF TG_LEVEL = 'ROW' THEN
+  IF TG_LEVEL = 'ROW' AND TG_NAME <> '!trex_row' THEN
+    -- The first row's trigger captures for all; the transition tables are complete by then, and in the order of the triggers.
+    IF TG_OP = 'INSERT' THEN
+      captured := (SELECT (%11$s)::int FROM new_rows a LIMIT 1);
+    ELSE
+      captured := (SELECT (%13$s)::int FROM old_rows b LIMIT 1);
+    END IF;
+    IF captured = 0 THEN RETURN NULL; END IF;
+  END IF;
+  IF TG_NAME = '!trex_row' THEN
     IF TG_OP = 'INSERT' THEN
       INSERT INTO hub.change (kind, resource_id, type, after, actor, origin, trace)
         VALUES (%1$L, %4$s, 1, to_json(NEW), actor, origin, trace);
     ELSIF TG_OP = 'DELETE' THEN
       INSERT INTO hub.change (kind, resource_id, type, before, actor, origin, trace)
         VALUES (%1$L, %5$s, 3, to_json(OLD), actor, origin, trace);
-    ELSIF %4$s = %5$s THEN
+    ELSIF %14$s THEN
       INSERT INTO hub.change (kind, resource_id, type, before, after, actor, origin, trace)
         VALUES (%1$L, %4$s, 2, to_json(OLD), to_json(NEW), actor, origin, trace);
     ELSE
@@ -94,17 +135,17 @@ BEGIN
     END IF;
   ELSIF TG_OP = 'INSERT' THEN
     INSERT INTO hub.change (kind, resource_id, type, after, actor, origin, trace)
-      SELECT %1$L, %2$s, 1, to_json(a), actor, origin, trace FROM new_rows a;
+      SELECT %1$L, %2$s, 1, to_json(a.*), actor, origin, trace FROM new_rows a;
     GET DIAGNOSTICS captured = ROW_COUNT;
   ELSIF TG_OP = 'DELETE' THEN
     INSERT INTO hub.change (kind, resource_id, type, before, actor, origin, trace)
-      SELECT %1$L, %3$s, 3, to_json(b), actor, origin, trace FROM old_rows b;
+      SELECT %1$L, %3$s, 3, to_json(b.*), actor, origin, trace FROM old_rows b;
     GET DIAGNOSTICS captured = ROW_COUNT;
   ELSIF TG_OP = 'UPDATE' THEN
     -- A changed key leaves an old row and a new row without a partner: a delete and a create, the deletes first.
     INSERT INTO hub.change (kind, resource_id, type, before, after, actor, origin, trace)
       SELECT %1$L, coalesce(%2$s, %3$s), CASE WHEN %6$s IS NULL THEN 3 WHEN %7$s IS NULL THEN 1 ELSE 2 END,
-             CASE WHEN %7$s IS NOT NULL THEN to_json(b) END, CASE WHEN %6$s IS NOT NULL THEN to_json(a) END, actor, origin, trace
+             CASE WHEN %7$s IS NOT NULL THEN to_json(b.*) END, CASE WHEN %6$s IS NOT NULL THEN to_json(a.*) END, actor, origin, trace
       FROM old_rows b FULL JOIN new_rows a ON %8$s
       ORDER BY %6$s IS NULL DESC;
     GET DIAGNOSTICS captured = ROW_COUNT;
@@ -116,7 +157,7 @@ BEGIN
               HINT = 'Use DELETE, or TRUNCATE in a READ COMMITTED transaction.';
     END IF;
     EXECUTE format('INSERT INTO hub.change (kind, resource_id, type, before, actor, origin, trace)
-      SELECT %%L, %9$s, 3, to_json(b), $1, $2, $3 FROM ONLY %%s b', %1$L, TG_RELID::regclass) USING actor, origin, trace;
+      SELECT %%L, %9$s, 3, to_json(b.*), $1, $2, $3 FROM ONLY %%s b', %1$L, TG_RELID::regclass) USING actor, origin, trace;
     GET DIAGNOSTICS captured = ROW_COUNT;
   END IF;
   IF captured > 0 AND %10$s THEN
@@ -128,47 +169,44 @@ END $body$,
     hub.key_expression(key_columns, 'a'), hub.key_expression(key_columns, 'b'),            -- 2, 3
     hub.key_expression(key_columns, 'NEW'), hub.key_expression(key_columns, 'OLD'),        -- 4, 5
     format('a.%I', key_columns[1]), format('b.%I', key_columns[1]),                        -- 6, 7
-    (SELECT string_agg(format('a.%1$I = b.%1$I', k), ' AND ') FROM unnest(key_columns) k), -- 8
+    hub.same_key(key_columns, 'a', 'b'),                                                   -- 8
     replace(replace(hub.key_expression(key_columns, 'b'), '%', '%%'), '''', ''''''),       -- 9, inside a quoted format()
-    hub.bell_expression()                                                                  -- 10
+    hub.bell_expression(),                                                                 -- 10
+    hub.same_key(key_columns, 'a', 'NEW'), settings,                                       -- 11, 12
+    hub.same_key(key_columns, 'b', 'OLD'), hub.same_key(key_columns, 'NEW', 'OLD')         -- 13, 14
   )
 $capture$;
-
--- Settings of a kind's trigger function. A fixed search_path, so that a writer cannot lend it code; and fixed output formats, so that
--- a session's settings do not change what is recorded: only where a column may need them, for each costs every statement 0.3 µs.
-CREATE FUNCTION hub.capture_settings(relation regclass) RETURNS text LANGUAGE sql STABLE AS $$
-  SELECT 'SET search_path = pg_catalog, pg_temp SET row_security = off' || CASE WHEN EXISTS (
-    SELECT FROM pg_attribute a WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
-      AND a.atttypid <> ALL ('{text,varchar,bpchar,name,uuid,bool,int2,int4,int8,numeric,oid,date,time,timestamp,timestamptz,json,jsonb,text[],int4[],int8[],uuid[]}'::regtype[]))
-    THEN ' SET timezone = ''UTC'' SET intervalstyle = iso_8601 SET extra_float_digits = 1 SET bytea_output = hex' ELSE '' END
-$$;
 
 -- The triggers that a watched table and its partitions must have. Names begin with '!' to sort, and so fire, before any other.
 -- `enabled`: O in ordinary sessions, R while replication applies changes (statement triggers do not fire then), A in both.
 CREATE FUNCTION hub.wanted_triggers(wanted_kind text)
   RETURNS TABLE (relation regclass, name text, event text, level text, enabled "char", tgtype int, old_table text, new_table text)
   LANGUAGE sql STABLE AS $$
-  WITH w AS (SELECT kind, hub.watched.relation AS root, hub.needs_row_capture(hub.watched.relation) AS by_row FROM hub.watched WHERE kind = wanted_kind),
+  WITH w AS (SELECT kind, hub.watched.relation AS root, hub.capture_mode(hub.watched.relation) AS mode
+         FROM hub.watched JOIN pg_class c ON c.oid = hub.watched.relation WHERE hub.watched.kind = wanted_kind),
        parts AS (SELECT p.part, w.* FROM w CROSS JOIN hub.parts(w.root) p)
-  SELECT part, t.name, t.event, t.level, t.enabled::"char", t.tgtype, t.old_table, t.new_table
-  FROM parts CROSS JOIN (VALUES
+  SELECT part, t.name, t.event, t.level, 'O'::"char", t.tgtype, t.old_table, t.new_table
+  FROM parts JOIN (VALUES
     -- tgtype: 1 row, 2 before, 4 insert, 8 delete, 16 update, 32 truncate
-    ('!trex_insert',   'AFTER INSERT',    'STATEMENT', 'O', 4,  NULL,       'new_rows'),
-    ('!trex_update',   'AFTER UPDATE',    'STATEMENT', 'O', 16, 'old_rows', 'new_rows'),
-    ('!trex_delete',   'AFTER DELETE',    'STATEMENT', 'O', 8,  'old_rows', NULL),
-    ('!trex_truncate', 'BEFORE TRUNCATE', 'STATEMENT', 'A', 34, NULL,       NULL)
-  ) AS t(name, event, level, enabled, tgtype, old_table, new_table)
-  WHERE NOT by_row OR t.name = '!trex_truncate'
+    ('statement', '!trex_insert', 'AFTER INSERT', 'STATEMENT', 4,  NULL,       'new_rows'),
+    ('statement', '!trex_update', 'AFTER UPDATE', 'STATEMENT', 16, 'old_rows', 'new_rows'),
+    ('statement', '!trex_delete', 'AFTER DELETE', 'STATEMENT', 8,  'old_rows', NULL),
+    ('first',     '!trex_insert', 'AFTER INSERT', 'ROW',       5,  NULL,       'new_rows'),
+    ('first',     '!trex_update', 'AFTER UPDATE', 'ROW',       17, 'old_rows', 'new_rows'),
+    ('first',     '!trex_delete', 'AFTER DELETE', 'ROW',       9,  'old_rows', NULL)
+  ) AS t(mode, name, event, level, tgtype, old_table, new_table) USING (mode)
+  UNION ALL
+  SELECT part, '!trex_truncate', 'BEFORE TRUNCATE', 'STATEMENT', 'A', 34, NULL, NULL FROM parts
   UNION ALL
   -- A row trigger on a partitioned table is cloned to its partitions.
-  SELECT part, '!trex_row', 'AFTER INSERT OR UPDATE OR DELETE', 'ROW', (CASE WHEN by_row THEN 'A' ELSE 'R' END)::"char", 29, NULL, NULL
+  SELECT part, '!trex_row', 'AFTER INSERT OR UPDATE OR DELETE', 'ROW', (CASE WHEN mode = 'row' THEN 'A' ELSE 'R' END)::"char", 29, NULL, NULL
   FROM parts
 $$;
 
 -- What is wrong with the capture of a kind; no row: nothing.
 CREATE FUNCTION hub.capture_faults(wanted_kind text) RETURNS TABLE (fault text) LANGUAGE sql STABLE AS $$
-  SELECT format('table of kind %s does not exist', wanted_kind)
-    FROM hub.watched w WHERE w.kind = wanted_kind AND NOT EXISTS (SELECT FROM pg_class WHERE oid = w.relation)
+  SELECT format('the table of kind %s was never watched, or is gone', wanted_kind)
+    WHERE NOT EXISTS (SELECT FROM hub.watched w JOIN pg_class c ON c.oid = w.relation WHERE w.kind = wanted_kind)
   UNION ALL
   SELECT format('%s: trigger %s is missing', t.relation, t.name)
     FROM hub.wanted_triggers(wanted_kind) t
@@ -184,9 +222,15 @@ CREATE FUNCTION hub.capture_faults(wanted_kind text) RETURNS TABLE (fault text) 
     WHERE w.kind = wanted_kind AND g.tgname LIKE '!trex\_%'
       AND NOT EXISTS (SELECT FROM hub.wanted_triggers(wanted_kind) t WHERE t.relation = g.tgrelid AND t.name = g.tgname)
   UNION ALL
-  SELECT format('%s: the capture function does not fit the table''s primary key', w.relation)
-    FROM hub.watched w LEFT JOIN pg_proc f ON f.oid = to_regproc(hub.capture_function(wanted_kind))
-    WHERE w.kind = wanted_kind AND f.prosrc IS DISTINCT FROM hub.capture_source(wanted_kind, hub.key_columns(w.relation))
+  SELECT fault FROM (
+    SELECT CASE
+      WHEN hub.key_columns(c.oid) IS NULL THEN format('%s: has no primary key', w.relation)
+      WHEN f.prosrc IS DISTINCT FROM hub.capture_source(w.kind, hub.key_columns(c.oid), hub.capture_settings(c.oid)) OR NOT f.prosecdef
+        THEN format('%s: the capture function does not fit the table''s columns or primary key', w.relation)
+    END AS fault
+    FROM hub.watched w JOIN pg_class c ON c.oid = w.relation LEFT JOIN pg_proc f ON f.oid = to_regproc(hub.capture_function(w.kind))
+    WHERE w.kind = wanted_kind) fit
+    WHERE fault IS NOT NULL
 $$;
 
 -- Watches a table, or mends its capture. Takes no lock on the table when nothing is wrong.
@@ -204,7 +248,7 @@ BEGIN
 
   -- SECURITY DEFINER: a writer needs no right on hub.
   EXECUTE format('CREATE OR REPLACE FUNCTION %s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER %s AS %L',
-    hub.capture_function(new_kind), hub.capture_settings(new_relation), hub.capture_source(new_kind, keys));
+    hub.capture_function(new_kind), hub.capture_settings(new_relation), hub.capture_source(new_kind, keys, hub.capture_settings(new_relation)));
 
   FOR t IN SELECT g.tgrelid::regclass AS relation, g.tgname AS name
     FROM hub.parts(new_relation) p JOIN pg_trigger g ON g.tgrelid = p.part
@@ -216,7 +260,7 @@ BEGIN
   FOR t IN SELECT w.*, p.depth FROM hub.wanted_triggers(new_kind) w JOIN hub.parts(new_relation) p ON p.part = w.relation
     ORDER BY p.depth
   LOOP
-    IF t.level = 'STATEMENT' OR t.depth = 0 THEN
+    IF t.name <> '!trex_row' OR t.depth = 0 THEN
       EXECUTE format('CREATE OR REPLACE TRIGGER %I %s ON %s %s FOR EACH %s EXECUTE FUNCTION %s()', t.name, t.event, t.relation,
         CASE WHEN t.old_table IS NOT NULL OR t.new_table IS NOT NULL THEN concat_ws(' ', 'REFERENCING',
           CASE WHEN t.old_table IS NOT NULL THEN 'OLD TABLE AS old_rows' END, CASE WHEN t.new_table IS NOT NULL THEN 'NEW TABLE AS new_rows' END) END,

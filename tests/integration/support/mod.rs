@@ -1,5 +1,9 @@
 //! What every test needs: a database of its own, a hub on it, and clients.
 
+pub mod fossil;
+pub mod ledger;
+pub mod wire;
+
 use std::{
     sync::{
         LazyLock,
@@ -73,11 +77,15 @@ impl TestHub {
 
     /// With other settings or kinds. Returns when the hub is ready.
     pub async fn start_with(settings: Settings, registry: Registry) -> Self {
-        let endpoints = Endpoints::ephemeral().await.expect("free ports");
-        let app = App::start_with(settings, endpoints, registry).await.expect("a hub");
-        let hub = Self { app };
+        let hub = Self::launch(settings, registry).await;
         until("the hub is ready", || hub.app.health().reasons().is_empty()).await;
         hub
+    }
+
+    /// One that may never be ready.
+    pub async fn launch(settings: Settings, registry: Registry) -> Self {
+        let endpoints = Endpoints::ephemeral().await.expect("free ports");
+        Self { app: App::start_with(settings, endpoints, registry).await.expect("a hub") }
     }
 
     /// The hub itself.

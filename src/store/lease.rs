@@ -1,0 +1,47 @@
+//! A pooled connection on loan for one statement.
+
+use deadpool_postgres::{ClientWrapper, Object};
+use tokio_postgres::{NoTls, Row, types::ToSql};
+
+/// If it is dropped before the statement has ended, its caller's deadline has passed: the statement is cancelled and the connection
+/// leaves the pool, or the next caller would wait behind what this one no longer waits for.
+pub(super) struct Lease(Option<Object>);
+
+impl Lease {
+    pub(super) fn new(connection: Object) -> Self {
+        Self(Some(connection))
+    }
+
+    /// The rows of a statement, which is prepared once per connection.
+    pub(super) async fn query(
+        mut self,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let Some(connection) = &self.0 else { return Ok(Vec::new()) };
+        let result = async {
+            let statement = connection.prepare_cached(sql).await?;
+            connection.query(&statement, parameters).await
+        };
+        let result = result.await;
+        // It has ended: back to the pool.
+        self.0 = None;
+        result
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let (Some(connection), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+            let client = Object::take(connection);
+            runtime.spawn(cancel(client));
+        }
+    }
+}
+
+/// The session lives until the request to cancel is answered: it must not reach a later session with the same number.
+async fn cancel(client: ClientWrapper) {
+    if let Err(error) = client.cancel_token().cancel_query(NoTls).await {
+        tracing::debug!(%error, "cancelling a statement");
+    }
+}

@@ -1,0 +1,128 @@
+//! Watches from the outside: that nothing is missed, and that nothing of them stays.
+
+use crate::support::{Database, PATIENCE, TestHub, until};
+use futures_util::future::join_all;
+use std::collections::{BTreeMap, BTreeSet};
+use tokio::{task::JoinSet, time::timeout};
+use tonic::Streaming;
+use trex::proto::rh_trex::v1::{
+    CreateDinosaurRequest, DeleteDinosaurRequest, DinosaurWatchEvent, EventType, GetDinosaurRequest,
+    ListDinosaursRequest, WatchDinosaursRequest,
+};
+
+async fn next(watch: &mut Streaming<DinosaurWatchEvent>) -> DinosaurWatchEvent {
+    let event = timeout(PATIENCE, watch.message()).await.expect("an event in time");
+    event.expect("a stream").expect("no end")
+}
+
+#[tokio::test]
+async fn deleting_what_is_not_there_makes_no_event() {
+    let hub = TestHub::start(&Database::create().await).await;
+    let mut client = hub.client().await;
+    let mut watch = client.watch_dinosaurs(WatchDinosaursRequest::default()).await.unwrap().into_inner();
+    client.delete_dinosaur(DeleteDinosaurRequest { id: "nothing".into() }).await.unwrap_err();
+    client.create_dinosaur(CreateDinosaurRequest { species: "s".into() }).await.unwrap();
+    let event = next(&mut watch).await;
+    assert_eq!((event.revision, event.r#type()), (1, EventType::Created));
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn a_watch_after_a_list_misses_nothing() {
+    let database = Database::create().await;
+    let hub = TestHub::start(&database).await;
+    let mut client = hub.client().await;
+    let session = database.connect().await;
+    let writer = tokio::spawn(async move {
+        for n in 0..300 {
+            let insert = format!("INSERT INTO dinosaurs (species) VALUES ('s{n}')");
+            session.batch_execute(&insert).await.unwrap();
+        }
+    });
+    for _ in 0..20 {
+        let request = ListDinosaursRequest { size: 500, ..Default::default() };
+        let listed = client.list_dinosaurs(request).await.unwrap().into_inner();
+        let mut seen: BTreeSet<_> = listed.items.into_iter().map(|item| item.species).collect();
+        let after_revision = Some(listed.metadata.unwrap().revision);
+        let request = WatchDinosaursRequest { after_revision, ..Default::default() };
+        let mut watch = client.watch_dinosaurs(request).await.unwrap().into_inner();
+        while seen.len() < 300 {
+            seen.insert(next(&mut watch).await.dinosaur.unwrap().species);
+        }
+    }
+    writer.await.unwrap();
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn a_thousand_watches_come_and_go_without_a_trace() {
+    let hub = TestHub::start(&Database::create().await).await;
+    let client = hub.client().await;
+    let topic = hub.app().broker().era().unwrap().topic("Dinosaur").unwrap().clone();
+    // The first call makes the connection's own tasks.
+    client.clone().get_dinosaur(GetDinosaurRequest { id: "x".into() }).await.unwrap_err();
+    let runtime = tokio::runtime::Handle::current().metrics();
+    let tasks = runtime.num_alive_tasks();
+    for round in 1..=2 {
+        let watches = (0..1000).map(|_| {
+            let mut client = client.clone();
+            async move { client.watch_dinosaurs(WatchDinosaursRequest::default()).await.unwrap().into_inner() }
+        });
+        let mut watches = join_all(watches).await;
+        assert_eq!(hub.metric("grpc_stream_subscribers_active", r#"kind="Dinosaur""#), 1000.0);
+        assert_eq!(topic.subscribers(), 1000);
+        let species = format!("round {round}");
+        client.clone().create_dinosaur(CreateDinosaurRequest { species }).await.unwrap();
+        for event in join_all(watches.iter_mut().map(next)).await {
+            assert_eq!(event.revision, round);
+        }
+        drop(watches);
+        until("the gauge is back", || hub.metric("grpc_stream_subscribers_active", "") == 0.0).await;
+        assert_eq!((topic.subscribers(), topic.sleepers()), (0, 0));
+        until("the tasks are gone", || runtime.num_alive_tasks() <= tasks).await;
+    }
+    drop(client);
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_real_name_is_seen_exactly_once() {
+    let file =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/dinosaurs.ndjson")).unwrap();
+    let name =
+        |line: &str| serde_json::from_str::<BTreeMap<String, String>>(line).unwrap()["species"].clone();
+    let names: Vec<String> = file.lines().map(name).collect();
+    assert!(names.len() > 1000);
+    let hub = TestHub::start(&Database::create().await).await;
+    let client = hub.client().await;
+    let request = WatchDinosaursRequest::default();
+    let mut watch = client.clone().watch_dinosaurs(request).await.unwrap().into_inner();
+    let mut writers = JoinSet::new();
+    for chunk in names.chunks(names.len().div_ceil(16)) {
+        let (chunk, mut client) = (chunk.to_vec(), client.clone());
+        writers.spawn(async move {
+            let mut created = Vec::new();
+            for species in chunk {
+                let request = CreateDinosaurRequest { species: species.clone() };
+                let dinosaur = client.create_dinosaur(request).await.unwrap().into_inner();
+                created.push((dinosaur.metadata.unwrap().id, species));
+            }
+            created
+        });
+    }
+    let mut seen = BTreeMap::new();
+    for revision in 1..=names.len() as u64 {
+        let event = next(&mut watch).await;
+        assert_eq!((event.revision, event.r#type()), (revision, EventType::Created));
+        let twice = seen.insert(event.resource_id, event.dinosaur.unwrap().species);
+        assert_eq!(twice, None);
+    }
+    let created: BTreeMap<_, _> = writers.join_all().await.into_iter().flatten().collect();
+    assert_eq!(seen, created);
+    let mut species: Vec<_> = seen.into_values().collect();
+    let mut names = names;
+    species.sort();
+    names.sort();
+    assert_eq!(species, names);
+    hub.stop().await;
+}

@@ -1,0 +1,135 @@
+//! A second kind, to see that nothing in the hub is made for dinosaurs: a composite key, jsonb, numeric, NULLs and a large text.
+
+use super::PATIENCE;
+use prost::Message;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::future::poll_fn;
+use trex::{
+    broker::{Step, Subscription},
+    kinds::{Kind, Unreadable},
+    model::Change,
+    store::{Migration, Scope},
+    transport::grpc::{Grpc, Hub},
+};
+
+/// The event of a [`Fossil`].
+#[derive(Clone, PartialEq, Message)]
+pub struct FossilEvent {
+    #[prost(int32, tag = 1)]
+    pub change: i32,
+    #[prost(message, optional, tag = 2)]
+    pub fossil: Option<Fossil>,
+    #[prost(string, tag = 3)]
+    pub resource_id: String,
+    #[prost(uint64, tag = 4)]
+    pub revision: u64,
+    #[prost(uint64, tag = 6)]
+    pub dropped_before: u64,
+    #[prost(message, optional, tag = 7)]
+    pub previous: Option<Fossil>,
+}
+
+/// A row; numbers and jsonb as the database writes them.
+#[derive(Clone, PartialEq, Message)]
+pub struct Fossil {
+    #[prost(string, tag = 1)]
+    pub site: String,
+    #[prost(int32, tag = 2)]
+    pub number: i32,
+    #[prost(string, optional, tag = 3)]
+    pub details: Option<String>,
+    #[prost(string, optional, tag = 4)]
+    pub weight: Option<String>,
+    #[prost(string, optional, tag = 5)]
+    pub note: Option<String>,
+    #[prost(string, tag = 6)]
+    pub scan: String,
+}
+
+#[derive(Deserialize)]
+struct Row<'a> {
+    site: String,
+    number: i32,
+    #[serde(borrow)]
+    details: Option<&'a RawValue>,
+    #[serde(borrow)]
+    weight: Option<&'a RawValue>,
+    note: Option<String>,
+    scan: String,
+}
+
+fn read(json: &str) -> Result<Fossil, Unreadable> {
+    let Row { site, number, details, weight, note, scan } = serde_json::from_str(json)?;
+    let text = |raw: Option<&RawValue>| raw.map(|raw| raw.get().to_owned());
+    Ok(Fossil { site, number, details: text(details), weight: text(weight), note, scan })
+}
+
+/// The kind.
+pub struct Fossils;
+
+impl Kind for Fossils {
+    fn name(&self) -> &'static str {
+        "Fossil"
+    }
+
+    fn scope(&self) -> Scope {
+        const MIGRATIONS: &[Migration] = &[Migration {
+            version: 1,
+            name: "fossils",
+            sql:
+                "CREATE TABLE public.fossils (site text, number int, details jsonb, weight numeric, note text,
+                    scan text NOT NULL DEFAULT '', PRIMARY KEY (site, number))",
+        }];
+        Scope { name: "Fossil", migrations: MIGRATIONS, table: Some("public.fossils") }
+    }
+
+    fn encode(
+        &self,
+        change: &Change<'_>,
+        event: &mut Vec<u8>,
+        previous: &mut Vec<u8>,
+    ) -> Result<(), Unreadable> {
+        let message = FossilEvent {
+            change: change.change as i32,
+            fossil: change.after.map(read).transpose()?,
+            resource_id: change.resource_id.to_owned(),
+            revision: change.revision.get(),
+            ..Default::default()
+        };
+        message.encode(event).expect("a Vec grows");
+        if let Some(before) = change.before.map(read).transpose()? {
+            FossilEvent { previous: Some(before), ..Default::default() }
+                .encode(previous)
+                .expect("a Vec grows");
+        }
+        Ok(())
+    }
+
+    fn serve(&self, _: &Hub, _: &mut Grpc) {}
+}
+
+/// The next `count` events of a subscription, or more if they come in one piece.
+pub async fn fossils(subscription: &mut Subscription, count: usize) -> Vec<FossilEvent> {
+    let mut events = Vec::new();
+    while events.len() < count {
+        let step = tokio::time::timeout(PATIENCE, poll_fn(|cx| subscription.poll_next(cx))).await;
+        match step.expect("an event") {
+            Step::Frames(frames) => events.extend(messages(&frames)),
+            Step::End(ending) => panic!("ended: {ending:?}"),
+        }
+    }
+    events
+}
+
+fn messages(mut frames: &[u8]) -> Vec<FossilEvent> {
+    let mut messages = Vec::new();
+    while let Some((header, rest)) = frames.split_first_chunk::<5>() {
+        let [compressed, length @ ..] = *header;
+        assert_eq!(compressed, 0);
+        let (message, rest) = rest.split_at(u32::from_be_bytes(length) as usize);
+        messages.push(FossilEvent::decode(message).expect("an event"));
+        frames = rest;
+    }
+    messages
+}
