@@ -74,7 +74,10 @@ async fn program(arguments: Arguments) -> anyhow::Result<()> {
         }
         let how = if hubs { "a hub and ten watchers of everything" } else { "no hub" };
         let (pairs, seconds) = (arguments.pairs, arguments.seconds);
-        report.table(&format!("Transactions a second, {how}: medians of {pairs} pairs of {seconds} s in turn"), &rows);
+        report.table(
+            &format!("Transactions a second, {how}: medians of {pairs} pairs of {seconds} s in turn"),
+            &rows,
+        );
     }
     report.write()?;
     drop(session);
@@ -135,7 +138,12 @@ impl Bench<'_> {
     }
 
     /// A run of each table; which comes first changes from pair to pair.
-    async fn pair(&mut self, pair: usize, clients: u32, mut watched: Option<&mut Watched>) -> anyhow::Result<(f64, f64)> {
+    async fn pair(
+        &mut self,
+        pair: usize,
+        clients: u32,
+        mut watched: Option<&mut Watched>,
+    ) -> anyhow::Result<(f64, f64)> {
         let mut rates = [0.0; 2];
         for turn in [pair % 2, 1 - pair % 2] {
             let rate = if turn == 0 {

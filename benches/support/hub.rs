@@ -34,8 +34,7 @@ impl HubProcess {
             .kill_on_drop(true)
             .spawn()?;
         let stdout = child.stdout.take().context("its output")?;
-        let mut hub =
-            Self { child, grpc: String::new(), metrics: String::new(), health: String::new() };
+        let mut hub = Self { child, grpc: String::new(), metrics: String::new(), health: String::new() };
         timeout(PATIENCE, hub.learn_addresses(stdout)).await.context("the hub does not start")??;
         timeout(PATIENCE, hub.ready()).await.context("the hub does not become ready")?;
         Ok(hub)
@@ -93,7 +92,9 @@ impl HubProcess {
 
 async fn get(host: &str, path: &str) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect(host).await?;
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").as_bytes()).await?;
+    stream
+        .write_all(format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").as_bytes())
+        .await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     Ok(answer)
@@ -111,7 +112,9 @@ impl Metrics {
     fn series<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
         let rest = self.0.lines().filter_map(move |line| line.strip_prefix(name));
         let rest = rest.filter(|rest| rest.starts_with([' ', '{']));
-        rest.filter_map(|rest| rest.rsplit_once(' ').and_then(|(labels, value)| Some((labels, value.parse().ok()?))))
+        rest.filter_map(|rest| {
+            rest.rsplit_once(' ').and_then(|(labels, value)| Some((labels, value.parse().ok()?)))
+        })
     }
 
     /// A quantile of what a histogram saw since `before`: the upper edge of the bucket that it lies in.

@@ -47,7 +47,8 @@ impl Watchers {
         let stop = CancellationToken::new();
         let mut groups: Vec<Vec<Watcher>> = (0..connections).map(|_| Vec::new()).collect();
         for (n, count) in counts.iter().enumerate() {
-            let watcher = Watcher { path, count: count.clone(), observer: observer(n), opened: opened.clone() };
+            let watcher =
+                Watcher { path, count: count.clone(), observer: observer(n), opened: opened.clone() };
             groups.get_mut(n % connections).context("a connection")?.push(watcher);
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -176,7 +177,11 @@ struct Frames {
 }
 
 impl Frames {
-    fn feed(&mut self, chunk: Bytes, mut message: impl FnMut(&[u8]) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    fn feed(
+        &mut self,
+        chunk: Bytes,
+        mut message: impl FnMut(&[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         let joined;
         let mut bytes: &[u8] = if self.rest.is_empty() {
             &chunk
