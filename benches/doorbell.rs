@@ -137,12 +137,30 @@ fn publishing(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(SUBSCRIBERS as u64));
     if let Some(mut broker) = Broker::new() {
         group.bench_function("map of wakers", |bencher| {
-            bencher.iter_custom(|times| timed(times, &mut broker, |b| b.publish(1), |b| drop(b.drain())));
+            bencher.iter_custom(|times| {
+                timed(
+                    times,
+                    &mut broker,
+                    |b| b.publish(1),
+                    |b| {
+                        b.drain();
+                    },
+                )
+            });
         });
     }
     let mut channel = Channel::new(1);
     group.bench_function("async-broadcast as the doorbell", |bencher| {
-        bencher.iter_custom(|times| timed(times, &mut channel, |c| c.send(1, &()), |c| drop(c.drain())));
+        bencher.iter_custom(|times| {
+            timed(
+                times,
+                &mut channel,
+                |c| c.send(1, &()),
+                |c| {
+                    c.drain();
+                },
+            )
+        });
     });
     group.finish();
 }
