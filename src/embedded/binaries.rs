@@ -39,6 +39,10 @@ impl Binaries {
         Some(Self { dir: dir.to_path_buf(), major: parse_version(&answer)? })
     }
 
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     pub(super) fn initdb(&self) -> PathBuf {
         self.dir.join("initdb")
     }

@@ -143,6 +143,11 @@ impl EmbeddedPostgres {
         self.server.data_dir.root()
     }
 
+    /// The directory of its programs, in which clients such as `psql` and `pgbench` are too.
+    pub fn bindir(&self) -> &Path {
+        self.server.binaries.dir()
+    }
+
     /// The log of the server.
     pub fn log_path(&self) -> PathBuf {
         self.server.data_dir.log_path()

@@ -1,0 +1,215 @@
+//! The parts that every event goes through, one by one: encode, append, take, seal and read.
+//!
+//! `cargo bench --bench micro`; seal and read need a durable Postgres, which the bench starts.
+
+mod support;
+
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
+use std::{
+    hint::black_box,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant, SystemTime},
+};
+use support::cluster::Cluster;
+use tokio::runtime::Runtime;
+use trex::{
+    broker::{EventBroker, Interest, Limits, Step, Subscription, Topic},
+    kinds::Registry,
+    log::{Batch, Log},
+    model::{Change, ChangeType, Epoch, Revision, Selector, Start},
+    store::{HubConnection, ReadPosition},
+    telemetry::Metrics,
+};
+
+const KIND: &str = "Dinosaur";
+const DATABASE: &str = "micro";
+const ROW: &str = r#"{"id":"0199a1c2-7d5e-7cc0-a1b2-9f3b5c6d7e8f","species":"Tyrannosaurus","created_at":"2026-11-20T05:45:41.574626+00:00","updated_at":"2026-11-20T05:45:41.574626+00:00"}"#;
+
+fn change(revision: u64, before: Option<&'static str>) -> Change<'static> {
+    Change {
+        revision: Revision::new(revision),
+        kind: KIND,
+        resource_id: "0199a1c2-7d5e-7cc0-a1b2-9f3b5c6d7e8f",
+        change: if before.is_some() { ChangeType::Updated } else { ChangeType::Created },
+        after: Some(ROW),
+        before,
+        captured_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_153_541),
+    }
+}
+
+/// Events as the tailer encodes them, after a revision.
+fn batch(after: u64, events: u64) -> Batch {
+    let registry = Registry::of_this_program();
+    let kind = registry.iter().next();
+    let mut batch = Batch::default();
+    for revision in after + 1..=after + events {
+        let change = change(revision, None);
+        batch.push((change.revision, change.change, change.resource_id), 0, |event, previous| {
+            // A row of our own fits its kind.
+            let _ = kind.map(|kind| kind.encode(&change, event, previous));
+        });
+    }
+    batch
+}
+
+fn encode(criterion: &mut Criterion) {
+    let registry = Registry::of_this_program();
+    let Some(kind) = registry.iter().next() else { return };
+    let mut group = criterion.benchmark_group("encode a change");
+    group.throughput(Throughput::Elements(1));
+    for (name, before) in [("created", None), ("updated, with the row before", Some(ROW))] {
+        let change = change(1 << 20, before);
+        let (mut event, mut previous) = (Vec::with_capacity(1024), Vec::with_capacity(1024));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                event.clear();
+                previous.clear();
+                let _ = kind.encode(black_box(&change), &mut event, &mut previous);
+                event.len()
+            });
+        });
+    }
+    group.finish();
+}
+
+fn append(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("append to the log");
+    for events in [1_u64, 16, 256] {
+        group.throughput(Throughput::Elements(events));
+        let log = Log::new(Revision::ZERO);
+        let mut revision = 0;
+        group.bench_function(BenchmarkId::from_parameter(events), |bencher| {
+            bencher.iter_custom(|times| {
+                let mut spent = Duration::ZERO;
+                for _ in 0..times {
+                    let ready = batch(revision, events);
+                    revision += events;
+                    let started = Instant::now();
+                    log.append(ready, Revision::new(revision));
+                    spent += started.elapsed();
+                    if let Some(floor) = log.excess(8 << 20) {
+                        log.trim(floor);
+                    }
+                }
+                spent
+            });
+        });
+    }
+    group.finish();
+}
+
+fn topic(events: u64) -> Option<Arc<Topic>> {
+    let metrics = Arc::new(Metrics::new([KIND].into_iter()).ok()?);
+    let broker = EventBroker::new(vec![KIND], Limits::default(), metrics);
+    broker.begin(Epoch::new("bench"), Revision::ZERO);
+    let era = broker.era()?;
+    broker.publish(&era, [(KIND, batch(0, events))].into(), Revision::new(events));
+    era.topic(KIND).cloned()
+}
+
+fn take(criterion: &mut Criterion) {
+    const EVENTS: u64 = 4096;
+    let Some(topic) = topic(EVENTS) else { return };
+    let mut group = criterion.benchmark_group("take from the log");
+    group.throughput(Throughput::Elements(EVENTS));
+    let ids = |id: &str| Selector::new(&[], vec![id.to_owned()]);
+    for (name, selector, include_previous) in [
+        ("plain: slices", Selector::ALL, false),
+        ("filtered by id, all match", ids("0199a1c2-7d5e-7cc0-a1b2-9f3b5c6d7e8f"), false),
+        ("filtered by id, none match", ids("another"), false),
+        ("filtered by type, none match", Selector::new(&[ChangeType::Deleted], Vec::new()), false),
+        ("with the row before", Selector::ALL, true),
+    ] {
+        let interest = Interest { selector, include_previous, buffer: 8192 };
+        group.bench_function(name, |bencher| {
+            bencher.iter_batched(
+                || topic.subscribe(Start::After(Revision::ZERO), interest.clone()).ok(),
+                |subscription| subscription.map(|mut subscription| (drain(&mut subscription), subscription)),
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    group.finish();
+}
+
+/// Takes until nothing is left. A filtered stream yields now and then: it is polled as often as it asks for.
+fn drain(subscription: &mut Subscription) -> usize {
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut bytes = 0;
+    let mut idle = 0;
+    while idle < 2 {
+        match subscription.poll_next(&mut cx) {
+            Poll::Ready(Step::Frames(frames)) => bytes += frames.len(),
+            Poll::Ready(Step::End(_)) => break,
+            Poll::Pending => idle += 1,
+        }
+    }
+    bytes
+}
+
+/// One packet: seal and read what a transaction, or so many, have captured.
+fn seal_and_read(criterion: &mut Criterion) -> anyhow::Result<()> {
+    let runtime = Runtime::new()?;
+    let cluster = runtime.block_on(async {
+        let cluster = Cluster::start(None).await?;
+        cluster.create_database(DATABASE).await?;
+        anyhow::Ok(cluster)
+    })?;
+    let target = cluster.target(DATABASE)?;
+    let (sealer, writer) = runtime.block_on(async {
+        anyhow::Ok((HubConnection::open(&target, true).await?, cluster.connect(DATABASE).await?))
+    })?;
+    let mut group = criterion.benchmark_group("seal and read");
+    group.sample_size(20);
+    for (events, transactions) in [(1, 1), (100, 1), (100, 100), (1000, 1), (1000, 1000)] {
+        group.throughput(Throughput::Elements(events));
+        let rows = events / transactions;
+        let insert = format!(
+            "INSERT INTO dinosaurs (species) SELECT 'Tyrannosaurus' FROM generate_series(1, {rows});"
+        );
+        // The fsyncs of what is to be sealed are not what is measured.
+        let work = format!(
+            "SET synchronous_commit = off; {}",
+            format!("BEGIN; {insert} COMMIT;").repeat(transactions as usize)
+        );
+        let run = async |times: u64| {
+            let mut spent = Duration::ZERO;
+            let mut position = ReadPosition::after(sealer.seal().await?.revision);
+            for _ in 0..times {
+                writer.batch_execute(&work).await?;
+                let started = Instant::now();
+                let (sealed, rows) = sealer.seal_and_read(&mut position, 1000).await?;
+                spent += started.elapsed();
+                anyhow::ensure!(sealed.events == events && rows.len() as u64 == events, "{sealed:?}");
+            }
+            anyhow::Ok(spent)
+        };
+        let name = format!("{events} events in {transactions} transactions");
+        let mut failure = None;
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|times| {
+                runtime.block_on(run(times)).unwrap_or_else(|error| {
+                    failure = Some(error);
+                    Duration::from_secs(1)
+                })
+            });
+        });
+        if let Some(error) = failure {
+            return Err(error);
+        }
+    }
+    group.finish();
+    drop((sealer, writer));
+    runtime.block_on(cluster.stop())
+}
+
+fn main() -> anyhow::Result<()> {
+    let mut criterion = Criterion::default().configure_from_args();
+    encode(&mut criterion);
+    append(&mut criterion);
+    take(&mut criterion);
+    seal_and_read(&mut criterion)?;
+    criterion.final_summary();
+    Ok(())
+}
