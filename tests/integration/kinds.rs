@@ -8,7 +8,7 @@ use crate::support::{
 use std::{sync::Arc, time::Duration};
 use trex::{
     app::Settings,
-    broker::{Interest, Subscription},
+    broker::{Interest, Policy, Subscription},
     kinds::{Registry, dinosaur::Dinosaurs},
     model::{ChangeType, Selector, Start},
     proto::rh_trex::v1::WatchDinosaursRequest,
@@ -31,7 +31,7 @@ fn subscribe(hub: &TestHub, interest: Interest) -> Subscription {
     era.topic("Fossil").unwrap().subscribe(Start::Now, interest).unwrap()
 }
 
-const EVERYTHING: Interest = Interest { selector: Selector::ALL, include_previous: false, buffer: 8192 };
+const EVERYTHING: Interest = Interest { selector: Selector::ALL, include_previous: false, buffer: 8192, policy: Policy::Drop };
 
 #[tokio::test]
 async fn exact_values_come_back() {

@@ -66,6 +66,7 @@ impl Captured {
             ChangeType::Created => '+',
             ChangeType::Updated => '~',
             ChangeType::Deleted => '-',
+            ChangeType::Snapshot => '=',
         };
         let kind = if self.kind == "Thing" { "" } else { &self.kind };
         format!("{kind}{sign}{}", self.id)
