@@ -1,5 +1,10 @@
 //! What every test needs: a database of its own, a hub on it, and clients.
 
+pub mod history;
+pub mod recorder;
+pub mod validators;
+pub mod writer;
+
 use std::{
     sync::{
         LazyLock,
