@@ -4,6 +4,7 @@
 //! Longer runs: `TREX_STRESS_ROWS`; the same run again: `TREX_SEED`, which every run prints.
 
 mod faults;
+mod rivals;
 
 use crate::support::{
     Database, TestHub,

@@ -1,6 +1,6 @@
 //! The same with faults: the hub's backends terminated, Postgres killed, and others that seal at the same time.
 
-use super::*;
+use super::{rivals::seal_for_ever, *};
 use trex::embedded::testing::EphemeralPostgres;
 
 const TERMINATIONS: u32 = 50;
@@ -54,17 +54,5 @@ async fn terminate(client: &Client, times: u32, random: &mut fastrand::Rng) {
         let ended: i64 = client.query_one(sql, &[]).await.expect("a session of a superuser").get(0);
         left = left.saturating_sub(u32::try_from(ended).expect("a count"));
         tokio::time::sleep(Duration::from_millis(random.u64(1..60))).await;
-    }
-}
-
-/// Any hub may seal: a session that does nothing else.
-async fn seal_for_ever(url: String, mut random: fastrand::Rng) {
-    loop {
-        if let Ok(client) = session(&url).await {
-            while client.query_one("SELECT revision FROM hub.seal()", &[]).await.is_ok() {
-                tokio::time::sleep(Duration::from_millis(random.u64(0..8))).await;
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
