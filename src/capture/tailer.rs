@@ -185,36 +185,42 @@ impl Tailer {
 
     /// Seals once and publishes everything that is sealed. Returns how many transactions were found.
     async fn round(&mut self, connection: &HubConnection) -> Result<u64, SealError> {
-        let Some((era, position)) = &mut self.published else { return Ok(0) };
-        let era = era.clone();
-        let (sealed, rows) = connection.seal_and_read(position, PAGE).await?;
+        let Some((era, position)) = self.published.clone() else { return Ok(0) };
+        // What another hub seals between this seal and its read is read too: the position may pass `sealed`.
+        let mut read = position.clone();
+        let (sealed, rows) = connection.seal_and_read(&mut read, PAGE).await?;
         if sealed.epoch != era.epoch || sealed.revision < position.revision {
             // Found by another hub. Begin anew, from its head.
             return Err(SealError::History(format!("the epoch is now {}", sealed.epoch)));
         }
         self.count(&sealed);
-        self.publish(&era, &rows)?;
+        self.publish(era, read, &rows)?;
         self.read_up_to(&sealed, connection).await?;
         Ok(sealed.transactions)
     }
 
     async fn read_up_to(&mut self, sealed: &Sealed, connection: &HubConnection) -> Result<(), SealError> {
         loop {
-            let Some((era, position)) = &mut self.published else { return Ok(()) };
+            let Some((era, mut position)) = self.published.clone() else { return Ok(()) };
             if position.revision >= sealed.revision {
                 return Ok(());
             }
-            let era = era.clone();
-            let rows = connection.read(position, PAGE).await?;
+            let rows = connection.read(&mut position, PAGE).await?;
             if rows.is_empty() {
                 return Err(SealError::Corrupt(format!("nothing to read up to {}", sealed.revision)));
             }
-            self.publish(&era, &rows)?;
+            self.publish(era, position, &rows)?;
             tokio::task::yield_now().await;
         }
     }
 
-    fn publish(&self, era: &Era, rows: &[SealedRow]) -> Result<(), SealError> {
+    /// Publishes what was read up to a position, and only then stands there: whatever fails before is read again.
+    fn publish(
+        &mut self,
+        era: Arc<Era>,
+        position: ReadPosition,
+        rows: &[SealedRow],
+    ) -> Result<(), SealError> {
         let Some(last) = rows.last() else { return Ok(()) };
         let (sealed_at, now) = (self.parts.broker.clock().now(), SystemTime::now());
         let mut batches = self.parts.registry.batches();
@@ -226,7 +232,8 @@ impl Tailer {
             batches.push(&change, sealed_at, &self.parts.metrics);
         }
         let head = last.change()?.revision;
-        self.parts.broker.publish(era, batches.into_map(), head);
+        self.parts.broker.publish(&era, batches.into_map(), head);
+        self.published = Some((era, position));
         self.parts.metrics.head_revision.set(head.to_sql());
         Ok(())
     }

@@ -6,5 +6,7 @@ mod capture;
 mod kinds;
 mod migrations;
 mod privileges;
+mod slow_reader;
 mod smoke;
+mod stress;
 mod support;

@@ -3,6 +3,10 @@
 pub mod fossil;
 pub mod ledger;
 pub mod wire;
+pub mod history;
+pub mod recorder;
+pub mod validators;
+pub mod writer;
 
 use std::{
     sync::{

@@ -1,0 +1,58 @@
+//! The same with faults: the hub's backends terminated, Postgres killed, and others that seal at the same time.
+
+use super::{rivals::seal_for_ever, *};
+use trex::embedded::testing::EphemeralPostgres;
+
+const TERMINATIONS: u32 = 50;
+const RIVALS: usize = 2;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn terminated_backends_and_a_killed_postgres_cost_no_stream_an_event() {
+    let started = Instant::now();
+    let mut random = random("faults");
+    let rows = number("TREX_STRESS_ROWS", 20_000);
+    let cluster = EphemeralPostgres::start(Vec::new()).await.expect("a cluster");
+    let database = Database::create_on(&cluster).await;
+    let hub = sleeper(&database).await;
+    let mut control = Control::new(&database).await;
+    let watchers = Watchers::start(&hub, &shared_ids(), &mut random).await;
+    control.write(&[(Verb::Insert, &shared_ids())]).await;
+
+    let load = Load::start(writers(&database, &mut random));
+    let mut rivals = JoinSet::new();
+    for _ in 0..RIVALS {
+        rivals.spawn(seal_for_ever(database.url().to_owned(), random.fork()));
+    }
+    terminate(&control.client, TERMINATIONS / 2, &mut random).await;
+    cluster.kill().await.expect("a kill");
+    cluster.restart().await.expect("a restart");
+    control.reconnect().await;
+    terminate(&control.client, TERMINATIONS - TERMINATIONS / 2, &mut random).await;
+    load.until_rows(rows).await;
+    let writers = load.stop().await;
+    rivals.shutdown().await;
+    control.write_sentinel().await;
+    check(hub, watchers, control, writers, rows).await;
+    println!("faults: {TERMINATIONS} backends terminated, Postgres killed once, {:?}", started.elapsed());
+    cluster.stop().await.expect("a stop");
+}
+
+/// Ends the listener's or the sealer's backend so many times, each as soon as it is there again or a moment later.
+async fn terminate(client: &Client, times: u32, random: &mut fastrand::Rng) {
+    // Who listens holds the flag `present`. The other session that is not of the pool seals.
+    let listener = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1953654136
+        AND objid = 3 AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let sealer = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE application_name = 'trex' AND datname = current_database()
+          AND query ~ 'hub\\.seal\\(|hub\\.log|pg_current_xact_id|pg_snapshot_xmin|pg_advisory_(un)?lock\\(|RowExclusiveLock'
+          AND query !~ 'pg_stat_activity'";
+    let deadline = Instant::now() + *PATIENCE;
+    let mut left = times;
+    while left > 0 {
+        assert!(Instant::now() < deadline, "{left} terminations left");
+        let sql = if random.bool() { listener } else { sealer };
+        let ended: i64 = client.query_one(sql, &[]).await.expect("a session of a superuser").get(0);
+        left = left.saturating_sub(u32::try_from(ended).expect("a count"));
+        tokio::time::sleep(Duration::from_millis(random.u64(1..60))).await;
+    }
+}
