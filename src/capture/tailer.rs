@@ -135,37 +135,45 @@ impl Tailer {
 
     /// Seals once and publishes everything that is sealed. Returns how many transactions were found.
     async fn round(&mut self, connection: &HubConnection) -> Result<u64, SealError> {
-        let Some((era, position)) = &mut self.published else { return Ok(0) };
-        let era = era.clone();
-        let (sealed, rows) = connection.seal_and_read(position, PAGE).await?;
+        let Some((era, position)) = self.published.clone() else { return Ok(0) };
+        let mut reached = position;
+        let (sealed, rows) = connection.seal_and_read(&mut reached, PAGE).await?;
+        // Not `reached`: that is ahead of this seal if another hub sealed between it and the read.
         if sealed.epoch != era.epoch || sealed.revision < position.revision {
             // Found by another hub. Begin anew, from its head.
             return Err(SealError::History(format!("the epoch is now {}", sealed.epoch)));
         }
         self.count(&sealed);
-        self.publish(&era, &rows)?;
+        self.publish(era, &rows, reached)?;
         self.read_up_to(&sealed, connection).await?;
         Ok(sealed.transactions)
     }
 
     async fn read_up_to(&mut self, sealed: &Sealed, connection: &HubConnection) -> Result<(), SealError> {
         loop {
-            let Some((era, position)) = &mut self.published else { return Ok(()) };
+            let Some((era, mut position)) = self.published.clone() else { return Ok(()) };
             if position.revision >= sealed.revision {
                 return Ok(());
             }
-            let era = era.clone();
-            let rows = connection.read(position, PAGE).await?;
+            let rows = connection.read(&mut position, PAGE).await?;
             if rows.is_empty() {
                 return Err(SealError::Corrupt(format!("nothing to read up to {}", sealed.revision)));
             }
-            self.publish(&era, &rows)?;
+            self.publish(era, &rows, position)?;
             tokio::task::yield_now().await;
         }
     }
 
-    fn publish(&self, era: &Era, rows: &[SealedRow]) -> Result<(), SealError> {
-        let Some(last) = rows.last() else { return Ok(()) };
+    /// Publishes rows, of which the last stands at `position`; only then is that where this hub stands.
+    fn publish(
+        &mut self,
+        era: Arc<Era>,
+        rows: &[SealedRow],
+        position: ReadPosition,
+    ) -> Result<(), SealError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
         let (sealed_at, now) = (self.parts.broker.clock().now(), SystemTime::now());
         let mut batches = self.parts.registry.batches();
         for row in rows {
@@ -175,9 +183,9 @@ impl Tailer {
             }
             batches.push(&change, sealed_at, &self.parts.metrics);
         }
-        let head = last.change()?.revision;
-        self.parts.broker.publish(era, batches.into_map(), head);
-        self.parts.metrics.head_revision.set(head.to_sql());
+        self.parts.broker.publish(&era, batches.into_map(), position.revision);
+        self.parts.metrics.head_revision.set(position.revision.to_sql());
+        self.published = Some((era, position));
         Ok(())
     }
 
