@@ -4,6 +4,7 @@
 mod api;
 mod capture;
 mod kinds;
+mod lifecycle;
 mod migrations;
 mod privileges;
 mod slow_reader;

@@ -251,7 +251,7 @@ CREATE FUNCTION hub.capture_faults(wanted_kind text) RETURNS TABLE (fault text) 
   SELECT format('%s: has no primary key', w.relation)
     FROM hub.watched w JOIN pg_class c ON c.oid = w.relation WHERE w.kind = wanted_kind AND hub.key_columns(w.relation) IS NULL
   UNION ALL
-  SELECT format('%s: the capture function for %s does not fit the table''s columns or primary key', w.relation, e.event)
+  SELECT DISTINCT format('%s: the capture function does not fit the table''s columns or primary key', w.relation)
     FROM hub.watched w JOIN pg_class c ON c.oid = w.relation CROSS JOIN hub.capture_events() e(event)
     LEFT JOIN pg_proc f ON f.oid = to_regproc(hub.capture_function(wanted_kind, e.event))
     WHERE w.kind = wanted_kind AND (f.prosrc, f.prosecdef, f.proconfig) IS DISTINCT FROM (
@@ -278,7 +278,10 @@ BEGIN
   FOR t IN SELECT e.event, hub.capture_settings(new_relation, e.event) AS settings FROM hub.capture_events() e(event) LOOP
     EXECUTE format('CREATE OR REPLACE FUNCTION %s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER %s AS %L',
       hub.capture_function(new_kind, t.event),
-      (SELECT string_agg(format('SET %s = %s', split_part(s, '=', 1), split_part(s, '=', 2)), ' ' ORDER BY n) FROM unnest(t.settings) WITH ORDINALITY u(s, n)),
+      (SELECT string_agg(format('SET %s = %s', split_part(s, '=', 1),
+         -- A list is not quoted as a whole.
+         CASE WHEN s LIKE '%,%' THEN split_part(s, '=', 2) ELSE quote_literal(split_part(s, '=', 2)) END), ' ' ORDER BY n)
+       FROM unnest(t.settings) WITH ORDINALITY u(s, n)),
       hub.capture_source(new_kind, keys, t.event, hub.capture_mode(new_relation)));
   END LOOP;
 
