@@ -185,7 +185,9 @@ impl From<Error> for Status {
 pub fn explain(status: &Status) -> Status {
     let reason = match status.code() {
         // Of tonic's own refusals only an oversized message has these codes, the second if it is compressed.
-        Code::OutOfRange | Code::ResourceExhausted => return Error::TooLarge(status.message().to_owned()).into(),
+        Code::OutOfRange | Code::ResourceExhausted => {
+            return Error::TooLarge(status.message().to_owned()).into();
+        }
         Code::Unimplemented => "NOT_IMPLEMENTED",
         Code::NotFound => "NOT_FOUND",
         _ => "PROTOCOL",

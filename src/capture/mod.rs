@@ -51,7 +51,11 @@ impl Default for Settings {
             backup_poll: Duration::from_millis(500),
             poll: Duration::from_millis(100),
             inspect: Duration::from_secs(10),
-            retention: Retention { age: Duration::from_secs(24 * 3600), events: 10_000_000, interval: Duration::from_secs(30) },
+            retention: Retention {
+                age: Duration::from_secs(24 * 3600),
+                events: 10_000_000,
+                interval: Duration::from_secs(30),
+            },
         }
     }
 }

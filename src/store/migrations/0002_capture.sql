@@ -280,7 +280,7 @@ BEGIN
       hub.capture_function(new_kind, t.event),
       (SELECT string_agg(format('SET %s = %s', split_part(s, '=', 1),
          -- A list is not quoted as a whole.
-         CASE WHEN s LIKE '%,%' THEN split_part(s, '=', 2) ELSE quote_literal(split_part(s, '=', 2)) END), ' ' ORDER BY n)
+         CASE WHEN s LIKE 'search\_path=%' THEN split_part(s, '=', 2) ELSE quote_literal(split_part(s, '=', 2)) END), ' ' ORDER BY n)
        FROM unnest(t.settings) WITH ORDINALITY u(s, n)),
       hub.capture_source(new_kind, keys, t.event, hub.capture_mode(new_relation)));
   END LOOP;

@@ -1,11 +1,11 @@
 //! What every test needs: a database of its own, a hub on it, and clients.
 
 pub mod fossil;
-pub mod ledger;
-pub mod wire;
 pub mod history;
+pub mod ledger;
 pub mod recorder;
 pub mod validators;
+pub mod wire;
 pub mod writer;
 
 use std::{
