@@ -26,6 +26,10 @@ const HISTORY_FAULT: &str = "TX001";
 /// and writers ring again.
 const BUSY_IDLE_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Who holds the seal lock over several statements goes from one to the next at once. If it is silent for so long, it is frozen or out
+/// of reach: the server ends its session, or nobody could seal until it is back.
+pub(super) const SEAL_LOCK_IDLE_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// No answer for so long: the connection is given up. Also the server's own limit on a statement.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -243,12 +247,15 @@ impl HubConnection {
     /// Begins a new epoch if the history needs one, or in any case. The lock is taken before the transaction, so that its snapshot sees
     /// every seal. After an error this connection is of no use: dropping it gives the lock back.
     pub async fn begin_epoch(&self, force: bool) -> Result<(), SealError> {
+        let limit = SEAL_LOCK_IDLE_TIMEOUT.as_millis();
         for statement in [
+            format!("SET idle_session_timeout = {limit}; SET idle_in_transaction_session_timeout = {limit}"),
             format!("SELECT pg_advisory_lock({LOCKS}, {SEAL_LOCK})"),
             "BEGIN ISOLATION LEVEL REPEATABLE READ".to_owned(),
             format!("SELECT hub.begin_epoch({force})"),
             "COMMIT".to_owned(),
             format!("SELECT pg_advisory_unlock({LOCKS}, {SEAL_LOCK})"),
+            "RESET idle_session_timeout; RESET idle_in_transaction_session_timeout".to_owned(),
         ] {
             answered(self.client.batch_execute(&statement)).await?;
         }

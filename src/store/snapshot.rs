@@ -1,6 +1,6 @@
 //! A table exactly as it was at one revision.
 
-use super::{SealError, Target, connection::Driven};
+use super::{SealError, Target, connection::Driven, hub::SEAL_LOCK_IDLE_TIMEOUT};
 use crate::model::{Epoch, Revision};
 use std::time::Duration;
 use tokio_postgres::Row;
@@ -45,8 +45,9 @@ impl TableSnapshot {
             let (sealer, session) = (target.open().await?, target.open().await?);
             sealer
                 .batch_execute(&format!(
-                    "SET lock_timeout = {}; SELECT pg_advisory_lock(1953654136, 1)",
-                    LOCK_TIMEOUT.as_millis()
+                    "SET lock_timeout = {}; SET idle_session_timeout = {}; SELECT pg_advisory_lock(1953654136, 1)",
+                    LOCK_TIMEOUT.as_millis(),
+                    SEAL_LOCK_IDLE_TIMEOUT.as_millis()
                 ))
                 .await?;
             session
