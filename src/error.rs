@@ -1,6 +1,9 @@
 //! One error for every use case, and the one table from it to gRPC and HTTP. Causes are logged here and never sent.
 
-use crate::model::{Epoch, Revision};
+use crate::{
+    model::{Epoch, Revision},
+    store::SealError,
+};
 use std::{borrow::Cow, collections::HashMap, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -218,6 +221,18 @@ impl From<tokio_postgres::Error> for Error {
                 unavailable("the database is not available")
             }
             Some(_) => Self::Internal(error.into()),
+        }
+    }
+}
+
+impl From<SealError> for Error {
+    fn from(error: SealError) -> Self {
+        let unavailable = |why| Self::Unavailable { why, retry_after: Duration::from_secs(1) };
+        match error {
+            SealError::Database(error) => error.into(),
+            SealError::Silent => unavailable("the database does not answer"),
+            SealError::History(_) => unavailable("the history is about to change"),
+            error => Self::Internal(error.into()),
         }
     }
 }

@@ -2,13 +2,14 @@
 
 mod spool;
 
-pub use spool::SpoolReader;
+pub use spool::{Broken, SpoolReader};
 
 use crate::{
+    error::Error,
     kinds::{Kind, Registry},
     log::frame,
     model::{Change, ChangeType, Epoch, Revision, Selector},
-    store::{SealError, TableSnapshot, Target},
+    store::{TableSnapshot, Target},
 };
 use spool::Spool;
 use std::{sync::Arc, time::Duration};
@@ -45,43 +46,40 @@ impl Snapshots {
     }
 
     /// Fixes a revision and begins to read. The reading goes on in a task that ends with the returned frames.
-    pub async fn open(&self, kind: &str, selector: Selector) -> anyhow::Result<Snapshot> {
-        let permit = self.permits.clone().acquire_owned().await?;
+    pub async fn open(&self, kind: &str, selector: Selector) -> Result<Snapshot, Error> {
+        let permit = self.permits.clone().acquire_owned().await.map_err(internal)?;
         let kind = self
             .registry
             .iter()
             .find(|known| known.name() == kind)
-            .ok_or_else(|| anyhow::anyhow!("kind {kind} is not registered"))?
+            .ok_or_else(|| Error::Internal(anyhow::anyhow!("kind {kind} is not registered")))?
             .clone();
         let target = self.target.clone();
         // On the hub's own runtime: the connection must outlive the lane that asked.
         let opened = self.runtime.spawn(async move {
             let table = TableSnapshot::open(&target, kind.name(), LIMIT).await?;
-            anyhow::Ok((table, kind))
+            Ok::<_, Error>((table, kind))
         });
-        let (table, kind) = opened.await??;
+        let (table, kind) = opened.await.map_err(internal)??;
         let (revision, epoch) = (table.revision, table.epoch.clone());
-        let mut spool = Spool::new()?;
-        let frames = spool.reader()?;
+        let mut spool = Spool::new().map_err(internal)?;
+        let frames = spool.reader().map_err(internal)?;
         let reading = self.runtime.spawn(async move {
             let _permit = permit;
             let copied = tokio::time::timeout(LIMIT, copy(&table, &*kind, &selector, &mut spool)).await;
             spool.finish(match copied {
                 Ok(Ok(())) => Ok(()),
-                Ok(Err(error)) => Err(format!("{:#}", anyhow::Error::from(error))),
-                Err(_) => Err(format!("the table could not be read within {LIMIT:?}")),
+                Ok(Err(Error::Unavailable { .. })) => Err(Broken::Interrupted),
+                Ok(Err(error)) => Err(Broken::Failed(format!("{:#}", anyhow::Error::from(error)))),
+                Err(_) => Err(Broken::Failed(format!("the table could not be read within {LIMIT:?}"))),
             });
         });
         Ok(Snapshot { revision, epoch, frames: frames.fed_by(reading) })
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-enum CopyError {
-    #[error(transparent)]
-    Database(#[from] SealError),
-    #[error("the spool file: {0}")]
-    Spool(#[from] std::io::Error),
+fn internal(error: impl Into<anyhow::Error>) -> Error {
+    Error::Internal(error.into())
 }
 
 async fn copy(
@@ -89,7 +87,7 @@ async fn copy(
     kind: &dyn Kind,
     selector: &Selector,
     spool: &mut Spool,
-) -> Result<(), CopyError> {
+) -> Result<(), Error> {
     loop {
         let rows = table.fetch().await?;
         if rows.is_empty() {
@@ -115,6 +113,6 @@ async fn copy(
                 tracing::error!(kind = kind.name(), resource_id, %error, "a row does not fit its kind");
             }
         }
-        spool.write(frames).await?;
+        spool.write(frames).await.map_err(internal)?;
     }
 }

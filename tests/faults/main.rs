@@ -3,9 +3,11 @@
 //!
 //! `TREX_FAULTS`: how many faults; `TREX_SEED`: where the seeds begin. A run prints both for itself: with them it can be made again.
 #![allow(missing_docs, unreachable_pub, reason = "a test binary exports nothing")]
+#![allow(clippy::expect_used, reason = "clippy knows tests by their attribute, and these are called by such")]
 
 mod disk;
 mod faults;
+mod lister;
 mod load;
 mod process;
 mod proxy;

@@ -191,7 +191,8 @@ impl Control {
             if open.run(*verb, ids).await.is_err() {
                 // Not committed, for COMMIT is never sent; the next asks for another session.
                 drop(open);
-                return self.client.batch_execute("ROLLBACK").await.is_ok() && false;
+                let _ = self.client.batch_execute("ROLLBACK").await;
+                return false;
             }
         }
         let transaction = open.commit().await;
