@@ -171,6 +171,7 @@ pub async fn inject(fault: Fault, world: &World, watchers: &[Watcher], random: &
         Fault::FillDisk => {
             let Some(disk) = &world.disk else { return false };
             let _filler = disk.fill();
+            world.control.lock().await.until_full().await;
             sleep(spell(random)).await;
         }
     }

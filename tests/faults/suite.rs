@@ -94,10 +94,16 @@ impl fmt::Display for Report {
 
 /// One run of so many faults, drawn from a seed: every kind comes before one comes again.
 pub async fn run(seed: u64, faults: usize, report: &mut Report) {
-    let started = Instant::now();
     say(&format!("faults: TREX_SEED={seed} TREX_FAULTS={faults}"));
     let mut random = Rng::with_seed(seed);
-    let world = World::start(&format!("seed-{seed}")).await;
+    let drawn = draw(faults, &mut random);
+    run_these(&format!("seed-{seed}"), drawn, random, report).await;
+}
+
+/// One run of these faults; the hubs' logs have its name.
+pub async fn run_these(name: &str, mut faults: VecDeque<Fault>, mut random: Rng, report: &mut Report) {
+    let started = Instant::now();
+    let world = World::start(name).await;
     let watchers = watch(&world);
     for watcher in &watchers {
         watcher.until_connected().await;
@@ -106,16 +112,15 @@ pub async fn run(seed: u64, faults: usize, report: &mut Report) {
     assert!(world.control.lock().await.write("shared", &[(Verb::Insert, &shared)]).await);
     let (load, lister) = (Load::start(&world, &mut random), Lister::start(&world));
     let (mut transactions, mut calms) = (Vec::new(), vec![Calm::from_now()]);
-    let mut drawn = draw(faults, &mut random);
-    while let Some(fault) = drawn.pop_front() {
+    while let Some(fault) = faults.pop_front() {
         let mut now = vec![fault];
         if random.u8(0..4) == 0
-            && let Some(place) = drawn.iter().position(|other| other.goes_with(fault))
+            && let Some(place) = faults.iter().position(|other| other.goes_with(fault))
         {
-            now.extend(drawn.remove(place));
+            now.extend(faults.remove(place));
         }
-        // Half of them under a load in which a hub asks for no bells.
-        let burst = random.bool().then(|| Burst::start(&world));
+        // Half of them under a load in which a hub asks for no bells; a full disk is felt by who writes.
+        let burst = (random.bool() || now.contains(&Fault::FillDisk)).then(|| Burst::start(&world));
         if let Some(burst) = &burst {
             timeout(PATIENCE, burst.until_going()).await.expect("a database that works");
         }

@@ -16,10 +16,12 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{sync::Mutex, time::sleep};
-use tokio_postgres::{Client, types::ToSql};
+use tokio_postgres::{Client, error::SqlState, types::ToSql};
 use trex::embedded::testing::EphemeralPostgres;
 
 const DATABASE: &str = "faults";
+/// Nobody watches it, and nothing of it is compressed away.
+const BALLAST: &str = "CREATE TABLE ballast (data text); ALTER TABLE ballast ALTER data SET STORAGE EXTERNAL";
 /// Between looks at what cannot be awaited.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -169,6 +171,7 @@ impl Control {
     async fn new(url: String) -> Self {
         let client = session(&url).await.expect("a session");
         client.batch_execute(MARKS).await.expect("a table");
+        client.batch_execute(BALLAST).await.expect("a table");
         Self { url, client, beacons: 0, journal: Vec::new() }
     }
 
@@ -215,6 +218,18 @@ impl Control {
     pub async fn numbers(&mut self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Vec<u32> {
         let rows = self.client().await.query(sql, parameters).await.expect("numbers");
         rows.iter().map(|row| u32::try_from(row.get::<_, i32>(0)).expect("a process")).collect()
+    }
+
+    /// Until the database itself has noticed that its disk is full: what was left to it is used up.
+    pub async fn until_full(&mut self) {
+        let sql = "INSERT INTO ballast SELECT repeat('ballast', 1000) FROM generate_series(1, 100)";
+        loop {
+            match self.client().await.batch_execute(sql).await {
+                Ok(()) => {}
+                Err(error) if error.code() == Some(&SqlState::DISK_FULL) => return,
+                Err(error) => panic!("filling the disk: {error:?}"),
+            }
+        }
     }
 
     /// Until no writer's session has a transaction, whoever may have lost sight of it.
