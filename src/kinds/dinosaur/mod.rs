@@ -14,14 +14,15 @@ use crate::{
 use prost::Message;
 use tonic::codec::CompressionEncoding;
 
-const TABLE: Table = Table { kind: "Dinosaur", name: "public.dinosaurs", key: "id" };
+const KIND: &str = "Dinosaur";
+const TABLE: Table = Table { kind: KIND, name: "public.dinosaurs", key: "id" };
 
 /// The kind.
 pub struct Dinosaurs;
 
 impl Kind for Dinosaurs {
     fn name(&self) -> &'static str {
-        TABLE.kind
+        KIND
     }
 
     fn scope(&self) -> Scope {
