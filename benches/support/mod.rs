@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "a library, of which each program uses a part")]
 
+pub mod broker;
 pub mod cluster;
 pub mod cpu;
 pub mod hub;

@@ -4,6 +4,7 @@
 
 mod api;
 mod capture;
+mod capture_names;
 mod kinds;
 mod lifecycle;
 mod migrations;
