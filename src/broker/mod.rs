@@ -140,3 +140,5 @@ impl EventBroker {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wakeups;
