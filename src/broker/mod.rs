@@ -165,3 +165,5 @@ impl EventBroker {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wakeups;

@@ -42,7 +42,6 @@ enum Order {
 /// One stream, recorded by a task until the sentinel comes, it is told to leave, or the hub ends it.
 pub struct Recorder {
     name: String,
-    pub headers: Headers,
     progress: watch::Receiver<Progress>,
     orders: watch::Sender<Order>,
     task: JoinHandle<Stream>,
@@ -79,14 +78,14 @@ impl Recorder {
             request,
             timeout: deadline,
             stalls: false,
-            headers: headers.clone(),
+            headers,
             events: Vec::new(),
             end: End::Left,
         };
         let (progress, reports) = watch::channel(Progress::default());
         let (orders, obeys) = watch::channel(Order::Read);
         let task = tokio::spawn(record(response.into_inner(), stream, progress, obeys));
-        Ok(Self { name: name.to_owned(), headers, progress: reports, orders, task })
+        Ok(Self { name: name.to_owned(), progress: reports, orders, task })
     }
 
     /// Stops reading: from now on the connection takes no more than its windows hold.
@@ -97,6 +96,11 @@ impl Recorder {
     /// Reads again.
     pub fn resume(&self) {
         self.orders.send_replace(Order::Read);
+    }
+
+    /// How many events have come.
+    pub fn events(&self) -> u64 {
+        self.progress.borrow().events
     }
 
     /// Waits until a condition on the progress holds. Panics when nothing at all comes for too long.
