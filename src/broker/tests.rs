@@ -25,7 +25,7 @@ type Events = Arc<parking_lot::Mutex<Vec<(Revision, ChangeType, String)>>>;
 
 /// What was published, and the history made of it.
 #[derive(Clone, Default)]
-struct Published(Events);
+pub(super) struct Published(Events);
 
 impl Published {
     fn batch(&self, revisions: impl Iterator<Item = u64>) -> Batch {
@@ -120,7 +120,7 @@ impl Wake for CountingWaker {
     }
 }
 
-fn topic(published: &Published, window_bytes: usize) -> Arc<Topic> {
+pub(super) fn topic(published: &Published, window_bytes: usize) -> Arc<Topic> {
     let limits = Limits {
         window_bytes,
         blocked_after: Duration::from_secs(1),
@@ -131,7 +131,7 @@ fn topic(published: &Published, window_bytes: usize) -> Arc<Topic> {
     Arc::new(Topic::new(KIND, Revision::ZERO, Arc::new(published.clone()), limits, metrics, Clock::start()))
 }
 
-fn interest(selector: Selector, include_previous: bool, policy: Policy) -> Interest {
+pub(super) fn interest(selector: Selector, include_previous: bool, policy: Policy) -> Interest {
     Interest { selector, include_previous, buffer: 20, policy }
 }
 

@@ -53,12 +53,9 @@ fn read(mut subscription: Subscription, taken: &AtomicU64) -> bool {
 
 #[test]
 fn an_append_wakes_a_reader_that_is_falling_asleep() {
-    let metrics = Arc::new(Metrics::new(["kind"].into_iter()).unwrap());
-    let broker = EventBroker::new(vec!["kind"], Limits::default(), metrics);
-    broker.begin(Epoch::new("epoch"), Revision::ZERO);
-    let era = broker.era().unwrap();
-    let interest = Interest { selector: Selector::ALL, include_previous: false, buffer: 8192 };
-    let subscription = era.topic("kind").unwrap().subscribe(Start::Now, interest).unwrap();
+    let topic = tests::topic(&tests::Published::default(), 1 << 20);
+    let subscription =
+        topic.subscribe(Start::Now, tests::interest(Selector::ALL, false, Policy::Drop)).unwrap();
     let (taken, over) = (AtomicU64::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -68,7 +65,7 @@ fn an_append_wakes_a_reader_that_is_falling_asleep() {
                 }
                 // From nothing to a little longer than the reader takes to fall asleep.
                 (0..fastrand::u32(0..300)).for_each(|_| std::hint::spin_loop());
-                broker.publish(&era, HashMap::from([("kind", event(revision))]), Revision::new(revision));
+                topic.publish(event(revision), Revision::new(revision));
             }
         });
         let woken = read(subscription, &taken);
