@@ -13,7 +13,7 @@ pub use hub::{
 pub use migrate::{MigrateError, Migration, Scope, migrate};
 pub use rows::{Columns, Page, Table};
 
-use crate::{error::Error, model::Revision};
+use crate::error::Error;
 use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolConfig, RecyclingMethod, Runtime, Timeouts,
 };
@@ -66,12 +66,6 @@ impl Store {
     /// Closes the idle connections and hands out no more.
     pub fn close(&self) {
         self.pool.close();
-    }
-
-    /// The newest revision, whichever hub has sealed it.
-    pub async fn head(&self) -> Result<Revision, Error> {
-        let rows = self.run("head", "SELECT revision FROM hub.head", &[]).await?;
-        Ok(Revision::from_sql(rows.first().map_or(Ok(0), |row| row.try_get(0))?))
     }
 
     /// What is wrong with the capture of a kind; nothing, if all is well.

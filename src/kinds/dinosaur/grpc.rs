@@ -122,7 +122,7 @@ impl DinosaurService for Service {
             include_previous: request.include_previous,
             buffer: request.buffer,
         };
-        self.hub.watch(TABLE.kind, watch).await
+        self.hub.watch(TABLE.kind, watch)
     }
 
     async fn bulk_create_dinosaurs(

@@ -2,7 +2,7 @@
 
 use super::{EventStream, Hub};
 use crate::{
-    broker::{Ending, Interest, Refused, Step, Subscription, Topic},
+    broker::{Ending, Interest, Refused, Step, Subscription},
     error::Error,
     log::Outside,
     model::{ChangeType, Revision, Selector, Start},
@@ -15,16 +15,12 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 use tonic::{Response, Status, metadata::MetadataValue};
 
 /// Resource ids in one request, and their length in bytes.
 const MAX_RESOURCE_IDS: usize = 1000;
 const MAX_RESOURCE_ID_BYTES: usize = 1024;
-/// A topic's head is not announced: most of its movements concern nobody.
-const FOLLOW_POLL: Duration = Duration::from_millis(2);
-const FOLLOW_LIMIT: Duration = Duration::from_secs(1);
 
 /// The fields that every kind's watch request has.
 #[derive(Debug, Default)]
@@ -94,28 +90,17 @@ fn change_type(number: i32) -> Result<ChangeType, Error> {
 
 impl Hub {
     /// Answers a watch of a kind: the headers carry the position, which is fixed by now.
-    pub async fn watch<T>(
-        &self,
-        kind: &str,
-        request: WatchRequest,
-    ) -> Result<Response<EventStream<T>>, Status> {
+    pub fn watch<T>(&self, kind: &str, request: WatchRequest) -> Result<Response<EventStream<T>>, Status> {
         let (epoch, topic) = self.topic(kind)?;
         if !request.epoch.is_empty() && request.epoch != epoch.as_str() {
             return Err(Error::EpochChanged { current: epoch }.into());
         }
         let start = request.after.map_or(Start::Now, Start::After);
-        let interest = request.interest(self)?;
-        let subscription = match topic.subscribe(start, interest.clone()) {
-            Err(Refused::Outside(Outside::Ahead { .. })) => {
-                self.follow(&topic, start).await?;
-                topic.subscribe(start, interest)
-            }
-            outcome => outcome,
-        };
-        let subscription = subscription.map_err(|refused| match refused {
-            Refused::Outside(outside) => outside_error(start, outside),
-            Refused::TooMany => Error::TooMany { what: "the hub has as many watches as it may hold" },
-        })?;
+        let subscription =
+            topic.subscribe(start, request.interest(self)?).map_err(|refused| match refused {
+                Refused::Outside(outside) => outside_error(start, outside),
+                Refused::TooMany => Error::TooMany { what: "the hub has as many watches as it may hold" },
+            })?;
         let mut response = Response::new(EventStream::default());
         let metadata = response.metadata_mut();
         metadata.insert("hub-revision", subscription.revision_at_start().get().into());
@@ -124,23 +109,6 @@ impl Hub {
         }
         response.extensions_mut().insert(RawBody::new(subscription));
         Ok(response)
-    }
-
-    /// A revision ahead of this hub may be one that another hub has sealed: then this one has it in a moment.
-    async fn follow(&self, topic: &Topic, start: Start) -> Result<(), Error> {
-        let Start::After(revision) = start else { return Ok(()) };
-        if self.store.head().await? < revision {
-            return Ok(());
-        }
-        let arrived = async {
-            while topic.head() < revision {
-                tokio::time::sleep(FOLLOW_POLL).await;
-            }
-        };
-        tokio::time::timeout(FOLLOW_LIMIT, arrived).await.map_err(|_| Error::Unavailable {
-            why: "this hub is behind its database",
-            retry_after: FOLLOW_LIMIT,
-        })
     }
 }
 
