@@ -165,5 +165,3 @@ impl EventBroker {
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod wakeups;
