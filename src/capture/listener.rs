@@ -33,7 +33,10 @@ async fn listen_for_ever(target: &Target, metrics: &Metrics, heard: &watch::Send
                 backoff.reset();
                 metrics.listener_connected.set(1);
                 // Whoever waits looks once more: what was committed while nobody listened rang no bell.
-                heard.send_modify(|heard| heard.connected = true);
+                heard.send_modify(|heard| {
+                    heard.connected = true;
+                    heard.connections += 1;
+                });
                 let why = listen(&mut connection, metrics, heard).await;
                 tracing::warn!(why, "the listening connection ended");
                 metrics.listener_connected.set(0);

@@ -60,6 +60,8 @@ pub struct Parts {
 struct Heard {
     /// Whether bells can be heard at all.
     connected: bool,
+    /// How often the listener has connected. Who captured before the last time may have rung for nobody.
+    connections: u64,
     bells: u64,
     /// The newest revision that some hub has announced.
     sealed: crate::model::Revision,

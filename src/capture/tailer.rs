@@ -40,13 +40,16 @@ pub(super) struct Tailer {
     parts: Parts,
     settings: Settings,
     hears: watch::Receiver<Heard>,
+    /// What had been heard when the last round began. What is heard during a round is news after it: it may tell of a commit that the
+    /// round's seal did not see.
+    heeded: Heard,
     /// The history being published, and how far.
     published: Option<(Arc<Era>, ReadPosition)>,
 }
 
 impl Tailer {
     pub(super) fn new(parts: Parts, settings: Settings, hears: watch::Receiver<Heard>) -> Self {
-        Self { parts, settings, hears, published: None }
+        Self { parts, settings, hears, heeded: Heard::default(), published: None }
     }
 
     /// Until told to stop. Whatever fails, the connection is made anew and what was missed is read: streams notice a pause and no loss.
@@ -77,15 +80,23 @@ impl Tailer {
         backoff.reset();
         self.parts.health.database_seen();
         let mut pace = Pace::new(Instant::now());
+        let mut connections = self.hears.borrow().connections;
         let mut mode = if listens && !connection.forbids_bells {
-            Mode::Armed { owed: None }
+            // Some may have seen the `busy` of a connection that was lost, or nobody who listens.
+            Mode::Armed { owed: Some(Drain::begin(&connection).await?) }
         } else {
             Mode::Polling { empty: 0 }
         };
         loop {
             self.wait(&mut mode).await;
-            if let Mode::Armed { owed: Some(drain) } = &mut mode {
-                drain.look(&connection).await?;
+            self.heeded = *self.hears.borrow_and_update();
+            if let Mode::Armed { owed } = &mut mode {
+                if connections != self.heeded.connections {
+                    connections = self.heeded.connections;
+                    *owed = Some(Drain::begin(&connection).await?);
+                } else if let Some(drain) = owed {
+                    drain.look(&connection).await?;
+                }
             }
             let started = Instant::now();
             let transactions = self.round(&connection).await?;
@@ -124,10 +135,12 @@ impl Tailer {
             Mode::Armed { owed: None } => self.settings.backup_poll,
         };
         let position = self.published.as_ref().map(|(_, position)| position.revision).unwrap_or_default();
-        let before = *self.hears.borrow_and_update();
+        let before = self.heeded;
         // The echo of this hub's own seals is no news.
         let news = |now: &Heard| {
-            now.bells != before.bells || now.connected != before.connected || now.sealed > position
+            (now.bells, now.connected, now.connections)
+                != (before.bells, before.connected, before.connections)
+                || now.sealed > position
         };
         // A closed channel (polling) only leaves the pause.
         let _ = tokio::time::timeout(pause, self.hears.wait_for(news)).await;
