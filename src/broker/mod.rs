@@ -4,6 +4,7 @@
 
 mod clock;
 mod history;
+mod interest;
 mod position;
 mod sleepers;
 mod subscription;
@@ -11,7 +12,8 @@ mod topic;
 
 pub use clock::Clock;
 pub use history::{Compacted, Fetch, History, Page};
-pub use subscription::{Interest, Policy, Step, Subscription};
+pub use interest::{Interest, Policy};
+pub use subscription::{Step, Subscription};
 pub use topic::{Limits, Refused, Topic};
 
 use crate::{
