@@ -10,7 +10,7 @@
 //!     └───── falls behind, DISCONNECT: Lost
 //! ```
 
-use super::subscription::{Interest, Policy};
+use super::interest::{Interest, Policy};
 use crate::{
     log::{self, Log, Segment, frame},
     model::Revision,

@@ -1,6 +1,8 @@
 //! The broker against a model: random publishing, reading, blocking and trimming, with every policy and every kind of interest. Time is
 //! an argument, the history a vector.
 
+mod wakeups;
+
 use super::{history::Fetch, topic::Topic, *};
 use crate::{
     log::{Batch, frame},

@@ -185,7 +185,7 @@ impl Shared {
         }
         // A page that the floor is in begins at the floor.
         let after = after.max(oldest);
-        let mut position = if end.revision == after { end.clone() } else { ReadPosition::after(after) };
+        let mut position = if end.revision == after { *end } else { ReadPosition::after(after) };
         let mut batches = self.registry.batches();
         while position.revision < upto {
             let left = u32::try_from(upto.get() - position.revision.get()).unwrap_or(u32::MAX);

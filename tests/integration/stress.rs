@@ -3,6 +3,7 @@
 //!
 //! Longer runs: `TREX_STRESS_ROWS`; the same run again: `TREX_SEED`, which every run prints.
 
+mod bells;
 mod faults;
 mod rivals;
 

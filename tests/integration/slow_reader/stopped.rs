@@ -108,7 +108,8 @@ struct Watcher {
 
 impl Watcher {
     async fn start(hub: &Hub, name: &str, request: WatchDinosaursRequest) -> Self {
-        let mut command = trex(&["watch", "--output", "json", "--server", &format!("http://{}", hub.grpc)]);
+        let server = format!("http://{}", hub.grpc);
+        let mut command = trex(&["watch", "--output", "json", "--backpressure", "drop", "--server", &server]);
         for id in &request.resource_ids {
             command.args(["--id", id]);
         }

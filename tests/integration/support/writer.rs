@@ -196,6 +196,18 @@ impl Writer {
         self.client = Some(client);
     }
 
+    /// One transaction of one row, which must succeed.
+    pub async fn insert_one(&mut self) {
+        if self.client.is_none() {
+            self.client = Some(session(&self.url).await.expect("a session"));
+        }
+        let (mark, id) = (self.name_of_next(), self.name_of_next());
+        let client = self.client.as_ref().expect("just made");
+        let mut open = Open::begin(client, mark).await.expect("BEGIN");
+        open.run(Verb::Insert, &[id]).await.expect("a change");
+        self.journal.push(open.commit().await);
+    }
+
     async fn statements(&mut self, open: &mut Open<'_>) -> Result<(), Error> {
         // Most are short, as those of an API; others take their time and are open across seals.
         let (count, pause) = if self.random.f32() < 0.7 {

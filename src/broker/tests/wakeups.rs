@@ -53,9 +53,8 @@ fn read(mut subscription: Subscription, taken: &AtomicU64) -> bool {
 
 #[test]
 fn an_append_wakes_a_reader_that_is_falling_asleep() {
-    let topic = tests::topic(&tests::Published::default(), 1 << 20);
-    let subscription =
-        topic.subscribe(Start::Now, tests::interest(Selector::ALL, false, Policy::Drop)).unwrap();
+    let topic = topic(&Published::default(), 1 << 20);
+    let subscription = topic.subscribe(Start::Now, interest(Selector::ALL, false, Policy::Drop)).unwrap();
     let (taken, over) = (AtomicU64::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
         scope.spawn(|| {

@@ -1,0 +1,108 @@
+//! The hub as a process of its own, and signals.
+
+use std::{
+    fs::File,
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
+};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+};
+
+/// How a hub is run: bounds so small that a stalled watcher of a modest load falls behind them.
+const OPTIONS: [&str; 18] = [
+    "--grpc-server-bindaddress=localhost:0",
+    "--metrics-server-bindaddress=localhost:0",
+    "--health-check-server-bindaddress=localhost:0",
+    "--log=info",
+    "--log-window-bytes",
+    "1048576",
+    "--watch-buffer",
+    "128",
+    "--watch-blocked-after",
+    "300ms",
+    "--drain-timeout",
+    "1s",
+    "--inspection-interval",
+    "1s",
+    "--compaction-interval",
+    "1s",
+    "--db-pool-size",
+    "4",
+];
+
+/// A running hub. It is killed when this is dropped.
+pub struct HubProcess {
+    child: Child,
+    pub pid: u32,
+    /// Where its gRPC is.
+    pub address: String,
+}
+
+impl HubProcess {
+    /// Starts one; `None`: it ended at once, as it does without its database.
+    pub async fn start(database_url: &str, log: &PathBuf) -> Option<Self> {
+        let log = File::options().create(true).append(true).open(log).expect("a log file");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_trex"))
+            .arg("serve")
+            .args(OPTIONS)
+            .env("DATABASE_URL", database_url)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the hub's program");
+        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            if let Some(address) = line.trim().strip_prefix("gRPC ") {
+                let (pid, address) = (child.id().expect("it runs"), address.trim().to_owned());
+                // What it says later goes nowhere, but it must be able to say it.
+                tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+                return Some(Self { child, pid, address });
+            }
+        }
+        None
+    }
+
+    /// `kill -9`; returns when it is gone.
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("a kill");
+    }
+
+    /// SIGTERM; returns when it has ended.
+    pub async fn terminate(mut self) -> ExitStatus {
+        signal("TERM", &[self.pid]);
+        self.child.wait().await.expect("its end")
+    }
+}
+
+/// Sends a signal. Some of the processes may have ended.
+pub fn signal(name: &str, pids: &[u32]) {
+    let mut command = std::process::Command::new("/bin/sh");
+    command.args(["-c", r#"for pid; do kill -s "$0" "$pid"; done"#, name]);
+    command.args(pids.iter().map(u32::to_string)).stderr(Stdio::null());
+    command.status().expect("/bin/sh");
+}
+
+/// Processes that are stopped for as long as this lives.
+pub struct Frozen(Vec<u32>);
+
+impl Frozen {
+    pub fn new(pids: Vec<u32>) -> Self {
+        signal("STOP", &pids);
+        Self(pids)
+    }
+
+    pub fn add(&mut self, pids: Vec<u32>) {
+        signal("STOP", &pids);
+        self.0.extend(pids);
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        signal("CONT", &self.0);
+    }
+}
