@@ -1,13 +1,16 @@
 //! One error for every use case, and the one table from it to gRPC and HTTP. Causes are logged here and never sent.
 
-use crate::model::{Epoch, Revision};
-use std::{borrow::Cow, collections::HashMap, time::Duration};
+use crate::{
+    model::{Epoch, Revision},
+    store::SealError,
+};
+use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 tokio::task_local! {
     /// The id of the call under way, by which its errors and its log line are found.
-    pub static OPERATION: String;
+    pub static OPERATION: Arc<str>;
 }
 
 /// The domain of every `ErrorInfo`.
@@ -162,9 +165,9 @@ impl Error {
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        let operation = OPERATION.try_with(String::clone).unwrap_or_default();
+        let operation = OPERATION.try_with(Arc::clone).unwrap_or_else(|_| Arc::from(""));
         if let Error::Internal(cause) = &error {
-            tracing::error!(operation, error = format!("{cause:#}"), "internal error");
+            tracing::error!(operation = &*operation, error = format!("{cause:#}"), "internal error");
         }
         let (code, _, reason) = error.row();
         let mut details = ErrorDetails::with_error_info(reason, DOMAIN, error.metadata());
@@ -175,7 +178,7 @@ impl From<Error> for Status {
             details.set_retry_info(Some(retry_after));
         }
         if !operation.is_empty() {
-            details.set_request_info(operation, "");
+            details.set_request_info(&*operation, "");
         }
         Status::with_error_details(code, error.to_string(), details)
     }
@@ -218,6 +221,22 @@ impl From<tokio_postgres::Error> for Error {
                 unavailable("the database is not available")
             }
             Some(_) => Self::Internal(error.into()),
+        }
+    }
+}
+
+impl From<SealError> for Error {
+    fn from(error: SealError) -> Self {
+        match error {
+            SealError::Database(error) => error.into(),
+            SealError::Silent | SealError::History(_) => {
+                tracing::warn!(%error, "the log cannot be read");
+                Self::Unavailable {
+                    why: "the database is not available",
+                    retry_after: Duration::from_secs(1),
+                }
+            }
+            SealError::Compacted { .. } | SealError::Corrupt(_) => Self::Internal(error.into()),
         }
     }
 }

@@ -154,6 +154,11 @@ impl Subscription {
         let page = match topic.history.cached(after) {
             Some(page) => page,
             None => {
+                // The page's arrival is not all that may end the waiting.
+                topic.sleepers.add(subscriber.id, cx.waker());
+                if topic.ending().is_some() {
+                    return Poll::Ready(Looked::Nothing);
+                }
                 let fetched = ready!(
                     fetch.get_or_insert_with(|| topic.history.fetch(after, topic.head())).as_mut().poll(cx)
                 );

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     broker::{Era, History},
     model::Revision,
-    store::{HubConnection, ReadPosition, SealError, Sealed, SealedRow},
+    store::{HubConnection, ReadPosition, SealError, Sealed, SealedRow, begin_epoch},
 };
 use std::{
     sync::Arc,
@@ -134,7 +134,7 @@ impl Tailer {
         match connection.check_history().await {
             Err(SealError::History(fault)) => {
                 tracing::warn!(fault, "beginning a new epoch");
-                connection.begin_epoch(false).await?;
+                begin_epoch(&self.parts.target, false).await?;
             }
             other => other?,
         }
@@ -142,7 +142,7 @@ impl Tailer {
             && !connection.remembers(position).await?
         {
             tracing::warn!(revision = %position.revision, "the database does not know what was published: beginning a new epoch");
-            connection.begin_epoch(true).await?;
+            begin_epoch(&self.parts.target, true).await?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ mod spool;
 pub use spool::SpoolReader;
 
 use crate::{
+    error::Error,
     kinds::{Kind, Registry},
     log::frame,
     model::{Change, ChangeType, Epoch, Revision, Selector},
@@ -13,11 +14,15 @@ use crate::{
 use spool::Spool;
 use std::{sync::Arc, time::Duration};
 use tokio::{runtime::Handle, sync::Semaphore};
+use tokio_util::task::AbortOnDropHandle;
 
 /// Tables that are read at a time: each holds a connection and keeps the server from cleaning up.
 const AT_A_TIME: usize = 4;
 /// A table must be read within this, at the hub's pace.
 const LIMIT: Duration = Duration::from_secs(600);
+
+/// And its revision fixed within this.
+const OPEN_LIMIT: Duration = Duration::from_secs(15);
 
 /// Makes initial states.
 #[derive(Clone)]
@@ -45,24 +50,21 @@ impl Snapshots {
     }
 
     /// Fixes a revision and begins to read. The reading goes on in a task that ends with the returned frames.
-    pub async fn open(&self, kind: &str, selector: Selector) -> anyhow::Result<Snapshot> {
-        let permit = self.permits.clone().acquire_owned().await?;
-        let kind = self
-            .registry
-            .iter()
-            .find(|known| known.name() == kind)
-            .ok_or_else(|| anyhow::anyhow!("kind {kind} is not registered"))?
-            .clone();
+    pub async fn open(&self, kind: &str, selector: Selector) -> Result<Snapshot, Error> {
+        let internal = |error: anyhow::Error| Error::Internal(error);
+        let permit = self.permits.clone().acquire_owned().await.map_err(|error| internal(error.into()))?;
+        let known = self.registry.iter().find(|known| known.name() == kind);
+        let kind = known.ok_or_else(|| internal(anyhow::anyhow!("kind {kind} is not registered")))?.clone();
         let target = self.target.clone();
         // On the hub's own runtime: the connection must outlive the lane that asked.
-        let opened = self.runtime.spawn(async move {
-            let table = TableSnapshot::open(&target, kind.name(), LIMIT).await?;
-            anyhow::Ok((table, kind))
-        });
-        let (table, kind) = opened.await??;
+        let opening = AbortOnDropHandle::new(self.runtime.spawn(async move {
+            let opened = tokio::time::timeout(OPEN_LIMIT, TableSnapshot::open(&target, kind.name(), LIMIT));
+            opened.await.unwrap_or(Err(SealError::Silent)).map(|table| (table, kind))
+        }));
+        let (table, kind) = opening.await.map_err(|error| internal(error.into()))??;
         let (revision, epoch) = (table.revision, table.epoch.clone());
-        let mut spool = Spool::new()?;
-        let frames = spool.reader()?;
+        let mut spool = Spool::new().map_err(|error| internal(error.into()))?;
+        let frames = spool.reader();
         let reading = self.runtime.spawn(async move {
             let _permit = permit;
             let copied = tokio::time::timeout(LIMIT, copy(&table, &*kind, &selector, &mut spool)).await;
@@ -72,7 +74,7 @@ impl Snapshots {
                 Err(_) => Err(format!("the table could not be read within {LIMIT:?}")),
             });
         });
-        Ok(Snapshot { revision, epoch, frames: frames.fed_by(reading) })
+        Ok(Snapshot { revision, epoch, frames: frames.fed_by(AbortOnDropHandle::new(reading)) })
     }
 }
 

@@ -253,21 +253,6 @@ impl HubConnection {
         Ok(rows.first().map_or(Ok(false), |row| row.try_get(0))?)
     }
 
-    /// Begins a new epoch if the history needs one, or in any case. The lock is taken before the transaction, so that its snapshot sees
-    /// every seal. After an error this connection is of no use: dropping it gives the lock back.
-    pub async fn begin_epoch(&self, force: bool) -> Result<(), SealError> {
-        for statement in [
-            format!("SELECT pg_advisory_lock({LOCKS}, {SEAL_LOCK})"),
-            "BEGIN ISOLATION LEVEL REPEATABLE READ".to_owned(),
-            format!("SELECT hub.begin_epoch({force})"),
-            "COMMIT".to_owned(),
-            format!("SELECT pg_advisory_unlock({LOCKS}, {SEAL_LOCK})"),
-        ] {
-            answered(self.client.batch_execute(&statement)).await?;
-        }
-        Ok(())
-    }
-
     /// The oldest revision that a reader can stand at, and the newest, as the database has them.
     pub async fn bounds(&self) -> Result<(Revision, Revision), SealError> {
         let rows =
@@ -323,6 +308,19 @@ impl HubConnection {
         let rows = answered(self.client.query(sql, &[])).await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
+}
+
+/// Begins a new epoch if the history needs one, or in any case. The lock is taken before the transaction, so that its snapshot sees every
+/// seal; by a transaction of another session, because a pooler may stand in between.
+pub async fn begin_epoch(target: &Target, force: bool) -> Result<(), SealError> {
+    answered(async {
+        let (lock, session) = (target.open().await?, target.open().await?);
+        lock.batch_execute(&format!("BEGIN; SELECT pg_advisory_xact_lock({LOCKS}, {SEAL_LOCK})")).await?;
+        session.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await?;
+        session.batch_execute(&format!("SELECT hub.begin_epoch({force}); COMMIT")).await?;
+        lock.batch_execute("COMMIT").await
+    })
+    .await
 }
 
 async fn answered<T>(

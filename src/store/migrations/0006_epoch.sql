@@ -1,6 +1,6 @@
 -- A new epoch: what to do when the numbers of this database may not mean what they meant.
 
--- To be called in REPEATABLE READ, in a session that holds the seal lock since before the transaction, and that captures nothing.
+-- To be called in a REPEATABLE READ transaction that began under the seal lock and captures nothing.
 -- `force`: although nothing can be seen from inside (a file-level rollback while no hub ran). Returns the epoch.
 CREATE FUNCTION hub.begin_epoch(force boolean) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
@@ -26,6 +26,7 @@ BEGIN
   INSERT INTO hub.incarnation (epoch, database, system_identifier, timeline)
     SELECT hub.new_epoch(), d.oid, s.system_identifier, hub.timeline()
     FROM pg_database d, pg_control_system() s WHERE d.datname = current_database();
-  PERFORM pg_notify('hub_sealed', '0');
+  -- Hubs look, and find it.
+  PERFORM pg_notify('hub_doorbell', '');
   RETURN (SELECT epoch FROM hub.incarnation);
 END $$;
