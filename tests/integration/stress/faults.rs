@@ -46,9 +46,6 @@ async fn terminate(client: &Client, times: u32, random: &mut fastrand::Rng) {
         WHERE application_name = 'trex' AND datname = current_database()
           AND query ~ 'hub\\.seal\\(|hub\\.log|pg_current_xact_id|pg_snapshot_xmin|pg_advisory_(un)?lock\\(|RowExclusiveLock'
           AND query !~ 'pg_stat_activity'";
-    // So that some writers do not learn whether they committed.
-    let committing = "SELECT count(pg_terminate_backend(pid)) FROM (SELECT pid FROM pg_stat_activity
-        WHERE application_name = 'writer' AND query = 'COMMIT' AND state = 'active' AND pid <> pg_backend_pid() LIMIT 2) writers";
     let deadline = Instant::now() + *PATIENCE;
     let mut left = times;
     while left > 0 {
@@ -56,7 +53,6 @@ async fn terminate(client: &Client, times: u32, random: &mut fastrand::Rng) {
         let sql = if random.bool() { listener } else { sealer };
         let ended: i64 = client.query_one(sql, &[]).await.expect("a session of a superuser").get(0);
         left = left.saturating_sub(u32::try_from(ended).expect("a count"));
-        client.query_one(committing, &[]).await.expect("a session of a superuser");
         tokio::time::sleep(Duration::from_millis(random.u64(1..60))).await;
     }
 }
