@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 STRESS = "stress::every_change_comes_once_and_in_order_through_load_and_calm"
-FAULTS = "stress::faults"
 RIVALS = "stress::rivals"
 WINDOW = "slow_reader::a_reader_that_the_window_passes_is_told_what_it_lost"
 BLOCKED = "slow_reader::a_blocked_reader_is_told_what_it_lost"
@@ -94,7 +93,7 @@ BUGS = [
         "src/store/hub.rs",
         "let (sealed, rows) = tokio::join!",
         'let _ = self.client.batch_execute("COMMIT; BEGIN").await; let (sealed, rows) = tokio::join!',
-        (FAULTS,),
+        ("stress::faults::what_was_published_keeps_its_number",),
     ),
     Bug(
         "stand-where-it-was-read",
