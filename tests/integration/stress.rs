@@ -85,7 +85,15 @@ impl Control {
         self.journal.push(open.commit().await);
     }
 
+    /// The last transaction: also those whose writers hung up are over by then.
     async fn write_sentinel(&mut self) {
+        let busy = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'writer' AND datname = current_database()
+            AND state <> 'idle' AND pid <> pg_backend_pid()";
+        let deadline = Instant::now() + *PATIENCE;
+        while self.client.query_one(busy, &[]).await.expect("a count").get::<_, i64>(0) > 0 {
+            assert!(Instant::now() < deadline, "some writer does not end");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         let ids = [SENTINEL.to_owned()];
         self.write(&[(Verb::Insert, &ids), (Verb::Update, &ids), (Verb::Delete, &ids)]).await;
     }

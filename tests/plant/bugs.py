@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 STRESS = "stress::every_change_comes_once_and_in_order_through_load_and_calm"
-FAULTS = "stress::faults"
 RIVALS = "stress::rivals"
 WINDOW = "slow_reader::a_reader_that_the_window_passes_is_told_what_it_lost"
 BLOCKED = "slow_reader::a_blocked_reader_is_told_what_it_lost"
@@ -62,18 +61,39 @@ BUGS = [
         (STRESS,),
     ),
     Bug(
+        "forget-bells-rung-during-a-round",
+        TAILER,
+        "let before = self.heeded;",
+        "let before = *self.hears.borrow_and_update();",
+        ("stress::bells::a_bell_that_rings_during_a_seal_is_not_forgotten",),
+    ),
+    Bug(
+        "no-drain-for-a-new-listener",
+        TAILER,
+        "if connections != self.heeded.connections {",
+        "if false {",
+        ("stress::bells::what_began_while_nobody_listened_is_seen",),
+    ),
+    Bug(
+        "no-drain-for-a-new-sealer",
+        TAILER,
+        "Mode::Armed { owed: Some(Drain::begin(&connection).await?) }",
+        "Mode::Armed { owed: None }",
+        ("stress::bells::what_saw_a_busy_hub_is_seen_after_the_sealer_was_lost",),
+    ),
+    Bug(
         "number-without-the-lock",
         SEAL,
         "PERFORM pg_advisory_xact_lock(1953654136, 1);",
         "",
-        (RIVALS,),
+        ("stress::rivals::two_that_seal_at_once_number_nothing_twice",),
     ),
     Bug(
         "publish-before-the-commit",
         "src/store/hub.rs",
         "let (sealed, rows) = tokio::join!",
         'let _ = self.client.batch_execute("COMMIT; BEGIN").await; let (sealed, rows) = tokio::join!',
-        (FAULTS,),
+        ("stress::faults::what_was_published_keeps_its_number",),
     ),
     Bug(
         "stand-where-it-was-read",

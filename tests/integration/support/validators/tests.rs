@@ -331,3 +331,21 @@ fn types_and_ids_narrow_what_is_owed() {
     run.history.streams[2].events.pop();
     assert!(run.verdict(complete).is_err(), "{BROKEN}");
 }
+
+#[test]
+fn marks_decide_what_a_writer_does_not_know() {
+    let mut run = Run::new();
+    for transaction in &mut run.journal.transactions[2..] {
+        transaction.outcome = Outcome::Unknown;
+    }
+    run.journal.resolve(&["t1", "t2", "t4"].map(str::to_owned).into());
+    let outcomes: Vec<_> = run.journal.transactions.iter().map(Transaction::is_committed).collect();
+    assert_eq!(outcomes, [true, true, false, true]);
+    validate(&run.history, &run.journal);
+}
+
+#[test]
+#[should_panic(expected = "transaction t2")]
+fn marks_that_contradict_a_writer_are_noticed() {
+    Run::new().journal.resolve(&["t1", "t4"].map(str::to_owned).into());
+}
