@@ -315,7 +315,10 @@ impl HubConnection {
 pub async fn begin_epoch(target: &Target, force: bool) -> Result<(), SealError> {
     answered(async {
         let (lock, session) = (target.open().await?, target.open().await?);
-        lock.batch_execute(&format!("BEGIN; SELECT pg_advisory_xact_lock({LOCKS}, {SEAL_LOCK})")).await?;
+        // A hub that freezes with the lock must not keep the others from sealing for ever; deleting an old history takes its time.
+        let limit = format!("SET LOCAL idle_in_transaction_session_timeout = {}", PATIENCE.as_millis());
+        lock.batch_execute(&format!("BEGIN; {limit}; SELECT pg_advisory_xact_lock({LOCKS}, {SEAL_LOCK})"))
+            .await?;
         session.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await?;
         session.batch_execute(&format!("SELECT hub.begin_epoch({force}); COMMIT")).await?;
         lock.batch_execute("COMMIT").await

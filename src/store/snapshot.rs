@@ -11,7 +11,8 @@ use tokio_postgres::{
 /// Rows per fetch.
 const FETCH: u32 = 500;
 /// The lock is held for milliseconds by each who seals; a hub that freezes with it must not keep the others from sealing.
-const SEALER: &str = "SET LOCAL lock_timeout = '10s'; SET LOCAL idle_in_transaction_session_timeout = '1s'";
+const SEALER: &str =
+    "SET LOCAL lock_timeout = '10s'; SET LOCAL idle_in_transaction_session_timeout = '500ms'";
 /// As the capture writes rows and keys; see `hub.capture_settings`.
 const FORMATS: &str = "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD';
     SET LOCAL intervalstyle = iso_8601; SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = hex; SET LOCAL lc_monetary = 'C'";

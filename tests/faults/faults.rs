@@ -56,6 +56,42 @@ impl Fault {
     ];
 }
 
+/// Faults with different subjects can happen at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Subject {
+    Hubs,
+    Postgres,
+    Ways,
+    Watchers,
+}
+
+impl Fault {
+    fn subject(self) -> Subject {
+        match self {
+            Self::KillHub | Self::KillBothHubs | Self::TerminateHub | Self::StopHub => Subject::Hubs,
+            Self::EndSessionsOfHub
+            | Self::KillPostgres
+            | Self::KillBackendOfHub
+            | Self::StopPostgres
+            | Self::StopBackendsOfHub
+            | Self::FillDisk => Subject::Postgres,
+            Self::DelayDatabase
+            | Self::CutDatabase
+            | Self::BlackholeDatabase
+            | Self::DelayClients
+            | Self::CutClients
+            | Self::BlackholeClients
+            | Self::CutWriters => Subject::Ways,
+            Self::StallWatchers => Subject::Watchers,
+        }
+    }
+
+    /// Whether both can happen at the same time.
+    pub fn goes_with(self, other: Self) -> bool {
+        self.subject() != other.subject()
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, formatter)
@@ -120,7 +156,12 @@ pub async fn inject(fault: Fault, world: &World, watchers: &[Watcher], random: &
         Fault::DelayClients => delay(&hub.clients, random).await,
         Fault::CutClients => cut(&hub.clients, random).await,
         Fault::BlackholeClients => blackhole(&hub.clients, random).await,
-        Fault::CutWriters => cut(&world.writers, random).await,
+        Fault::CutWriters => {
+            // So that acknowledgements of COMMITs are lost.
+            world.writers.set(Flow::Clear, Flow::Blackhole);
+            sleep(spell(random) / 4).await;
+            cut(&world.writers, random).await;
+        }
         Fault::StallWatchers => {
             let stalling = || watchers.iter().filter(|watcher| watcher.stalls);
             stalling().for_each(|watcher| watcher.stall(true));

@@ -10,6 +10,7 @@ mod load;
 mod process;
 mod proxy;
 mod suite;
+mod survivor;
 mod watcher;
 mod world;
 

@@ -13,8 +13,9 @@ use crate::{
     world::{Hub, World},
 };
 use fastrand::Rng;
+use futures_util::future::join_all;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     fmt,
     io::Write,
     time::{Duration, Instant},
@@ -24,6 +25,9 @@ use trex::proto::rh_trex::v1::{BackpressurePolicy, WatchDinosaursRequest};
 
 /// From the end of a fault's cause until every watcher has everything. Far more than it takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(45);
+
+/// Between two faults, at most.
+const CALM: Duration = Duration::from_millis(600);
 
 /// Says something to whoever runs the tests, also when they succeed.
 pub fn say(line: &str) {
@@ -98,12 +102,18 @@ pub async fn run(seed: u64, faults: usize, report: &mut Report) {
     assert!(world.control.lock().await.write("shared", &[(Verb::Insert, &shared)]).await);
     let load = Load::start(&world, &mut random);
     let (mut transactions, mut calms) = (Vec::new(), vec![Calm::from_now()]);
-    for fault in draw(faults, &mut random) {
+    let mut drawn = draw(faults, &mut random);
+    while let Some(fault) = drawn.pop_front() {
+        let mut now = vec![fault];
+        if random.u8(0..4) == 0
+            && let Some(place) = drawn.iter().position(|other| other.goes_with(fault))
+        {
+            now.extend(drawn.remove(place));
+        }
         // Half of them under a load in which a hub asks for no bells.
         let burst = random.bool().then(|| Burst::start(&world));
         calms.last_mut().expect("one").until = Some(Instant::now());
-        let began = Instant::now();
-        let happened = timeout(PATIENCE, inject(fault, &world, &watchers, &mut random)).await;
+        let happened = happen(&now, &world, &watchers, &mut random).await;
         let ended = Instant::now();
         let (beacon, _) = timeout(PATIENCE, world.beacon()).await.expect("a database that came back");
         if let Some(burst) = burst {
@@ -111,15 +121,13 @@ pub async fn run(seed: u64, faults: usize, report: &mut Report) {
         }
         for watcher in &watchers {
             if timeout(PATIENCE, watcher.until_beacon(beacon)).await.is_err() {
-                panic!("{fault}: {} has not caught up within {PATIENCE:?}", watcher.name);
+                panic!("{now:?}: {} has not caught up within {PATIENCE:?}", watcher.name);
             }
         }
-        let recovery = ended.elapsed();
+        println!("{happened:?}: everybody had everything after {:?}", ended.elapsed());
+        happened.into_iter().for_each(|fault| report.note(fault, ended.elapsed()));
         calms.push(Calm::from_now());
-        println!("{fault}: {:?}, everybody had everything after {recovery:?}", ended - began);
-        if happened.unwrap_or_else(|_| panic!("{fault} takes too long")) {
-            report.note(fault, recovery);
-        }
+        tokio::time::sleep(CALM.mul_f32(random.f32())).await;
     }
     transactions.extend(timeout(PATIENCE, load.stop()).await.expect("writers that end"));
     let (journal, unknown) = finish(&world, transactions).await;
@@ -136,8 +144,23 @@ pub async fn run(seed: u64, faults: usize, report: &mut Report) {
     report.elapsed += started.elapsed();
 }
 
-fn draw(count: usize, random: &mut Rng) -> Vec<Fault> {
-    let mut drawn = Vec::new();
+/// Lets one fault or two happen at once. Returns which did.
+async fn happen(faults: &[Fault], world: &World, watchers: &[Watcher], random: &mut Rng) -> Vec<Fault> {
+    let one = async |fault| {
+        let mut random = Rng::with_seed(random.get_seed() ^ fault as u64);
+        timeout(PATIENCE, inject(fault, world, watchers, &mut random)).await
+    };
+    let mut happened = Vec::new();
+    for (&fault, outcome) in faults.iter().zip(join_all(faults.iter().map(|&fault| one(fault))).await) {
+        if outcome.unwrap_or_else(|_| panic!("{fault} takes too long")) {
+            happened.push(fault);
+        }
+    }
+    happened
+}
+
+fn draw(count: usize, random: &mut Rng) -> VecDeque<Fault> {
+    let mut drawn = VecDeque::new();
     while drawn.len() < count {
         let mut deck = Fault::ALL;
         random.shuffle(&mut deck);
