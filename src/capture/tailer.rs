@@ -148,12 +148,13 @@ impl Tailer {
         let history =
             Arc::new(HistoryReader::new(target.clone(), session, registry.clone(), metrics.clone()));
         let (oldest, _) = connection.bounds().await?;
+        let position = connection.position_at(sealed.revision).await?;
         history.set_oldest(oldest);
         *self.history.lock() = Some(history.clone());
         tracing::info!(epoch = %sealed.epoch, revision = %sealed.revision, "serving");
         let era = broker.begin(sealed.epoch.clone(), sealed.revision, &(history as Arc<dyn History>));
         metrics.head_revision.set(sealed.revision.to_sql());
-        self.published = Some((era, ReadPosition::after(sealed.revision)));
+        self.published = Some((era, position));
         Ok(())
     }
 
