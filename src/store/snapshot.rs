@@ -38,21 +38,24 @@ impl SnapshotRow {
 impl TableSnapshot {
     /// Fixes a revision and opens the table of a kind at it; `limit` bounds how long it may be read.
     ///
-    /// One session takes the seal lock; another takes a snapshot; the first seals up to that very snapshot. So what the second sees is
-    /// the state at the sealed revision, however busy the writers are.
+    /// One session locks the table; another takes the seal lock; the first takes a snapshot; the other seals up to that very snapshot.
+    /// So what the first sees is the state at the sealed revision, however busy the writers are. The table's lock comes before the
+    /// snapshot, or a TRUNCATE could come between them and be half seen; and before the seal lock, which waits for no writer.
     pub async fn open(target: &Target, kind: &str, limit: Duration) -> Result<Self, SealError> {
         loop {
             let (sealer, session) = (target.open().await?, target.open().await?);
+            let (table, key) = Self::describe(&session, kind).await?;
+            session
+                .batch_execute(&format!(
+                    "SET statement_timeout = {0}; SET idle_in_transaction_session_timeout = {0}; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+                     LOCK TABLE {table} IN ACCESS SHARE MODE",
+                    limit.as_millis()
+                ))
+                .await?;
             sealer
                 .batch_execute(&format!(
                     "SET lock_timeout = {}; SELECT pg_advisory_lock(1953654136, 1)",
                     LOCK_TIMEOUT.as_millis()
-                ))
-                .await?;
-            session
-                .batch_execute(&format!(
-                    "SET statement_timeout = {0}; SET idle_in_transaction_session_timeout = {0}; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-                    limit.as_millis()
                 ))
                 .await?;
             let snapshot: String =
@@ -63,22 +66,26 @@ impl TableSnapshot {
             sealer.batch_execute("SELECT pg_advisory_unlock(1953654136, 1)").await?;
             let (revision, epoch) =
                 (Revision::from_sql(sealed.try_get("revision")?), Epoch::new(sealed.try_get("epoch")?));
-            if Self::open_cursor(&session, kind).await? {
+            if Self::open_cursor(&session, kind, &table, &key).await? {
                 return Ok(Self { session, revision, epoch });
             }
         }
     }
 
-    /// `false`: the table was rewritten after the snapshot, by TRUNCATE for one, and the snapshot would find it empty.
-    async fn open_cursor(session: &Driven, kind: &str) -> Result<bool, SealError> {
+    /// The table of a kind and the expression of its key.
+    async fn describe(session: &Driven, kind: &str) -> Result<(String, String), SealError> {
         let described = session
             .query_one(
                 "SELECT relation::text, hub.key_expression(hub.key_columns(relation), 't') FROM hub.watched WHERE kind = $1",
                 &[&kind],
             )
             .await?;
-        let (table, key): (String, String) = (described.try_get(0)?, described.try_get(1)?);
-        session.batch_execute(&format!("LOCK TABLE {table} IN ACCESS SHARE MODE")).await?;
+        Ok((described.try_get(0)?, described.try_get(1)?))
+    }
+
+    /// `false`: some of the table was rewritten after the snapshot, and the snapshot would find it empty. That can be a partition that was
+    /// attached after the table was locked, and then truncated.
+    async fn open_cursor(session: &Driven, kind: &str, table: &str, key: &str) -> Result<bool, SealError> {
         let same = session
             .query_one(
                 "SELECT bool_and(c.relfilenode = coalesce(pg_relation_filenode(c.oid), 0))
