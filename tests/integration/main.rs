@@ -3,11 +3,15 @@
 
 mod api;
 mod capture;
+mod epoch;
+mod following;
+mod history;
 mod kinds;
 mod lifecycle;
 mod migrations;
 mod privileges;
 mod slow_reader;
 mod smoke;
+mod state;
 mod stress;
 mod support;
