@@ -122,7 +122,8 @@ impl Tailer {
             era.epoch == sealed.epoch && position.revision >= oldest
         };
         if !self.published.as_ref().is_some_and(goes_on) {
-            self.begin_era(&sealed, oldest);
+            let position = connection.position_at(sealed.revision).await?;
+            self.begin_era(&sealed, oldest, position);
         }
         self.count(&sealed);
         // What was sealed while this hub did not look.
@@ -147,7 +148,7 @@ impl Tailer {
         Ok(())
     }
 
-    fn begin_era(&mut self, sealed: &Sealed, oldest: Revision) {
+    fn begin_era(&mut self, sealed: &Sealed, oldest: Revision, position: ReadPosition) {
         let Parts { target, registry, metrics, broker, .. } = &self.parts;
         let session = self.settings.wakeups == Wakeups::Listen;
         let history =
@@ -157,7 +158,7 @@ impl Tailer {
         tracing::info!(epoch = %sealed.epoch, revision = %sealed.revision, "serving");
         let era = broker.begin(sealed.epoch.clone(), sealed.revision, &(history as Arc<dyn History>));
         metrics.head_revision.set(sealed.revision.to_sql());
-        self.published = Some((era, ReadPosition::after(sealed.revision)));
+        self.published = Some((era, position));
     }
 
     /// Waits for a reason to look. What is heard from here on, the round that follows may not see: it is a reason to look again.

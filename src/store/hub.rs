@@ -238,9 +238,21 @@ impl HubConnection {
         }
     }
 
-    /// Whether the event at a position is still the one that was read there. What is compacted cannot be asked any more.
+    /// The position after a revision, with what tells its event from any other that may ever have that number, if it is retained.
+    pub async fn position_at(&self, revision: Revision) -> Result<ReadPosition, SealError> {
+        let mut position = ReadPosition::after(Revision::new(revision.get().saturating_sub(1)));
+        match self.read(&mut position, 1).await {
+            Ok(_) if position.revision == revision => Ok(position),
+            Ok(_) | Err(SealError::Compacted { .. }) => Ok(ReadPosition::after(revision)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the event at a position is still the one that was read there. Of what is compacted only the number can be asked for.
     pub async fn remembers(&self, position: &ReadPosition) -> Result<bool, SealError> {
-        let Some(LastRead { seq, captured_at }) = position.last else { return Ok(true) };
+        let Some(LastRead { seq, captured_at }) = position.last else {
+            return Ok(position.revision <= self.bounds().await?.1);
+        };
         let sql = "SELECT EXISTS (SELECT FROM (SELECT xid FROM hub.log WHERE revision >= $1 ORDER BY revision LIMIT 1) l
                                   JOIN hub.change c ON c.xid = l.xid AND c.seq = $2 AND c.captured_at = $3)
                      OR EXISTS (SELECT FROM hub.retention WHERE compacted >= $1)";

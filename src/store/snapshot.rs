@@ -45,48 +45,47 @@ impl SnapshotRow {
 impl TableSnapshot {
     /// Fixes a revision and opens the table of a kind at it; `limit` bounds how long it may be read.
     ///
-    /// One session takes the seal lock; another takes a snapshot; the first seals up to that very snapshot. So what the second sees is
-    /// the state at the sealed revision, however busy the writers are. All in transactions: a pooler may stand in between.
+    /// One session locks the table; another takes the seal lock; the first takes a snapshot; the other seals up to that very snapshot.
+    /// So what the first sees is the state at the sealed revision, however busy the writers are. The table's lock comes before the
+    /// snapshot, or a TRUNCATE could come between them and be half seen; and before the seal lock, which waits for no writer. All in
+    /// transactions: a pooler may stand in between.
     pub async fn open(target: &Target, kind: &str, limit: Duration) -> Result<Self, SealError> {
         loop {
             let (sealer, session) = (target.open().await?, target.open().await?);
+            let sql = "SELECT format('%I.%I', n.nspname, c.relname), hub.key_expression(hub.key_columns(c.oid), 't')
+                       FROM hub.watched w JOIN pg_class c ON c.oid = w.relation JOIN pg_namespace n ON n.oid = c.relnamespace WHERE w.kind = $1";
+            let described = one(&session, sql, &[(&kind, Type::TEXT)]).await?;
+            let (table, key): (String, String) = (described.try_get(0)?, described.try_get(1)?);
+            let limit = limit.as_millis();
+            let begin = format!(
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {FORMATS}; SET LOCAL statement_timeout = {limit};
+                 SET LOCAL idle_in_transaction_session_timeout = {limit}; LOCK TABLE {table} IN ACCESS SHARE MODE"
+            );
+            session.batch_execute(&begin).await?;
             sealer
                 .batch_execute(&format!("BEGIN; {SEALER}; SELECT pg_advisory_xact_lock(1953654136, 1)"))
                 .await?;
-            let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-            let limit = limit.as_millis();
-            let limits = format!(
-                "SET LOCAL statement_timeout = {limit}; SET LOCAL idle_in_transaction_session_timeout = {limit}"
-            );
-            session.batch_execute(&format!("{begin}; {FORMATS}; {limits}")).await?;
             let snapshot: String =
                 one(&session, "SELECT pg_current_snapshot()::text", &[]).await?.try_get(0)?;
             let seal = "SELECT revision, epoch FROM hub.seal($1::text::pg_snapshot)";
             let sealed = one(&sealer, seal, &[(&snapshot, Type::TEXT)]).await?;
             sealer.batch_execute("COMMIT").await?;
-            if Self::open_cursor(&session, kind).await? {
+            if Self::is_whole(&session, kind).await? {
+                let query = format!("SELECT {key}, to_json(t.*)::text FROM {table} t");
+                session.batch_execute(&format!("DECLARE rows NO SCROLL CURSOR FOR {query}")).await?;
                 let revision = Revision::from_sql(sealed.try_get("revision")?);
                 return Ok(Self { session, revision, epoch: Epoch::new(sealed.try_get("epoch")?) });
             }
         }
     }
 
-    /// `false`: the table was rewritten after the snapshot, by TRUNCATE for one, and the snapshot would find it empty.
-    async fn open_cursor(session: &Driven, kind: &str) -> Result<bool, SealError> {
-        let sql = "SELECT relation::text, hub.key_expression(hub.key_columns(relation), 't') FROM hub.watched WHERE kind = $1";
-        let described = one(session, sql, &[(&kind, Type::TEXT)]).await?;
-        let (table, key): (String, String) = (described.try_get(0)?, described.try_get(1)?);
-        session.batch_execute(&format!("LOCK TABLE {table} IN ACCESS SHARE MODE")).await?;
+    /// `false`: some of the table was rewritten after the snapshot, and the snapshot would find it empty. That can be a partition that
+    /// was attached after the table was locked, and then truncated.
+    async fn is_whole(session: &Driven, kind: &str) -> Result<bool, SealError> {
         let sql = "SELECT bool_and(c.relfilenode = coalesce(pg_relation_filenode(c.oid), 0))
                    FROM hub.watched w CROSS JOIN hub.parts(w.relation) p JOIN pg_class c ON c.oid = p.part
                    WHERE w.kind = $1 AND c.relkind = 'r'";
-        let same =
-            one(session, sql, &[(&kind, Type::TEXT)]).await?.try_get::<_, Option<bool>>(0)?.unwrap_or(true);
-        if same {
-            let query = format!("SELECT {key}, to_json(t.*)::text FROM {table} t");
-            session.batch_execute(&format!("DECLARE rows NO SCROLL CURSOR FOR {query}")).await?;
-        }
-        Ok(same)
+        Ok(one(session, sql, &[(&kind, Type::TEXT)]).await?.try_get::<_, Option<bool>>(0)?.unwrap_or(true))
     }
 
     /// The next rows; none: that was all.

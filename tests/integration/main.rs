@@ -5,11 +5,15 @@
 mod api;
 mod capture;
 mod capture_names;
+mod epoch;
+mod following;
+mod history;
 mod kinds;
 mod lifecycle;
 mod migrations;
 mod privileges;
 mod slow_reader;
 mod smoke;
+mod state;
 mod stress;
 mod support;

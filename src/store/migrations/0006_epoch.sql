@@ -16,10 +16,12 @@ BEGIN
   IF force OR NOT moved THEN
     -- Transaction ids begin anew, or may: those of old rows would come to mean other transactions. What this snapshot sees is part of
     -- the state that watchers list in the new epoch; what it does not see is captured after it, and will be numbered.
+    -- A head that is missing is where the log ends: a hub that finds its number there knows that it was not rolled back.
+    INSERT INTO hub.head (revision, snapshot)
+      SELECT greatest((SELECT max(l.revision) FROM hub.log l), (SELECT max(r.compacted) FROM hub.retention r), 0), pg_current_snapshot()
+      ON CONFLICT (singleton) DO UPDATE SET snapshot = excluded.snapshot;
     DELETE FROM hub.change;
     DELETE FROM hub.log;
-    INSERT INTO hub.head (revision, snapshot) VALUES (0, pg_current_snapshot())
-      ON CONFLICT (singleton) DO UPDATE SET snapshot = excluded.snapshot;
     UPDATE hub.retention r SET compacted = h.revision, low_water = h.revision FROM hub.head h;
   END IF;
   DELETE FROM hub.incarnation;

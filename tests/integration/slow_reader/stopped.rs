@@ -136,7 +136,10 @@ impl Watcher {
             timeout: None,
             stalls: true,
             headers,
+            state: Vec::new(),
             events: Vec::new(),
+            bookmarks: Vec::new(),
+            status: None,
             end: crate::support::history::End::Finished,
         };
         Self { process, out, err, stream }
