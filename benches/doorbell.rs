@@ -3,27 +3,27 @@
 //!
 //! `cargo bench --bench doorbell`
 
+mod support;
+
 use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use std::{
-    collections::HashMap,
-    sync::atomic::{AtomicU64, Ordering},
-};
-use std::{
     future::{Future, poll_fn},
     pin::pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, Wake, Waker},
 };
+use support::broker::{Broker, interest};
 use trex::{
-    broker::{EventBroker, Interest, Limits, Step, Subscription},
+    broker::{Step, Subscription},
     log::Batch,
-    model::{ChangeType, Epoch, Revision, Selector, Start},
-    telemetry::Metrics,
+    model::{ChangeType, Revision, Selector, Start},
 };
 
 const SUBSCRIBERS: usize = 1000;
-const KIND: &str = "Dinosaur";
 /// A framed event as the design counts them.
 const EVENT: [u8; 167] = [7; 167];
 
@@ -42,30 +42,25 @@ impl Wake for Count {
 }
 
 /// A broker with subscriptions that sleep.
-struct Broker {
-    broker: EventBroker,
+struct Sleeping {
+    broker: Broker,
     subscriptions: Vec<Subscription>,
     waker: Waker,
     next: u64,
 }
 
-impl Broker {
-    fn new() -> Option<Self> {
-        let metrics = Arc::new(Metrics::new([KIND].into_iter()).ok()?);
-        let broker = EventBroker::new(vec![KIND], Limits::default(), metrics);
-        broker.begin(Epoch::new("bench"), Revision::ZERO);
-        let topic = broker.era()?.topic(KIND)?.clone();
-        let interest = Interest { selector: Selector::ALL, include_previous: false, buffer: 8192 };
-        let subscriptions =
-            (0..SUBSCRIBERS).filter_map(|_| topic.subscribe(Start::Now, interest.clone()).ok()).collect();
+impl Sleeping {
+    fn new() -> anyhow::Result<Self> {
+        let broker = Broker::new()?;
+        let subscribe = |_| broker.topic.subscribe(Start::Now, interest(Selector::ALL, false)).ok();
+        let subscriptions = (0..SUBSCRIBERS).filter_map(subscribe).collect();
         let mut this =
             Self { broker, subscriptions, waker: Waker::from(Arc::new(Count::default())), next: 0 };
         this.drain();
-        Some(this)
+        Ok(this)
     }
 
     fn publish(&mut self, events: usize) {
-        let Some(era) = self.broker.era() else { return };
         let mut batch = Batch::default();
         for _ in 0..events {
             self.next += 1;
@@ -73,7 +68,7 @@ impl Broker {
                 event.extend_from_slice(&EVENT);
             });
         }
-        self.broker.publish(&era, HashMap::from([(KIND, batch)]), Revision::new(self.next));
+        self.broker.publish(batch, self.next);
     }
 
     /// Every subscription takes what there is, and goes to sleep. Returns the bytes taken.
@@ -132,10 +127,11 @@ fn poll_once<T: Clone>(cx: &mut Context<'_>, receiver: &mut async_broadcast::Rec
 }
 
 /// Only the publisher's part: what stands between a seal and the first byte.
-fn publishing(criterion: &mut Criterion) {
+fn publishing(criterion: &mut Criterion) -> anyhow::Result<()> {
     let mut group = criterion.benchmark_group("publish to 1,000 sleepers");
     group.throughput(Throughput::Elements(SUBSCRIBERS as u64));
-    if let Some(mut broker) = Broker::new() {
+    {
+        let mut broker = Sleeping::new()?;
         group.bench_function("map of wakers", |bencher| {
             bencher.iter_custom(|times| {
                 timed(
@@ -163,6 +159,7 @@ fn publishing(criterion: &mut Criterion) {
         });
     });
     group.finish();
+    Ok(())
 }
 
 /// `times` runs of one part, with another, not timed, after each.
@@ -179,11 +176,12 @@ fn timed<S>(times: u64, state: &mut S, part: impl Fn(&mut S), other: impl Fn(&mu
 }
 
 /// The whole way, publisher and all subscribers, for appends of 1, 16 and 256 events.
-fn delivering(criterion: &mut Criterion) {
+fn delivering(criterion: &mut Criterion) -> anyhow::Result<()> {
     let mut group = criterion.benchmark_group("publish, wake and take");
     for events in [1_usize, 16, 256] {
         group.throughput(Throughput::Elements((events * SUBSCRIBERS) as u64));
-        if let Some(mut broker) = Broker::new() {
+        {
+            let mut broker = Sleeping::new()?;
             group.bench_function(BenchmarkId::new("shared log, map of wakers", events), |bencher| {
                 bencher.iter_batched(
                     || (),
@@ -209,11 +207,13 @@ fn delivering(criterion: &mut Criterion) {
         });
     }
     group.finish();
+    Ok(())
 }
 
-fn main() {
+fn main() -> anyhow::Result<()> {
     let mut criterion = Criterion::default().sample_size(20).configure_from_args();
-    publishing(&mut criterion);
-    delivering(&mut criterion);
+    publishing(&mut criterion)?;
+    delivering(&mut criterion)?;
     criterion.final_summary();
+    Ok(())
 }

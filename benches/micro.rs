@@ -7,22 +7,22 @@ mod support;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use std::{
     hint::black_box,
-    sync::Arc,
     task::{Context, Poll, Waker},
     time::{Duration, Instant, SystemTime},
 };
-use support::cluster::Cluster;
+use support::{
+    broker::{Broker, KIND, interest},
+    cluster::Cluster,
+};
 use tokio::runtime::Runtime;
 use trex::{
-    broker::{EventBroker, Interest, Limits, Step, Subscription, Topic},
+    broker::{Step, Subscription},
     kinds::Registry,
     log::{Batch, Log},
-    model::{Change, ChangeType, Epoch, Revision, Selector, Start},
+    model::{Change, ChangeType, Revision, Selector, Start},
     store::{HubConnection, ReadPosition},
-    telemetry::Metrics,
 };
 
-const KIND: &str = "Dinosaur";
 const DATABASE: &str = "micro";
 const ROW: &str = r#"{"id":"0199a1c2-7d5e-7cc0-a1b2-9f3b5c6d7e8f","species":"Tyrannosaurus","created_at":"2026-11-20T05:45:41.574626+00:00","updated_at":"2026-11-20T05:45:41.574626+00:00"}"#;
 
@@ -34,7 +34,7 @@ fn change(revision: u64, before: Option<&'static str>) -> Change<'static> {
         change: if before.is_some() { ChangeType::Updated } else { ChangeType::Created },
         after: Some(ROW),
         before,
-        captured_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_153_541),
+        captured_at: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_153_541)),
     }
 }
 
@@ -99,18 +99,10 @@ fn append(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn topic(events: u64) -> Option<Arc<Topic>> {
-    let metrics = Arc::new(Metrics::new([KIND].into_iter()).ok()?);
-    let broker = EventBroker::new(vec![KIND], Limits::default(), metrics);
-    broker.begin(Epoch::new("bench"), Revision::ZERO);
-    let era = broker.era()?;
-    broker.publish(&era, [(KIND, batch(0, events))].into(), Revision::new(events));
-    era.topic(KIND).cloned()
-}
-
-fn take(criterion: &mut Criterion) {
+fn take(criterion: &mut Criterion) -> anyhow::Result<()> {
     const EVENTS: u64 = 4096;
-    let Some(topic) = topic(EVENTS) else { return };
+    let broker = Broker::new()?;
+    broker.publish(batch(0, EVENTS), EVENTS);
     let mut group = criterion.benchmark_group("take from the log");
     group.throughput(Throughput::Elements(EVENTS));
     let ids = |id: &str| Selector::new(&[], vec![id.to_owned()]);
@@ -121,16 +113,17 @@ fn take(criterion: &mut Criterion) {
         ("filtered by type, none match", Selector::new(&[ChangeType::Deleted], Vec::new()), false),
         ("with the row before", Selector::ALL, true),
     ] {
-        let interest = Interest { selector, include_previous, buffer: 8192 };
+        let interest = interest(selector, include_previous);
         group.bench_function(name, |bencher| {
             bencher.iter_batched(
-                || topic.subscribe(Start::After(Revision::ZERO), interest.clone()).ok(),
+                || broker.topic.subscribe(Start::After(Revision::ZERO), interest.clone()).ok(),
                 |subscription| subscription.map(|mut subscription| (drain(&mut subscription), subscription)),
                 BatchSize::SmallInput,
             );
         });
     }
     group.finish();
+    Ok(())
 }
 
 /// Takes until nothing is left. A filtered stream yields now and then: it is polled as often as it asks for.
@@ -208,7 +201,7 @@ fn main() -> anyhow::Result<()> {
     let mut criterion = Criterion::default().configure_from_args();
     encode(&mut criterion);
     append(&mut criterion);
-    take(&mut criterion);
+    take(&mut criterion)?;
     seal_and_read(&mut criterion)?;
     criterion.final_summary();
     Ok(())

@@ -9,9 +9,9 @@ use anyhow::Context;
 use std::{env, fs, io, path::Path};
 use tonic::Code;
 use trex::{
-    client::{Notice, Watch, WatchOptions},
+    client::{Notice, Watch, WatchOptions, WatchStart},
     model::Revision,
-    proto::rh_trex::v1::DinosaurWatchEvent,
+    proto::rh_trex::v1::{BackpressurePolicy, DinosaurWatchEvent, EventType},
 };
 
 #[tokio::main]
@@ -21,27 +21,31 @@ async fn main() -> anyhow::Result<()> {
     let file = arguments.next().unwrap_or_else(|| "watch.position".to_owned());
     let file = Path::new(&file);
 
-    let mut watch = Watch::new(server, options(file)?)?;
+    let mut watch = Watch::new(&server, options(start(file)?))?;
     let mut epoch = String::new();
     loop {
         match watch.next().await {
-            // The headers of the stream: everything after this revision will come.
-            Ok(Notice::Connected { revision, epoch: current }) => {
+            Ok(Notice::Connected { revision, epoch: current, state }) => {
                 println!("watching after revision {revision}");
+                if state {
+                    println!("what was known is void; the table as it was then:");
+                }
                 epoch = current;
-                note(file, &epoch, revision)?;
             }
             Ok(Notice::Event(event)) => {
                 handle(&event);
-                note(file, &epoch, event.revision)?;
+                // A row of the state is no position: that is complete at the notice below.
+                if event.r#type() != EventType::Snapshot {
+                    note(file, &epoch, Revision::new(event.revision))?;
+                }
             }
+            Ok(Notice::Complete(revision)) => note(file, &epoch, revision)?,
             // The client goes on by itself, after the last event that it returned.
             Ok(Notice::Disconnected { why, retry_in }) => println!("{why}; again in {retry_in:?}"),
-            // Compacted, or another history: nobody can say what this consumer has missed.
+            // Compacted, or another history: nobody can say what this consumer has missed. Begin with what is there.
             Err(status) if status.code() == Code::OutOfRange => {
-                let advice =
-                    format!("read the table anew, and remove {} to watch from now on", file.display());
-                return Err(status).context(advice);
+                println!("{}", status.message());
+                watch = Watch::new(&server, options(WatchStart::State))?;
             }
             Err(status) => return Err(status.into()),
         }
@@ -49,31 +53,29 @@ async fn main() -> anyhow::Result<()> {
 }
 
 fn handle(event: &DinosaurWatchEvent) {
-    if event.dropped_before > 0 {
-        println!("{} events were dropped: this consumer is too slow for them", event.dropped_before);
-    }
     // Unset on DELETED.
     let species = event.dinosaur.as_ref().map_or("", |dinosaur| dinosaur.species.as_str());
     println!("{} {} {} {species}", event.revision, event.r#type().as_str_name(), event.resource_id);
 }
 
-/// Where the last run stopped; without one: from now on.
-fn options(file: &Path) -> anyhow::Result<WatchOptions> {
+/// CATCH_UP: however slow this consumer is, it misses nothing that is retained.
+fn options(start: WatchStart) -> WatchOptions {
+    WatchOptions { types: vec![], resource_ids: vec![], start, backpressure: BackpressurePolicy::CatchUp }
+}
+
+/// Where the last run stopped; without one: with what is there.
+fn start(file: &Path) -> anyhow::Result<WatchStart> {
     let text = match fs::read_to_string(file) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(WatchOptions::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(WatchStart::State),
         Err(error) => return Err(error).context(file.display().to_string()),
     };
     let (epoch, revision) = text.trim().split_once(' ').context("a position is an epoch and a revision")?;
     // Revisions of one epoch mean nothing in another: keep both, send both.
-    Ok(WatchOptions {
-        after: Some(Revision::new(revision.parse()?)),
-        epoch: Some(epoch.to_owned()),
-        ..WatchOptions::default()
-    })
+    Ok(WatchStart::After(Revision::new(revision.parse()?), Some(epoch.to_owned())))
 }
 
-fn note(file: &Path, epoch: &str, revision: u64) -> io::Result<()> {
+fn note(file: &Path, epoch: &str, revision: Revision) -> io::Result<()> {
     // Renamed into place, so that a crash leaves the old position or the new one.
     let fresh = file.with_extension("new");
     fs::write(&fresh, format!("{epoch} {revision}\n"))?;

@@ -14,6 +14,7 @@ use crate::{
         http,
     },
 };
+use anyhow::Context;
 use std::{net::TcpListener, sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -152,7 +153,9 @@ impl App {
         registry: Registry,
     ) -> anyhow::Result<Self> {
         if settings.migrate {
-            let applied = migrate(&settings.target, &registry.scopes()).await?;
+            let applied = migrate(&settings.target, &registry.scopes())
+                .await
+                .with_context(|| format!("Postgres at {}", settings.target.describe()))?;
             tracing::info!(applied, "migrated");
         }
         let metrics = Arc::new(Metrics::new(registry.names())?);

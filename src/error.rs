@@ -4,13 +4,13 @@ use crate::{
     model::{Epoch, Revision},
     store::SealError,
 };
-use std::{borrow::Cow, collections::HashMap, time::Duration};
+use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 tokio::task_local! {
     /// The id of the call under way, by which its errors and its log line are found.
-    pub static OPERATION: String;
+    pub static OPERATION: Arc<str>;
 }
 
 /// The domain of every `ErrorInfo`.
@@ -165,9 +165,9 @@ impl Error {
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        let operation = OPERATION.try_with(String::clone).unwrap_or_default();
+        let operation = OPERATION.try_with(Arc::clone).unwrap_or_else(|_| Arc::from(""));
         if let Error::Internal(cause) = &error {
-            tracing::error!(operation, error = format!("{cause:#}"), "internal error");
+            tracing::error!(operation = &*operation, error = format!("{cause:#}"), "internal error");
         }
         let (code, _, reason) = error.row();
         let mut details = ErrorDetails::with_error_info(reason, DOMAIN, error.metadata());
@@ -178,7 +178,7 @@ impl From<Error> for Status {
             details.set_retry_info(Some(retry_after));
         }
         if !operation.is_empty() {
-            details.set_request_info(operation, "");
+            details.set_request_info(&*operation, "");
         }
         Status::with_error_details(code, error.to_string(), details)
     }
@@ -227,12 +227,16 @@ impl From<tokio_postgres::Error> for Error {
 
 impl From<SealError> for Error {
     fn from(error: SealError) -> Self {
-        let unavailable = |why| Self::Unavailable { why, retry_after: Duration::from_secs(1) };
         match error {
             SealError::Database(error) => error.into(),
-            SealError::Silent => unavailable("the database does not answer"),
-            SealError::History(_) => unavailable("the history is about to change"),
-            error => Self::Internal(error.into()),
+            SealError::Silent | SealError::History(_) => {
+                tracing::warn!(%error, "the log cannot be read");
+                Self::Unavailable {
+                    why: "the database is not available",
+                    retry_after: Duration::from_secs(1),
+                }
+            }
+            SealError::Compacted { .. } | SealError::Corrupt(_) => Self::Internal(error.into()),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "a library, of which each program uses a part")]
 
+pub mod broker;
 pub mod cluster;
 pub mod cpu;
 pub mod hub;
@@ -11,13 +12,16 @@ pub mod stats;
 pub mod wire;
 
 use std::{future::Future, process::ExitCode};
+use tokio::signal::unix::{SignalKind, signal};
 
-/// Runs a load program; Ctrl-C ends it in order, so that no Postgres stays behind.
+/// Runs a load program; Ctrl-C and `kill` end it in order, so that no Postgres stays behind.
 pub fn run(program: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     let body = async {
+        let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {
             result = program => result,
             _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+            _ = terminate.recv() => Err(anyhow::anyhow!("terminated")),
         }
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();

@@ -4,6 +4,7 @@
 
 mod clock;
 mod history;
+mod interest;
 mod position;
 mod sleepers;
 mod subscription;
@@ -11,7 +12,8 @@ mod topic;
 
 pub use clock::Clock;
 pub use history::{Compacted, Fetch, History, Page};
-pub use subscription::{Interest, Policy, Step, Subscription};
+pub use interest::{Interest, Policy};
+pub use subscription::{Step, Subscription};
 pub use topic::{Limits, Refused, Topic};
 
 use crate::{
@@ -110,7 +112,8 @@ impl EventBroker {
         self.state.read().era.clone()
     }
 
-    /// Starts to serve a history from its head. The streams of another history end with [`Ending::EpochChanged`].
+    /// Starts to serve a history from its head. What was served before ends: with [`Ending::EpochChanged`], or with
+    /// [`Ending::Compacted`] if it is the same history and has been lost sight of for too long.
     pub fn begin(&self, epoch: Epoch, head: Revision, history: &Arc<dyn History>) -> Arc<Era> {
         let mut state = self.state.write();
         let topic = |kind: &&'static str| {
@@ -126,7 +129,13 @@ impl EventBroker {
         let draining = state.draining.clone();
         drop(state);
         if let Some(ended) = ended {
-            ended.topics().for_each(|topic| topic.end(Ending::EpochChanged { epoch: epoch.clone() }));
+            let ending = if ended.epoch == epoch {
+                // The hub was away for longer than history is kept.
+                Ending::Compacted { asked: *ended.head.borrow(), oldest: history.oldest() }
+            } else {
+                Ending::EpochChanged { epoch }
+            };
+            ended.topics().for_each(|topic| topic.end(ending.clone()));
         }
         if let Some(ending) = draining {
             era.topics().for_each(|topic| topic.end(ending.clone()));

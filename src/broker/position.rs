@@ -10,7 +10,7 @@
 //!     └───── falls behind, DISCONNECT: Lost
 //! ```
 
-use super::subscription::{Interest, Policy};
+use super::interest::{Interest, Policy};
 use crate::{
     log::{self, Log, Segment, frame},
     model::Revision,
@@ -129,6 +129,12 @@ impl Position {
         let Place::Live { ordinal } = self.place else { return Fall::Dropped(0) };
         match interest.policy {
             Policy::CatchUp => {
+                // Nothing of this kind lies between here and the next event: the history need not reach further back.
+                if let log::Place::In(segment, index) = log.locate(ordinal)
+                    && let Some(entry) = segment.entries().get(index)
+                {
+                    self.revision = self.revision.max(entry.revision.previous());
+                }
                 self.place = Place::History;
                 return Fall::ToHistory;
             }

@@ -3,12 +3,13 @@
 use super::{
     Ending,
     history::{Compacted, Fetch, Glimpse},
+    interest::Interest,
     position::{Chunk, Place, Position},
     topic::Topic,
 };
 use crate::{
     log::{self, frame},
-    model::{Revision, Selector},
+    model::Revision,
 };
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
@@ -24,37 +25,6 @@ const BOOKMARK: u64 = 5;
 
 /// A filtered stream looks at so many segments or pages before it lets others run.
 const LOOKS_PER_POLL: usize = 64;
-
-/// What a stream does that falls further behind than it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Policy {
-    /// It loses events and is told how many.
-    Drop,
-    /// It reads what it missed from the retained history.
-    CatchUp,
-    /// It ends.
-    Disconnect,
-}
-
-/// What a subscriber wants, and how far it may fall behind.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Interest {
-    /// Which events.
-    pub selector: Selector,
-    /// Whether the row before goes with them.
-    pub include_previous: bool,
-    /// How many events it may fall behind while its connection takes no bytes.
-    pub buffer: u64,
-    /// And what happens then.
-    pub policy: Policy,
-}
-
-impl Interest {
-    /// Whether the log's own bytes are what this subscriber gets.
-    pub(super) fn is_plain(&self) -> bool {
-        !self.include_previous && self.selector.is_all()
-    }
-}
 
 pub(super) struct Subscriber {
     pub(super) id: u64,
@@ -184,6 +154,11 @@ impl Subscription {
         let page = match topic.history.cached(after) {
             Some(page) => page,
             None => {
+                // The page's arrival is not all that may end the waiting.
+                topic.sleepers.add(subscriber.id, cx.waker());
+                if topic.ending().is_some() {
+                    return Poll::Ready(Looked::Nothing);
+                }
                 let fetched = ready!(
                     fetch.get_or_insert_with(|| topic.history.fetch(after, topic.head())).as_mut().poll(cx)
                 );

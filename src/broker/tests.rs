@@ -1,6 +1,8 @@
 //! The broker against a model: random publishing, reading, blocking and trimming, with every policy and every kind of interest. Time is
 //! an argument, the history a vector.
 
+mod wakeups;
+
 use super::{history::Fetch, topic::Topic, *};
 use crate::{
     log::{Batch, frame},
@@ -25,7 +27,7 @@ type Events = Arc<parking_lot::Mutex<Vec<(Revision, ChangeType, String)>>>;
 
 /// What was published, and the history made of it.
 #[derive(Clone, Default)]
-struct Published(Events);
+pub(super) struct Published(Events);
 
 impl Published {
     fn batch(&self, revisions: impl Iterator<Item = u64>) -> Batch {
@@ -120,7 +122,7 @@ impl Wake for CountingWaker {
     }
 }
 
-fn topic(published: &Published, window_bytes: usize) -> Arc<Topic> {
+pub(super) fn topic(published: &Published, window_bytes: usize) -> Arc<Topic> {
     let limits = Limits {
         window_bytes,
         blocked_after: Duration::from_secs(1),
@@ -131,7 +133,7 @@ fn topic(published: &Published, window_bytes: usize) -> Arc<Topic> {
     Arc::new(Topic::new(KIND, Revision::ZERO, Arc::new(published.clone()), limits, metrics, Clock::start()))
 }
 
-fn interest(selector: Selector, include_previous: bool, policy: Policy) -> Interest {
+pub(super) fn interest(selector: Selector, include_previous: bool, policy: Policy) -> Interest {
     Interest { selector, include_previous, buffer: 20, policy }
 }
 

@@ -3,9 +3,10 @@
 use super::{
     Clock, Ending,
     history::History,
+    interest::Interest,
     position::{Fall, Place, Position},
     sleepers::Sleepers,
-    subscription::{Interest, Subscriber, Subscription},
+    subscription::{Subscriber, Subscription},
 };
 use crate::{
     log::{Batch, Log, Outside},

@@ -14,7 +14,7 @@ pub(super) async fn run(parts: Parts, retention: Retention, history: HistorySlot
         loop {
             interval.tick().await;
             if let Err(error) = compact(&parts, retention, &history).await {
-                tracing::debug!(%error, "compaction");
+                tracing::warn!(error = format!("{:#}", anyhow::Error::from(error)), "compaction");
             }
         }
     };

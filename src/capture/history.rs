@@ -21,6 +21,7 @@ use tokio::{
     runtime::Handle,
     sync::{Mutex as AsyncMutex, OnceCell},
 };
+use tokio_util::task::AbortOnDropHandle;
 
 /// Events per page.
 const PAGE: u64 = 500;
@@ -40,7 +41,7 @@ struct Shared {
     session: bool,
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
-    /// Where connections are driven: a lane that asks for a page may end before its neighbours do.
+    /// Where pages are read: not on the lane that asks, which may end before its neighbours do.
     runtime: Handle,
     /// One reader at a time: those who wait find the page there when they get their turn.
     reader: AsyncMutex<Option<Reader>>,
@@ -107,13 +108,23 @@ impl History for HistoryReader {
 
     fn fetch(&self, after: Revision, head: Revision) -> Fetch {
         let shared = self.shared.clone();
-        Box::pin(async move {
+        // A task of its own, and not its stream's: a stream whose connection blocks is not polled, and must not hold up the others that
+        // wait for the reader. It ends with the stream.
+        let runtime = shared.runtime.clone();
+        let task = AbortOnDropHandle::new(runtime.spawn(async move {
             let number = after.get() / PAGE;
             let upto = head.min(Revision::new((number + 1) * PAGE)).max(after.next());
             let cell = shared.entry((number, upto));
             let page = cell.get_or_try_init(|| shared.read(number, upto)).await.cloned();
             shared.make_room();
             page
+        }));
+        Box::pin(async move {
+            match task.await {
+                Ok(page) => page,
+                // The hub stops, and its streams with it.
+                Err(_) => std::future::pending().await,
+            }
         })
     }
 
@@ -185,7 +196,7 @@ impl Shared {
         }
         // A page that the floor is in begins at the floor.
         let after = after.max(oldest);
-        let mut position = if end.revision == after { end.clone() } else { ReadPosition::after(after) };
+        let mut position = if end.revision == after { *end } else { ReadPosition::after(after) };
         let mut batches = self.registry.batches();
         while position.revision < upto {
             let left = u32::try_from(upto.get() - position.revision.get()).unwrap_or(u32::MAX);
@@ -203,11 +214,7 @@ impl Shared {
     }
 
     async fn open(&self) -> Result<Reader, SealError> {
-        let (target, session) = (self.target.clone(), self.session);
-        let opened = self.runtime.spawn(async move { HubConnection::open(&target, session).await }).await;
-        Ok(Reader {
-            connection: opened.map_err(|_| SealError::Silent)??,
-            end: ReadPosition::after(Revision::ZERO),
-        })
+        let connection = HubConnection::open(&self.target, self.session).await?;
+        Ok(Reader { connection, end: ReadPosition::after(Revision::ZERO) })
     }
 }

@@ -10,7 +10,7 @@ pub(super) async fn run(parts: Parts, every: Duration, stop: CancellationToken) 
         loop {
             interval.tick().await;
             if let Err(error) = inspect(&parts).await {
-                tracing::debug!(%error, "inspection");
+                tracing::warn!(error = format!("{:#}", anyhow::Error::from(error)), "inspection");
             }
         }
     };

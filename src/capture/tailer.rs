@@ -9,7 +9,8 @@ use super::{
 };
 use crate::{
     broker::{Era, History},
-    store::{HubConnection, ReadPosition, SealError, Sealed, SealedRow},
+    model::Revision,
+    store::{HubConnection, ReadPosition, SealError, Sealed, SealedRow, begin_epoch},
 };
 use std::{
     sync::Arc,
@@ -116,8 +117,13 @@ impl Tailer {
     async fn begin(&mut self, connection: &HubConnection) -> Result<(), SealError> {
         self.settle_epoch(connection).await?;
         let sealed = connection.seal().await?;
-        if self.published.as_ref().is_none_or(|(era, _)| era.epoch != sealed.epoch) {
-            self.begin_era(&sealed, connection).await?;
+        let (oldest, _) = connection.bounds().await?;
+        let goes_on = |(era, position): &(Arc<Era>, ReadPosition)| {
+            era.epoch == sealed.epoch && position.revision >= oldest
+        };
+        if !self.published.as_ref().is_some_and(goes_on) {
+            let position = connection.position_at(sealed.revision).await?;
+            self.begin_era(&sealed, oldest, position);
         }
         self.count(&sealed);
         // What was sealed while this hub did not look.
@@ -129,7 +135,7 @@ impl Tailer {
         match connection.check_history().await {
             Err(SealError::History(fault)) => {
                 tracing::warn!(fault, "beginning a new epoch");
-                connection.begin_epoch(false).await?;
+                begin_epoch(&self.parts.target, false).await?;
             }
             other => other?,
         }
@@ -137,24 +143,22 @@ impl Tailer {
             && !connection.remembers(position).await?
         {
             tracing::warn!(revision = %position.revision, "the database does not know what was published: beginning a new epoch");
-            connection.begin_epoch(true).await?;
+            begin_epoch(&self.parts.target, true).await?;
         }
         Ok(())
     }
 
-    async fn begin_era(&mut self, sealed: &Sealed, connection: &HubConnection) -> Result<(), SealError> {
+    fn begin_era(&mut self, sealed: &Sealed, oldest: Revision, position: ReadPosition) {
         let Parts { target, registry, metrics, broker, .. } = &self.parts;
         let session = self.settings.wakeups == Wakeups::Listen;
         let history =
             Arc::new(HistoryReader::new(target.clone(), session, registry.clone(), metrics.clone()));
-        let (oldest, _) = connection.bounds().await?;
         history.set_oldest(oldest);
         *self.history.lock() = Some(history.clone());
         tracing::info!(epoch = %sealed.epoch, revision = %sealed.revision, "serving");
         let era = broker.begin(sealed.epoch.clone(), sealed.revision, &(history as Arc<dyn History>));
         metrics.head_revision.set(sealed.revision.to_sql());
-        self.published = Some((era, ReadPosition::after(sealed.revision)));
-        Ok(())
+        self.published = Some((era, position));
     }
 
     /// Waits for a reason to look. What is heard from here on, the round that follows may not see: it is a reason to look again.
@@ -187,7 +191,7 @@ impl Tailer {
     async fn round(&mut self, connection: &HubConnection) -> Result<u64, SealError> {
         let Some((era, position)) = self.published.clone() else { return Ok(0) };
         // What another hub seals between this seal and its read is read too: the position may pass `sealed`.
-        let mut read = position.clone();
+        let mut read = position;
         let (sealed, rows) = connection.seal_and_read(&mut read, PAGE).await?;
         if sealed.epoch != era.epoch || sealed.revision < position.revision {
             // Found by another hub. Begin anew, from its head.

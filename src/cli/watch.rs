@@ -50,7 +50,7 @@ enum Backpressure {
     Drop,
     /// Leave nothing out
     CatchUp,
-    /// End the watch
+    /// End the stream; it is resumed at once
     Disconnect,
 }
 

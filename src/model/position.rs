@@ -26,6 +26,11 @@ impl Revision {
         Self(self.0 + 1)
     }
 
+    /// The revision before this one; before the first there is none.
+    pub const fn previous(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+
     /// As Postgres' `bigint`; what does not fit is beyond any head.
     pub fn to_sql(self) -> i64 {
         i64::try_from(self.0).unwrap_or(i64::MAX)

@@ -52,7 +52,7 @@ impl Calls {
         let started = Instant::now();
         let asked = request.headers().get("grpc-timeout").and_then(grpc_timeout).map(|limit| started + limit);
         let limit = (!method.streams).then(|| started + self.limit);
-        let operation = uuid::Uuid::now_v7().simple().to_string();
+        let operation: Arc<str> = uuid::Uuid::now_v7().simple().to_string().into();
         let record = Record { method, started, peer, operation, code: None, metrics: self.metrics };
         let mut routes = self.routes;
         let answer = OPERATION
@@ -111,7 +111,7 @@ struct Record {
     method: Method,
     started: Instant,
     peer: SocketAddr,
-    operation: String,
+    operation: Arc<str>,
     code: Option<Code>,
     metrics: Arc<Metrics>,
 }
@@ -150,7 +150,7 @@ impl Drop for Record {
         let elapsed = self.started.elapsed();
         let name = name(code);
         self.metrics.request(self.method.path, &name, (!self.method.streams).then_some(elapsed));
-        tracing::info!(method = self.method.path, code = name, ?elapsed, peer = %self.peer, operation = self.operation, "call");
+        tracing::info!(method = self.method.path, code = name, ?elapsed, peer = %self.peer, operation = &*self.operation, "call");
     }
 }
 
@@ -189,14 +189,24 @@ impl http_body::Body for CallBody {
             && timer.as_mut().poll(cx).is_ready()
             && !matches!(inner, Inner::Ended)
         {
-            *inner = Inner::Ended;
-            let mut trailers = HeaderMap::new();
-            let sent = Status::from(Error::DeadlineExceeded).add_header(&mut trailers);
-            record.note(&trailers);
-            return Poll::Ready(Some(sent.map(|()| Frame::trailers(trailers))));
+            let end = || match std::mem::replace(inner, Inner::Ended) {
+                Inner::Watch(mut watch) => watch.end(Error::DeadlineExceeded),
+                Inner::Other(_) | Inner::Ended => {
+                    let mut trailers = HeaderMap::new();
+                    Status::from(Error::DeadlineExceeded).add_header(&mut trailers)?;
+                    Ok(Frame::trailers(trailers))
+                }
+            };
+            let frame = OPERATION.sync_scope(record.operation.clone(), end);
+            if let Ok(Some(trailers)) = frame.as_ref().map(Frame::trailers_ref) {
+                record.note(trailers);
+            }
+            return Poll::Ready(Some(frame));
         }
         let frame = match inner {
-            Inner::Watch(body) => Pin::new(body).poll_frame(cx),
+            Inner::Watch(body) => {
+                OPERATION.sync_scope(record.operation.clone(), || Pin::new(body).poll_frame(cx))
+            }
             Inner::Other(body) => Pin::new(body).poll_frame(cx),
             Inner::Ended => Poll::Ready(None),
         };

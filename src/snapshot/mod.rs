@@ -9,16 +9,20 @@ use crate::{
     kinds::{Kind, Registry},
     log::frame,
     model::{Change, ChangeType, Epoch, Revision, Selector},
-    store::{TableSnapshot, Target},
+    store::{SealError, TableSnapshot, Target},
 };
 use spool::Spool;
 use std::{sync::Arc, time::Duration};
 use tokio::{runtime::Handle, sync::Semaphore};
+use tokio_util::task::AbortOnDropHandle;
 
 /// Tables that are read at a time: each holds a connection and keeps the server from cleaning up.
 const AT_A_TIME: usize = 4;
 /// A table must be read within this, at the hub's pace.
 const LIMIT: Duration = Duration::from_secs(600);
+
+/// And its revision fixed within this.
+const OPEN_LIMIT: Duration = Duration::from_secs(15);
 
 /// Makes initial states.
 #[derive(Clone)]
@@ -47,39 +51,51 @@ impl Snapshots {
 
     /// Fixes a revision and begins to read. The reading goes on in a task that ends with the returned frames.
     pub async fn open(&self, kind: &str, selector: Selector) -> Result<Snapshot, Error> {
-        let permit = self.permits.clone().acquire_owned().await.map_err(internal)?;
-        let kind = self
-            .registry
-            .iter()
-            .find(|known| known.name() == kind)
-            .ok_or_else(|| Error::Internal(anyhow::anyhow!("kind {kind} is not registered")))?
-            .clone();
+        let internal = |error: anyhow::Error| Error::Internal(error);
+        let permit = self.permits.clone().acquire_owned().await.map_err(|error| internal(error.into()))?;
+        let known = self.registry.iter().find(|known| known.name() == kind);
+        let kind = known.ok_or_else(|| internal(anyhow::anyhow!("kind {kind} is not registered")))?.clone();
         let target = self.target.clone();
         // On the hub's own runtime: the connection must outlive the lane that asked.
-        let opened = self.runtime.spawn(async move {
-            let table = TableSnapshot::open(&target, kind.name(), LIMIT).await?;
-            Ok::<_, Error>((table, kind))
-        });
-        let (table, kind) = opened.await.map_err(internal)??;
+        let opening = AbortOnDropHandle::new(self.runtime.spawn(async move {
+            let opened = tokio::time::timeout(OPEN_LIMIT, TableSnapshot::open(&target, kind.name(), LIMIT));
+            opened.await.unwrap_or(Err(SealError::Silent)).map(|table| (table, kind))
+        }));
+        let (table, kind) = opening.await.map_err(|error| internal(error.into()))??;
         let (revision, epoch) = (table.revision, table.epoch.clone());
-        let mut spool = Spool::new().map_err(internal)?;
-        let frames = spool.reader().map_err(internal)?;
+        let mut spool = Spool::new().map_err(|error| internal(error.into()))?;
+        let frames = spool.reader();
         let reading = self.runtime.spawn(async move {
             let _permit = permit;
             let copied = tokio::time::timeout(LIMIT, copy(&table, &*kind, &selector, &mut spool)).await;
             spool.finish(match copied {
                 Ok(Ok(())) => Ok(()),
-                Ok(Err(Error::Unavailable { .. })) => Err(Broken::Interrupted),
-                Ok(Err(error)) => Err(Broken::Failed(format!("{:#}", anyhow::Error::from(error)))),
+                Ok(Err(error)) => Err(error.into()),
                 Err(_) => Err(Broken::Failed(format!("the table could not be read within {LIMIT:?}"))),
             });
         });
-        Ok(Snapshot { revision, epoch, frames: frames.fed_by(reading) })
+        Ok(Snapshot { revision, epoch, frames: frames.fed_by(AbortOnDropHandle::new(reading)) })
     }
 }
 
-fn internal(error: impl Into<anyhow::Error>) -> Error {
-    Error::Internal(error.into())
+#[derive(Debug, thiserror::Error)]
+enum CopyError {
+    #[error(transparent)]
+    Database(#[from] SealError),
+    #[error("the spool file: {0}")]
+    Spool(#[from] std::io::Error),
+}
+
+impl From<CopyError> for Broken {
+    fn from(error: CopyError) -> Self {
+        match error {
+            CopyError::Database(error) => match Error::from(error) {
+                Error::Unavailable { .. } => Self::Interrupted,
+                error => Self::Failed(format!("{:#}", anyhow::Error::from(error))),
+            },
+            CopyError::Spool(error) => Self::Failed(error.to_string()),
+        }
+    }
 }
 
 async fn copy(
@@ -87,7 +103,7 @@ async fn copy(
     kind: &dyn Kind,
     selector: &Selector,
     spool: &mut Spool,
-) -> Result<(), Error> {
+) -> Result<(), CopyError> {
     loop {
         let rows = table.fetch().await?;
         if rows.is_empty() {
@@ -113,6 +129,6 @@ async fn copy(
                 tracing::error!(kind = kind.name(), resource_id, %error, "a row does not fit its kind");
             }
         }
-        spool.write(frames).await.map_err(internal)?;
+        spool.write(frames).await?;
     }
 }

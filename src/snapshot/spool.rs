@@ -10,10 +10,8 @@ use std::{
     sync::Arc,
     task::{Context, Poll, ready},
 };
-use tokio::{
-    sync::watch,
-    task::{JoinHandle, spawn_blocking},
-};
+use tokio::{sync::watch, task::spawn_blocking};
+use tokio_util::task::AbortOnDropHandle;
 
 /// Bytes per read.
 const CHUNK: u64 = 32 * 1024;
@@ -45,14 +43,14 @@ impl Spool {
         Ok(Self { file: Arc::new(tempfile::tempfile()?), progress: watch::Sender::default() })
     }
 
-    pub(super) fn reader(&self) -> io::Result<SpoolReader> {
-        Ok(SpoolReader {
+    pub(super) fn reader(&self) -> SpoolReader {
+        SpoolReader {
             file: self.file.clone(),
             progress: self.progress.subscribe(),
             position: 0,
             reading: None,
-            writer: None,
-        })
+            _writer: None,
+        }
     }
 
     pub(super) async fn write(&mut self, bytes: Vec<u8>) -> io::Result<()> {
@@ -75,12 +73,13 @@ pub struct SpoolReader {
     progress: watch::Receiver<Progress>,
     position: u64,
     reading: Option<Reading>,
-    writer: Option<JoinHandle<()>>,
+    /// Kept for its end.
+    _writer: Option<AbortOnDropHandle<()>>,
 }
 
 impl SpoolReader {
-    pub(super) fn fed_by(mut self, writer: JoinHandle<()>) -> Self {
-        self.writer = Some(writer);
+    pub(super) fn fed_by(mut self, writer: AbortOnDropHandle<()>) -> Self {
+        self._writer = Some(writer);
         self
     }
 
@@ -124,13 +123,5 @@ async fn read(
         Ok(Ok(chunk)) => Ok(chunk.into()),
         Ok(Err(error)) => Err(Broken::Failed(error.to_string())),
         Err(error) => Err(Broken::Failed(error.to_string())),
-    }
-}
-
-impl Drop for SpoolReader {
-    fn drop(&mut self) {
-        if let Some(writer) = &self.writer {
-            writer.abort();
-        }
     }
 }

@@ -26,10 +26,6 @@ const HISTORY_FAULT: &str = "TX001";
 /// and writers ring again.
 const BUSY_IDLE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Who holds the seal lock over several statements goes from one to the next at once. If it is silent for so long, it is frozen or out
-/// of reach: the server ends its session, or nobody could seal until it is back.
-pub(super) const SEAL_LOCK_IDLE_TIMEOUT: Duration = Duration::from_millis(500);
-
 /// No answer for so long: the connection is given up. Also the server's own limit on a statement.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -82,7 +78,7 @@ impl From<tokio_postgres::Error> for SealError {
 }
 
 /// Where a reader of the log stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadPosition {
     /// The last revision read.
     pub revision: Revision,
@@ -91,9 +87,8 @@ pub struct ReadPosition {
 }
 
 /// What tells an event from any other that may ever have its number.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct LastRead {
-    xid: String,
     /// With it, finding the event again costs no scan of its transaction.
     seq: i64,
     captured_at: SystemTime,
@@ -119,18 +114,32 @@ pub struct SealedRow {
 impl SealedRow {
     /// The change in it.
     pub fn change(&self) -> Result<Change<'_>, SealError> {
-        let number: i16 = self.row.try_get("type")?;
+        let number: i16 = self.row.try_get(column::TYPE)?;
         Ok(Change {
             revision: self.revision,
-            kind: self.row.try_get("kind")?,
-            resource_id: self.row.try_get("resource_id")?,
+            kind: self.row.try_get(column::KIND)?,
+            resource_id: self.row.try_get(column::RESOURCE_ID)?,
             change: ChangeType::from_number(number.into())
                 .ok_or_else(|| SealError::Corrupt(format!("type {number}")))?,
-            after: self.row.try_get("after")?,
-            before: self.row.try_get("before")?,
-            captured_at: Some(self.row.try_get("captured_at")?),
+            after: self.row.try_get(column::AFTER)?,
+            before: self.row.try_get(column::BEFORE)?,
+            captured_at: Some(self.row.try_get(column::CAPTURED_AT)?),
         })
     }
+}
+
+/// The columns of `read.sql`, by position: looking them up by name would be a tenth of what an event costs the hub.
+mod column {
+    pub(super) const BASE: usize = 0;
+    pub(super) const REVISION: usize = 1;
+    pub(super) const COMPACTED: usize = 2;
+    pub(super) const SEQ: usize = 3;
+    pub(super) const CAPTURED_AT: usize = 4;
+    pub(super) const KIND: usize = 5;
+    pub(super) const RESOURCE_ID: usize = 6;
+    pub(super) const TYPE: usize = 7;
+    pub(super) const AFTER: usize = 8;
+    pub(super) const BEFORE: usize = 9;
 }
 
 /// A transaction id, by which a drain knows when all earlier writers are done.
@@ -229,37 +238,31 @@ impl HubConnection {
         }
     }
 
-    /// Whether the event at a position is still the one that was read there. What is compacted cannot be asked any more.
+    /// The position after a revision, with what tells its event from any other that may ever have that number, if it is retained.
+    pub async fn position_at(&self, revision: Revision) -> Result<ReadPosition, SealError> {
+        let mut position = ReadPosition::after(Revision::new(revision.get().saturating_sub(1)));
+        match self.read(&mut position, 1).await {
+            Ok(_) if position.revision == revision => Ok(position),
+            Ok(_) | Err(SealError::Compacted { .. }) => Ok(ReadPosition::after(revision)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the event at a position is still the one that was read there. Of what is compacted only the number can be asked for.
     pub async fn remembers(&self, position: &ReadPosition) -> Result<bool, SealError> {
-        let Some(LastRead { xid, seq, captured_at }) = &position.last else { return Ok(true) };
-        let sql = "SELECT EXISTS (SELECT FROM hub.change WHERE xid = $1::text::xid8 AND seq = $2 AND captured_at = $3)
-                     OR EXISTS (SELECT FROM hub.retention WHERE compacted >= $4)";
-        let parameters: [(&(dyn ToSql + Sync), Type); 4] = [
-            (xid, Type::TEXT),
-            (seq, Type::INT8),
-            (captured_at, Type::TIMESTAMPTZ),
+        let Some(LastRead { seq, captured_at }) = position.last else {
+            return Ok(position.revision <= self.bounds().await?.1);
+        };
+        let sql = "SELECT EXISTS (SELECT FROM (SELECT xid FROM hub.log WHERE revision >= $1 ORDER BY revision LIMIT 1) l
+                                  JOIN hub.change c ON c.xid = l.xid AND c.seq = $2 AND c.captured_at = $3)
+                     OR EXISTS (SELECT FROM hub.retention WHERE compacted >= $1)";
+        let parameters: [(&(dyn ToSql + Sync), Type); 3] = [
             (&position.revision.to_sql(), Type::INT8),
+            (&seq, Type::INT8),
+            (&captured_at, Type::TIMESTAMPTZ),
         ];
         let rows = answered(self.client.query_typed(sql, &parameters)).await?;
         Ok(rows.first().map_or(Ok(false), |row| row.try_get(0))?)
-    }
-
-    /// Begins a new epoch if the history needs one, or in any case. The lock is taken before the transaction, so that its snapshot sees
-    /// every seal. After an error this connection is of no use: dropping it gives the lock back.
-    pub async fn begin_epoch(&self, force: bool) -> Result<(), SealError> {
-        let limit = SEAL_LOCK_IDLE_TIMEOUT.as_millis();
-        for statement in [
-            format!("SET idle_session_timeout = {limit}; SET idle_in_transaction_session_timeout = {limit}"),
-            format!("SELECT pg_advisory_lock({LOCKS}, {SEAL_LOCK})"),
-            "BEGIN ISOLATION LEVEL REPEATABLE READ".to_owned(),
-            format!("SELECT hub.begin_epoch({force})"),
-            "COMMIT".to_owned(),
-            format!("SELECT pg_advisory_unlock({LOCKS}, {SEAL_LOCK})"),
-            "RESET idle_session_timeout; RESET idle_in_transaction_session_timeout".to_owned(),
-        ] {
-            answered(self.client.batch_execute(&statement)).await?;
-        }
-        Ok(())
     }
 
     /// The oldest revision that a reader can stand at, and the newest, as the database has them.
@@ -319,6 +322,22 @@ impl HubConnection {
     }
 }
 
+/// Begins a new epoch if the history needs one, or in any case. The lock is taken before the transaction, so that its snapshot sees every
+/// seal; by a transaction of another session, because a pooler may stand in between.
+pub async fn begin_epoch(target: &Target, force: bool) -> Result<(), SealError> {
+    answered(async {
+        let (lock, session) = (target.open().await?, target.open().await?);
+        // A hub that freezes with the lock must not keep the others from sealing for ever; deleting an old history takes its time.
+        let limit = format!("SET LOCAL idle_in_transaction_session_timeout = {}", PATIENCE.as_millis());
+        lock.batch_execute(&format!("BEGIN; {limit}; SELECT pg_advisory_xact_lock({LOCKS}, {SEAL_LOCK})"))
+            .await?;
+        session.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await?;
+        session.batch_execute(&format!("SELECT hub.begin_epoch({force}); COMMIT")).await?;
+        lock.batch_execute("COMMIT").await
+    })
+    .await
+}
+
 async fn answered<T>(
     question: impl Future<Output = Result<T, tokio_postgres::Error>>,
 ) -> Result<T, SealError> {
@@ -331,11 +350,11 @@ async fn answered<T>(
 /// Numbers rows: the log is contiguous, so each is one after the one before, and within the bounds of its transaction.
 fn accept(position: &mut ReadPosition, rows: Vec<Row>) -> Result<Vec<SealedRow>, SealError> {
     let mut accepted = Vec::with_capacity(rows.len());
-    let mut next = position.clone();
+    let mut next = *position;
     for row in rows {
-        let (base, commit) =
-            (Revision::from_sql(row.try_get("base")?), Revision::from_sql(row.try_get("revision")?));
-        let oldest = Revision::from_sql(row.try_get("compacted")?);
+        let revision_at = |column| Ok::<_, SealError>(Revision::from_sql(row.try_get(column)?));
+        let (base, commit, oldest) =
+            (revision_at(column::BASE)?, revision_at(column::REVISION)?, revision_at(column::COMPACTED)?);
         if next.revision < oldest {
             return Err(SealError::Compacted { oldest });
         }
@@ -345,11 +364,8 @@ fn accept(position: &mut ReadPosition, rows: Vec<Row>) -> Result<Vec<SealedRow>,
                 next.revision
             )));
         }
-        let last = LastRead {
-            xid: row.try_get("xid")?,
-            seq: row.try_get("seq")?,
-            captured_at: row.try_get("captured_at")?,
-        };
+        let last =
+            LastRead { seq: row.try_get(column::SEQ)?, captured_at: row.try_get(column::CAPTURED_AT)? };
         next = ReadPosition { revision: next.revision.next(), last: Some(last) };
         accepted.push(SealedRow { row, revision: next.revision });
     }

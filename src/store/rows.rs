@@ -33,7 +33,7 @@ impl Store {
     pub async fn get(&self, table: Table, id: &str) -> Result<String, Error> {
         let Table { name, key, .. } = table;
         let rows = self
-            .run("get", &format!("SELECT to_json(t)::text FROM {name} t WHERE {key} = $1"), &[&id])
+            .run("get", &format!("SELECT to_json(t.*)::text FROM {name} t WHERE {key} = $1"), &[&id])
             .await?;
         found(table, id, &rows)
     }
@@ -42,8 +42,10 @@ impl Store {
     pub async fn insert(&self, table: Table, columns: &Columns<'_>) -> Result<String, Error> {
         let names = columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
         let places = (1..=columns.len()).map(|n| format!("${n}")).collect::<Vec<_>>().join(", ");
-        let sql =
-            format!("INSERT INTO {} AS t ({names}) VALUES ({places}) RETURNING to_json(t)::text", table.name);
+        let sql = format!(
+            "INSERT INTO {} AS t ({names}) VALUES ({places}) RETURNING to_json(t.*)::text",
+            table.name
+        );
         let values: Vec<_> = columns.iter().map(|(_, value)| *value).collect();
         let rows = self.run("insert", &sql, &values).await.map_err(|error| match error {
             Error::Internal(cause) if is_unique_violation(&cause) => {
@@ -63,7 +65,7 @@ impl Store {
             .map(|(n, (column, _))| format!("{column} = ${}", n + 2))
             .collect::<Vec<_>>()
             .join(", ");
-        let sql = format!("UPDATE {name} t SET {assignments} WHERE {key} = $1 RETURNING to_json(t)::text");
+        let sql = format!("UPDATE {name} t SET {assignments} WHERE {key} = $1 RETURNING to_json(t.*)::text");
         let mut values: Vec<&(dyn ToSql + Sync)> = vec![&id];
         values.extend(columns.iter().map(|(_, value)| *value));
         let rows = self.run("update", &sql, &values).await?;
@@ -83,7 +85,7 @@ impl Store {
     pub async fn page(&self, table: Table, offset: i64, limit: i64) -> Result<Page, Error> {
         let Table { name, key, .. } = table;
         let sql = format!(
-            "SELECT (SELECT count(*) FROM {name}), (SELECT coalesce(array_agg(to_json(p)::text ORDER BY {key}), '{{}}')
+            "SELECT (SELECT count(*) FROM {name}), (SELECT coalesce(array_agg(to_json(p.*)::text ORDER BY {key}), '{{}}')
              FROM (SELECT * FROM {name} ORDER BY {key} LIMIT $1 OFFSET $2) p)"
         );
         let rows = self.run("page", &sql, &[&limit, &offset]).await?;

@@ -1,14 +1,21 @@
 //! A table exactly as it was at one revision.
 
-use super::{SealError, Target, connection::Driven, hub::SEAL_LOCK_IDLE_TIMEOUT};
+use super::{SealError, Target, connection::Driven};
 use crate::model::{Epoch, Revision};
 use std::time::Duration;
-use tokio_postgres::Row;
+use tokio_postgres::{
+    Row,
+    types::{ToSql, Type},
+};
 
 /// Rows per fetch.
 const FETCH: u32 = 500;
-/// The lock that is wanted first is held for milliseconds by each who seals.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+/// The lock is held for milliseconds by each who seals; a hub that freezes with it must not keep the others from sealing.
+const SEALER: &str =
+    "SET LOCAL lock_timeout = '10s'; SET LOCAL idle_in_transaction_session_timeout = '500ms'";
+/// As the capture writes rows and keys; see `hub.capture_settings`.
+const FORMATS: &str = "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD';
+    SET LOCAL intervalstyle = iso_8601; SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = hex; SET LOCAL lc_monetary = 'C'";
 
 /// A reader of a table as it was at a revision. While it lives, the server keeps what it may yet read: it is to be read at the hub's pace
 /// and never at a client's.
@@ -38,66 +45,47 @@ impl SnapshotRow {
 impl TableSnapshot {
     /// Fixes a revision and opens the table of a kind at it; `limit` bounds how long it may be read.
     ///
-    /// One session takes the seal lock; another takes a snapshot; the first seals up to that very snapshot. So what the second sees is
-    /// the state at the sealed revision, however busy the writers are.
+    /// One session locks the table; another takes the seal lock; the first takes a snapshot; the other seals up to that very snapshot.
+    /// So what the first sees is the state at the sealed revision, however busy the writers are. The table's lock comes before the
+    /// snapshot, or a TRUNCATE could come between them and be half seen; and before the seal lock, which waits for no writer. All in
+    /// transactions: a pooler may stand in between.
     pub async fn open(target: &Target, kind: &str, limit: Duration) -> Result<Self, SealError> {
         loop {
             let (sealer, session) = (target.open().await?, target.open().await?);
+            let sql = "SELECT format('%I.%I', n.nspname, c.relname), hub.key_expression(hub.key_columns(c.oid), 't')
+                       FROM hub.watched w JOIN pg_class c ON c.oid = w.relation JOIN pg_namespace n ON n.oid = c.relnamespace WHERE w.kind = $1";
+            let described = one(&session, sql, &[(&kind, Type::TEXT)]).await?;
+            let (table, key): (String, String) = (described.try_get(0)?, described.try_get(1)?);
+            let limit = limit.as_millis();
+            let begin = format!(
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {FORMATS}; SET LOCAL statement_timeout = {limit};
+                 SET LOCAL idle_in_transaction_session_timeout = {limit}; LOCK TABLE {table} IN ACCESS SHARE MODE"
+            );
+            session.batch_execute(&begin).await?;
             sealer
-                .batch_execute(&format!(
-                    "SET lock_timeout = {}; SET idle_session_timeout = {}; SELECT pg_advisory_lock(1953654136, 1)",
-                    LOCK_TIMEOUT.as_millis(),
-                    SEAL_LOCK_IDLE_TIMEOUT.as_millis()
-                ))
-                .await?;
-            session
-                .batch_execute(&format!(
-                    "SET statement_timeout = {0}; SET idle_in_transaction_session_timeout = {0}; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-                    limit.as_millis()
-                ))
+                .batch_execute(&format!("BEGIN; {SEALER}; SELECT pg_advisory_xact_lock(1953654136, 1)"))
                 .await?;
             let snapshot: String =
-                session.query_one("SELECT pg_current_snapshot()::text", &[]).await?.try_get(0)?;
-            let sealed = sealer
-                .query_one("SELECT revision, epoch FROM hub.seal($1::text::pg_snapshot)", &[&snapshot])
-                .await?;
-            sealer.batch_execute("SELECT pg_advisory_unlock(1953654136, 1)").await?;
-            let (revision, epoch) =
-                (Revision::from_sql(sealed.try_get("revision")?), Epoch::new(sealed.try_get("epoch")?));
-            if Self::open_cursor(&session, kind).await? {
-                return Ok(Self { session, revision, epoch });
+                one(&session, "SELECT pg_current_snapshot()::text", &[]).await?.try_get(0)?;
+            let seal = "SELECT revision, epoch FROM hub.seal($1::text::pg_snapshot)";
+            let sealed = one(&sealer, seal, &[(&snapshot, Type::TEXT)]).await?;
+            sealer.batch_execute("COMMIT").await?;
+            if Self::is_whole(&session, kind).await? {
+                let query = format!("SELECT {key}, to_json(t.*)::text FROM {table} t");
+                session.batch_execute(&format!("DECLARE rows NO SCROLL CURSOR FOR {query}")).await?;
+                let revision = Revision::from_sql(sealed.try_get("revision")?);
+                return Ok(Self { session, revision, epoch: Epoch::new(sealed.try_get("epoch")?) });
             }
         }
     }
 
-    /// `false`: the table was rewritten after the snapshot, by TRUNCATE for one, and the snapshot would find it empty.
-    async fn open_cursor(session: &Driven, kind: &str) -> Result<bool, SealError> {
-        let described = session
-            .query_one(
-                "SELECT relation::text, hub.key_expression(hub.key_columns(relation), 't') FROM hub.watched WHERE kind = $1",
-                &[&kind],
-            )
-            .await?;
-        let (table, key): (String, String) = (described.try_get(0)?, described.try_get(1)?);
-        session.batch_execute(&format!("LOCK TABLE {table} IN ACCESS SHARE MODE")).await?;
-        let same = session
-            .query_one(
-                "SELECT bool_and(c.relfilenode = coalesce(pg_relation_filenode(c.oid), 0))
-                 FROM hub.watched w CROSS JOIN hub.parts(w.relation) p JOIN pg_class c ON c.oid = p.part
-                 WHERE w.kind = $1 AND c.relkind = 'r'",
-                &[&kind],
-            )
-            .await?
-            .try_get::<_, Option<bool>>(0)?
-            .unwrap_or(true);
-        if same {
-            session
-                .batch_execute(&format!(
-                    "DECLARE rows NO SCROLL CURSOR FOR SELECT {key}, to_json(t)::text FROM {table} t"
-                ))
-                .await?;
-        }
-        Ok(same)
+    /// `false`: some of the table was rewritten after the snapshot, and the snapshot would find it empty. That can be a partition that
+    /// was attached after the table was locked, and then truncated.
+    async fn is_whole(session: &Driven, kind: &str) -> Result<bool, SealError> {
+        let sql = "SELECT bool_and(c.relfilenode = coalesce(pg_relation_filenode(c.oid), 0))
+                   FROM hub.watched w CROSS JOIN hub.parts(w.relation) p JOIN pg_class c ON c.oid = p.part
+                   WHERE w.kind = $1 AND c.relkind = 'r'";
+        Ok(one(session, sql, &[(&kind, Type::TEXT)]).await?.try_get::<_, Option<bool>>(0)?.unwrap_or(true))
     }
 
     /// The next rows; none: that was all.
@@ -105,4 +93,13 @@ impl TableSnapshot {
         let rows = self.session.query_typed(&format!("FETCH {FETCH} FROM rows"), &[]).await?;
         Ok(rows.into_iter().map(SnapshotRow).collect())
     }
+}
+
+async fn one(
+    session: &Driven,
+    sql: &str,
+    parameters: &[(&(dyn ToSql + Sync), Type)],
+) -> Result<Row, SealError> {
+    let rows = session.query_typed(sql, parameters).await?;
+    rows.into_iter().next().ok_or_else(|| SealError::Corrupt(format!("no row for {sql}")))
 }

@@ -246,7 +246,10 @@ impl Recorder {
             timeout: None,
             stalls: plan.stalls && plan.request.backpressure() == BackpressurePolicy::Drop,
             headers,
+            state: Vec::new(),
             events: Vec::new(),
+            bookmarks: Vec::new(),
+            status: None,
             end: End::Left,
         });
         self.progress.send_modify(|progress| progress.connected = true);

@@ -3,6 +3,7 @@
 //!
 //! Longer runs: `TREX_STRESS_ROWS`; the same run again: `TREX_SEED`, which every run prints.
 
+mod bells;
 mod faults;
 mod rivals;
 
@@ -35,12 +36,12 @@ const CYCLES: u64 = 5;
 /// Rows that all writers update.
 const SHARED: usize = 5;
 
-fn number(variable: &str, default: u64) -> u64 {
+pub(super) fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |text| text.parse().expect("a number"))
 }
 
 /// The generator of a run; printed, so that the run can be made again.
-fn random(test: &str) -> fastrand::Rng {
+pub(super) fn random(test: &str) -> fastrand::Rng {
     let seed = number("TREX_SEED", fastrand::u64(..));
     println!("{test}: TREX_SEED={seed}");
     fastrand::Rng::with_seed(seed)
@@ -54,20 +55,20 @@ async fn sleeper(database: &Database) -> TestHub {
 }
 
 /// The session of the test itself, which writes what is not random.
-struct Control {
+pub(super) struct Control {
     url: String,
-    client: Client,
-    journal: Vec<Transaction>,
+    pub(super) client: Client,
+    pub(super) journal: Vec<Transaction>,
 }
 
 impl Control {
-    async fn new(database: &Database) -> Self {
+    pub(super) async fn new(database: &Database) -> Self {
         let client = session(database.url()).await.expect("a session");
         client.batch_execute(MARKS).await.expect("a table");
         Self { url: database.url().to_owned(), client, journal: Vec::new() }
     }
 
-    async fn reconnect(&mut self) {
+    pub(super) async fn reconnect(&mut self) {
         self.client = session(&self.url).await.expect("a session");
     }
 
@@ -76,7 +77,7 @@ impl Control {
     }
 
     /// One transaction.
-    async fn write(&mut self, statements: &[(Verb, &[String])]) {
+    pub(super) async fn write(&mut self, statements: &[(Verb, &[String])]) {
         let mut open = Open::begin(&self.client, self.name()).await.expect("BEGIN");
         for (verb, ids) in statements {
             open.run(*verb, ids).await.expect("a change");
@@ -84,7 +85,15 @@ impl Control {
         self.journal.push(open.commit().await);
     }
 
-    async fn write_sentinel(&mut self) {
+    /// The last transaction: also those whose writers hung up are over by then.
+    pub(super) async fn write_sentinel(&mut self) {
+        let busy = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'writer' AND datname = current_database()
+            AND state <> 'idle' AND pid <> pg_backend_pid()";
+        let deadline = Instant::now() + *PATIENCE;
+        while self.client.query_one(busy, &[]).await.expect("a count").get::<_, i64>(0) > 0 {
+            assert!(Instant::now() < deadline, "some writer does not end");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         let ids = [SENTINEL.to_owned()];
         self.write(&[(Verb::Insert, &ids), (Verb::Update, &ids), (Verb::Delete, &ids)]).await;
     }
@@ -109,7 +118,7 @@ impl Control {
     }
 
     /// The journals of all writers, with the outcomes that they could not know and the table as it is.
-    async fn journal(&mut self, writers: Vec<Writer>) -> Journal {
+    pub(super) async fn journal(&mut self, writers: Vec<Writer>) -> Journal {
         let mut journal = Journal { transactions: std::mem::take(&mut self.journal), ..Journal::default() };
         journal.transactions.extend(writers.into_iter().flat_map(|writer| writer.journal));
         let marks = self.client.query("SELECT mark FROM marks", &[]).await.expect("marks");
@@ -171,25 +180,25 @@ impl Watchers {
     }
 }
 
-fn shared_ids() -> Vec<String> {
+pub(super) fn shared_ids() -> Vec<String> {
     (0..SHARED).map(|number| format!("shared-{number}")).collect()
 }
 
-fn writers(database: &Database, random: &mut fastrand::Rng) -> Vec<Writer> {
+pub(super) fn writers(database: &Database, random: &mut fastrand::Rng) -> Vec<Writer> {
     (0..WRITERS)
         .map(|number| Writer::new(&format!("w{number}"), database.url(), &shared_ids(), random.fork()))
         .collect()
 }
 
 /// Writers at work, until they are told that it is enough.
-struct Load {
+pub(super) struct Load {
     rows: Arc<AtomicU64>,
     enough: Arc<AtomicBool>,
     tasks: JoinSet<Writer>,
 }
 
 impl Load {
-    fn start(writers: Vec<Writer>) -> Self {
+    pub(super) fn start(writers: Vec<Writer>) -> Self {
         let mut load = Self { rows: Arc::default(), enough: Arc::default(), tasks: JoinSet::new() };
         for mut writer in writers {
             let (rows, enough) = (load.rows.clone(), load.enough.clone());
@@ -206,11 +215,11 @@ impl Load {
         load
     }
 
-    async fn until_rows(&self, rows: u64) {
+    pub(super) async fn until_rows(&self, rows: u64) {
         until("enough rows", || self.rows.load(Ordering::Relaxed) >= rows).await;
     }
 
-    async fn stop(self) -> Vec<Writer> {
+    pub(super) async fn stop(self) -> Vec<Writer> {
         self.enough.store(true, Ordering::Relaxed);
         self.tasks.join_all().await
     }

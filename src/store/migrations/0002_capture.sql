@@ -85,8 +85,8 @@ CREATE FUNCTION hub.capture_mode(relation regclass) RETURNS text LANGUAGE sql ST
   END
 $$;
 
--- A trigger function per event (insert, update, delete, truncate, row): one that had to ask which event it is would cost every
--- transaction a microsecond, for plpgsql prepares each expression anew in each transaction.
+-- A trigger function per event (insert, update, delete, truncate, row): one that had to ask which event it is would cost
+-- more, for plpgsql prepares each expression anew in each transaction.
 CREATE FUNCTION hub.capture_function(kind text, event text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
   SELECT format('hub.%I', 'capture_' || event || '_' || kind)
 $$;
@@ -186,8 +186,7 @@ END $body$,
 $capture$;
 
 -- Settings of a kind's trigger functions, as pg_proc has them. The functions qualify every name, and the types listed here are
--- written by Postgres' own code, so most need none: setting search_path and row_security costs every transaction 1.4 µs, a twentieth of
--- a writer's time. Only where a column's type is somebody else's code does a fixed search_path keep a writer from lending it names, and
+-- written by Postgres' own code, so most need none: setting search_path and row_security costs every statement about 1 µs of some 10. Only where a column's type is somebody else's code does a fixed search_path keep a writer from lending it names, and
 -- only there may a session's output formats change what is recorded. Dates and times are always ISO in JSON, but not in a key, whose
 -- text they are. TRUNCATE reads the table, so row security must not hide rows.
 CREATE FUNCTION hub.capture_settings(relation regclass, event text) RETURNS text[] LANGUAGE sql STABLE AS $$

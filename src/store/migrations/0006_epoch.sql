@@ -1,6 +1,6 @@
 -- A new epoch: what to do when the numbers of this database may not mean what they meant.
 
--- To be called in REPEATABLE READ, in a session that holds the seal lock since before the transaction, and that captures nothing.
+-- To be called in a REPEATABLE READ transaction that began under the seal lock and captures nothing.
 -- `force`: although nothing can be seen from inside (a file-level rollback while no hub ran). Returns the epoch.
 CREATE FUNCTION hub.begin_epoch(force boolean) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
@@ -16,16 +16,19 @@ BEGIN
   IF force OR NOT moved THEN
     -- Transaction ids begin anew, or may: those of old rows would come to mean other transactions. What this snapshot sees is part of
     -- the state that watchers list in the new epoch; what it does not see is captured after it, and will be numbered.
+    -- A head that is missing is where the log ends: a hub that finds its number there knows that it was not rolled back.
+    INSERT INTO hub.head (revision, snapshot)
+      SELECT greatest((SELECT max(l.revision) FROM hub.log l), (SELECT max(r.compacted) FROM hub.retention r), 0), pg_current_snapshot()
+      ON CONFLICT (singleton) DO UPDATE SET snapshot = excluded.snapshot;
     DELETE FROM hub.change;
     DELETE FROM hub.log;
-    INSERT INTO hub.head (revision, snapshot) VALUES (0, pg_current_snapshot())
-      ON CONFLICT (singleton) DO UPDATE SET snapshot = excluded.snapshot;
     UPDATE hub.retention r SET compacted = h.revision, low_water = h.revision FROM hub.head h;
   END IF;
   DELETE FROM hub.incarnation;
   INSERT INTO hub.incarnation (epoch, database, system_identifier, timeline)
     SELECT hub.new_epoch(), d.oid, s.system_identifier, hub.timeline()
     FROM pg_database d, pg_control_system() s WHERE d.datname = current_database();
-  PERFORM pg_notify('hub_sealed', '0');
+  -- Hubs look, and find it.
+  PERFORM pg_notify('hub_doorbell', '');
   RETURN (SELECT epoch FROM hub.incarnation);
 END $$;

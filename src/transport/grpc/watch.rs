@@ -257,9 +257,11 @@ impl WatchBody {
         Self { stage: state.map_or(Stage::Events, Stage::State), subscription, bookmarks }
     }
 
-    fn end(&mut self, error: Error) -> Result<Frame<Bytes>, Status> {
+    /// The trailers of a stream that the hub ends.
+    pub fn end(&mut self, error: Error) -> Result<Frame<Bytes>, Status> {
+        let complete = matches!(self.stage, Stage::Boundary | Stage::Events);
         self.stage = Stage::Ended;
-        trailers(error, &self.subscription).map(Frame::trailers)
+        trailers(error, &self.subscription, complete).map(Frame::trailers)
     }
 }
 
@@ -316,10 +318,12 @@ fn error_of(ending: Ending) -> Error {
     }
 }
 
-/// The status, and what the stream has and has not delivered.
-fn trailers(error: Error, subscription: &Subscription) -> Result<http::HeaderMap, Status> {
+/// The status, and what the stream has and has not delivered. A state that is not complete is no position to resume from.
+fn trailers(error: Error, subscription: &Subscription, complete: bool) -> Result<http::HeaderMap, Status> {
     let mut status = Status::from(error);
-    status.metadata_mut().insert("hub-revision", subscription.revision().get().into());
+    if complete {
+        status.metadata_mut().insert("hub-revision", subscription.revision().get().into());
+    }
     status.metadata_mut().insert("hub-dropped", subscription.dropped().into());
     let mut trailers = http::HeaderMap::new();
     status.add_header(&mut trailers)?;

@@ -122,7 +122,7 @@ pub async fn fossils(subscription: &mut Subscription, count: usize) -> Vec<Fossi
     events
 }
 
-fn messages(mut frames: &[u8]) -> Vec<FossilEvent> {
+pub fn messages(mut frames: &[u8]) -> Vec<FossilEvent> {
     let mut messages = Vec::new();
     while let Some((header, rest)) = frames.split_first_chunk::<5>() {
         let [compressed, length @ ..] = *header;

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     time::{Duration, Instant},
 };
-use tonic::Code;
+use tonic::{Code, Status};
 use trex::{
     model::{ChangeType, Selector},
     proto::rh_trex::v1::{Dinosaur, DinosaurWatchEvent, WatchDinosaursRequest},
@@ -90,6 +90,16 @@ pub struct Headers {
     pub seen: Instant,
 }
 
+/// A BOOKMARK as a watcher received it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bookmark {
+    pub revision: u64,
+    /// How many events were delivered before it.
+    pub at: usize,
+    pub dropped_before: u64,
+    pub seen: Instant,
+}
+
 /// How a stream ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
@@ -111,8 +121,13 @@ pub struct Stream {
     /// Whether this reader stopped reading on purpose: only such a one may lose events.
     pub stalls: bool,
     pub headers: Headers,
+    /// The rows that it began with.
+    pub state: Vec<(String, Row)>,
     pub events: Vec<Event>,
+    pub bookmarks: Vec<Bookmark>,
     pub end: End,
+    /// What the hub said when it ended the stream.
+    pub status: Option<Status>,
 }
 
 impl Stream {
@@ -124,12 +139,14 @@ impl Stream {
 
     /// What the stream itself says that it lost.
     pub fn dropped(&self) -> u64 {
-        self.events.iter().map(|event| event.dropped_before).sum()
+        let told = self.events.iter().map(|event| event.dropped_before);
+        told.chain(self.bookmarks.iter().map(|bookmark| bookmark.dropped_before)).sum()
     }
 
     /// The revision up to which it must be complete.
     pub fn up_to(&self) -> u64 {
         let last = self.events.last().map_or(self.headers.revision, |event| event.revision);
+        let last = self.bookmarks.last().map_or(last, |bookmark| bookmark.revision.max(last));
         match self.end {
             End::Hub { revision: Some(revision), .. } => revision.max(last),
             _ => last,

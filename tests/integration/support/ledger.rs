@@ -214,6 +214,6 @@ impl Database {
 
     /// As a hub or a writer with this role is told of it.
     pub fn target_as(&self, role: &str) -> Target {
-        Target::parse(&self.url.replacen("postgres@", &format!("{role}@"), 1)).expect("a URL of our own")
+        Target::parse(&self.url().replacen("postgres@", &format!("{role}@"), 1)).expect("a URL of our own")
     }
 }

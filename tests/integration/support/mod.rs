@@ -1,5 +1,6 @@
 //! What every test needs: a database of its own, a hub on it, and clients.
 
+pub mod follower;
 pub mod fossil;
 pub mod history;
 pub mod ledger;
@@ -33,6 +34,9 @@ static CLUSTER: LazyLock<EphemeralPostgres> = LazyLock::new(|| {
 /// Nothing in a test takes so long unless it is broken.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The HTTP/2 windows of a reader that is to be slow, in bytes.
+pub const NARROW: u32 = 65_535;
+
 /// A database of one test.
 pub struct Database {
     url: String,
@@ -55,6 +59,11 @@ impl Database {
     /// Its URL.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// One that is there already.
+    pub fn of(cluster: &EphemeralPostgres, name: &str) -> Self {
+        Self { url: cluster.database_url(name) }
     }
 
     /// As a hub is told of it.
@@ -92,6 +101,16 @@ impl TestHub {
         Self { app: App::start_with(settings, endpoints, registry).await.expect("a hub") }
     }
 
+    /// The same at a port that another hub had, or will have.
+    pub async fn start_at(settings: Settings, address: &str) -> Self {
+        let bind = async || Endpoints::bind(Some(&address.to_owned()), "localhost:0", "localhost:0").await;
+        let endpoints = bind().await.expect("the port is free again");
+        let app = App::start_with(settings, endpoints, Registry::of_this_program()).await.expect("a hub");
+        let hub = Self { app };
+        until("the hub is ready", || hub.app.health().reasons().is_empty()).await;
+        hub
+    }
+
     /// The hub itself.
     pub fn app(&self) -> &App {
         &self.app
@@ -110,6 +129,14 @@ impl TestHub {
     /// A client on a connection of its own.
     pub async fn client(&self) -> DinosaurServiceClient<Channel> {
         DinosaurServiceClient::new(self.channel().await)
+    }
+
+    /// A client whose connection takes next to nothing that its reader does not read.
+    pub async fn narrow_client(&self) -> DinosaurServiceClient<Channel> {
+        let address = self.app.addresses().grpc.clone().expect("gRPC is served");
+        let endpoint = Channel::from_shared(format!("http://{address}")).expect("a URL");
+        let endpoint = endpoint.initial_stream_window_size(NARROW).initial_connection_window_size(NARROW);
+        DinosaurServiceClient::new(endpoint.connect().await.expect("a connection"))
     }
 
     /// The sum of a metric's series whose labels contain `labels`, such as `kind="Dinosaur"`.

@@ -1,6 +1,6 @@
 //! Watchers that record what they receive.
 
-use super::history::{End, Event, Headers, Key, Stream};
+use super::history::{Bookmark, End, Event, Headers, Key, Row, Stream};
 use std::{
     sync::LazyLock,
     time::{Duration, Instant},
@@ -11,7 +11,7 @@ use tonic_types::StatusExt;
 use trex::{
     model::{ChangeType, Revision},
     proto::rh_trex::v1::{
-        DinosaurWatchEvent, WatchDinosaursRequest, dinosaur_service_client::DinosaurServiceClient,
+        DinosaurWatchEvent, EventType, WatchDinosaursRequest, dinosaur_service_client::DinosaurServiceClient,
     },
 };
 
@@ -27,7 +27,10 @@ pub const SENTINEL: &str = "sentinel";
 /// How far a recorder is.
 #[derive(Debug, Clone, Default)]
 pub struct Progress {
+    /// Rows of the initial state.
+    pub rows: u64,
     pub events: u64,
+    pub bookmarks: u64,
     pub last: Option<Key>,
 }
 
@@ -80,13 +83,21 @@ impl Recorder {
             timeout: deadline,
             stalls: false,
             headers: headers.clone(),
+            state: Vec::new(),
             events: Vec::new(),
+            bookmarks: Vec::new(),
             end: End::Left,
+            status: None,
         };
         let (progress, reports) = watch::channel(Progress::default());
         let (orders, obeys) = watch::channel(Order::Read);
         let task = tokio::spawn(record(response.into_inner(), stream, progress, obeys));
         Ok(Self { name: name.to_owned(), headers, progress: reports, orders, task })
+    }
+
+    /// How many bookmarks have come.
+    pub fn bookmarks(&self) -> u64 {
+        self.progress.borrow().bookmarks
     }
 
     /// Stops reading: from now on the connection takes no more than its windows hold.
@@ -97,6 +108,11 @@ impl Recorder {
     /// Reads again.
     pub fn resume(&self) {
         self.orders.send_replace(Order::Read);
+    }
+
+    /// How many events have come.
+    pub fn events(&self) -> u64 {
+        self.progress.borrow().events
     }
 
     /// Waits until a condition on the progress holds. Panics when nothing at all comes for too long.
@@ -169,16 +185,33 @@ async fn record(
             () = std::future::ready(()), if order == Order::Leave => return stream,
         };
         let event = match message {
-            Ok(Some(event)) => Event::from(event),
+            Ok(Some(event)) => event,
             Ok(None) => {
-                stream.end = ended(Status::new(Code::Ok, ""));
+                stream.end = ended(&Status::new(Code::Ok, ""));
                 return stream;
             }
             Err(status) => {
-                stream.end = ended(status);
+                stream.end = ended(&status);
+                stream.status = Some(status);
                 return stream;
             }
         };
+        match event.r#type() {
+            EventType::Snapshot => {
+                stream.state.push((event.resource_id, event.dinosaur.map(Row::from).expect("a row")));
+                progress.send_modify(|progress| progress.rows += 1);
+                continue;
+            }
+            EventType::Bookmark => {
+                let (revision, dropped_before) = (event.revision, event.dropped_before);
+                let (at, seen) = (stream.events.len(), Instant::now());
+                stream.bookmarks.push(Bookmark { revision, at, dropped_before, seen });
+                progress.send_modify(|progress| progress.bookmarks += 1);
+                continue;
+            }
+            _ => {}
+        }
+        let event = Event::from(event);
         let is_last = event.id == SENTINEL && Some(event.change) == last;
         progress.send_modify(|progress| {
             progress.events += 1;
@@ -200,7 +233,7 @@ fn last_of_the_sentinel(stream: &Stream) -> Option<ChangeType> {
         .find(|&change| selector.matches(change, SENTINEL))
 }
 
-fn ended(status: Status) -> End {
+fn ended(status: &Status) -> End {
     let number = |name| status.metadata().get(name)?.to_str().ok()?.parse().ok();
     End::Hub {
         code: status.code(),

@@ -15,7 +15,7 @@ use trex::model::ChangeType;
 pub type Verdict = Result<(), String>;
 type Validator = fn(&Evidence<'_>) -> Verdict;
 
-const ALL: [(&str, Validator); 9] = [
+const ALL: [(&str, Validator); 11] = [
     ("Subscribed", subscribed),
     ("Ordered", ordered),
     ("Unique", unique),
@@ -23,6 +23,8 @@ const ALL: [(&str, Validator); 9] = [
     ("Complete", complete),
     ("Attributed", attributed),
     ("Resumable", resumable),
+    ("Exact state", exact_state),
+    ("Bookmarked", bookmarked),
     ("Isolated", isolated),
     ("Honest end", honest_end),
 ];
@@ -187,7 +189,8 @@ fn rows_in_order(evidence: &Evidence<'_>, stream: &Stream) -> Verdict {
     if !stream.request.types.is_empty() {
         return Ok(());
     }
-    let mut rows: HashMap<&str, Option<&str>> = HashMap::new();
+    let mut rows: HashMap<&str, Option<&str>> =
+        stream.state.iter().map(|(id, row)| (id.as_str(), Some(row.mark()))).collect();
     for event in &stream.events {
         if event.dropped_before > 0 {
             rows.clear();
@@ -250,29 +253,43 @@ pub fn complete(evidence: &Evidence<'_>) -> Verdict {
             .transactions
             .iter()
             .all(|transaction| transaction.first_sent().is_none_or(|sent| sent > stream.headers.seen));
-        if from_the_start
+        if (from_the_start || stream.request.send_initial_state)
             && stream.end == End::Finished
-            && stream.selector().is_all()
+            && stream.request.types.is_empty()
             && stream.dropped() == 0
         {
-            leads_to_the_table(&stream.events, &evidence.journal.table)
+            leads_to_the_table(stream, &evidence.journal.table)
                 .map_err(|message| format!("{name}: {message}"))?;
         }
     }
     Ok(())
 }
 
-fn leads_to_the_table(events: &[Event], table: &BTreeMap<String, Row>) -> Verdict {
-    let mut rows = BTreeMap::new();
+fn replay<'a>(
+    state: &'a [(String, Row)],
+    events: impl IntoIterator<Item = &'a Event>,
+) -> BTreeMap<&'a str, &'a Row> {
+    let mut rows: BTreeMap<_, _> = state.iter().map(|(id, row)| (id.as_str(), row)).collect();
     for event in events {
         match &event.after {
             Some(row) => rows.insert(&event.id, row),
-            None => rows.remove(&event.id),
+            None => rows.remove(event.id.as_str()),
         };
     }
-    for (id, row) in table {
+    rows
+}
+
+fn leads_to_the_table(stream: &Stream, table: &BTreeMap<String, Row>) -> Verdict {
+    let rows = replay(&stream.state, &stream.events);
+    let selector = stream.selector();
+    let table: BTreeMap<_, _> = table
+        .iter()
+        .filter(|(id, _)| selector.wants_resource(id))
+        .map(|(id, row)| (id.as_str(), row))
+        .collect();
+    for (id, row) in &table {
         ensure!(
-            rows.get(id) == Some(&row),
+            rows.get(id) == Some(row),
             "the table has {row:?} as {id}, the stream leads to {:?}",
             rows.get(id)
         );
@@ -323,9 +340,92 @@ pub fn attributed(evidence: &Evidence<'_>) -> Verdict {
         }
         if let End::Hub { revision: Some(_), dropped: Some(dropped), .. } = stream.end {
             let last = stream.events.last().map_or(stream.headers.revision, |event| event.revision);
+            // A bookmark tells what was dropped up to it.
+            let last = stream.bookmarks.last().map_or(last, |bookmark| bookmark.revision.max(last));
             let untold = evidence.wanted(stream, last, stream.up_to()).count() as u64;
             let lost = stream.dropped() + untold;
             ensure!(dropped == lost, "{name}: hub-dropped is {dropped}, and {lost} were lost");
+        }
+    }
+    Ok(())
+}
+
+/// An initial state names no row twice, is there only if it was asked for, and is what the events up to its revision lead to, as a
+/// stream from the very beginning shows them. A bookmark with that revision ends it.
+pub fn exact_state(evidence: &Evidence<'_>) -> Verdict {
+    for stream in &evidence.history.streams {
+        let (name, revision) = (&stream.name, stream.headers.revision);
+        if !stream.request.send_initial_state {
+            ensure!(stream.state.is_empty(), "{name}: a state that nobody asked for");
+            continue;
+        }
+        let state: BTreeMap<_, _> = stream.state.iter().map(|(id, row)| (id.as_str(), row)).collect();
+        ensure!(state.len() == stream.state.len(), "{name}: the state has a row twice");
+        let (first, complete) =
+            (stream.bookmarks.first(), !stream.events.is_empty() || stream.end == End::Finished);
+        ensure!(!complete || first.is_some(), "{name}: nothing ends the state");
+        let Some(first) = first else { continue };
+        ensure!(
+            (first.revision, first.at) == (revision, 0),
+            "{name}: the state at {revision} ends with {first:?}"
+        );
+        let witness = |other: &&Stream| {
+            other.headers.revision == 0
+                && other.headers.epoch == stream.headers.epoch
+                && other.selector().is_all()
+                && other.dropped() == 0
+                && other.up_to() >= revision
+        };
+        let Some(witness) = evidence.history.streams.iter().find(witness) else { continue };
+        let before = witness.events.iter().take_while(|event| event.revision <= revision);
+        let selector = stream.selector();
+        let mut truth = replay(&witness.state, before);
+        truth.retain(|id, _| selector.wants_resource(id));
+        for (id, row) in &truth {
+            ensure!(
+                state.get(id) == Some(row),
+                "{name}: {id} was {row:?} at {revision}, and is {:?}",
+                state.get(id)
+            );
+        }
+        let extra = state.keys().find(|id| !truth.contains_key(*id));
+        ensure!(extra.is_none(), "{name}: {extra:?} was not there at {revision}");
+    }
+    Ok(())
+}
+
+/// Bookmarks come if they were asked for. Each stands at or after everything delivered before it and before everything delivered after
+/// it, and up to it nothing that is wanted is missing and was not told as dropped.
+pub fn bookmarked(evidence: &Evidence<'_>) -> Verdict {
+    for stream in &evidence.history.streams {
+        let name = &stream.name;
+        let asked = stream.request.bookmark_interval.is_some();
+        let most = if asked { usize::MAX } else { usize::from(stream.request.send_initial_state) };
+        ensure!(stream.bookmarks.len() <= most, "{name}: bookmarks that nobody asked for");
+        let mut last = stream.headers.revision;
+        for bookmark in &stream.bookmarks {
+            let revision = bookmark.revision;
+            let (before, after) = stream.events.split_at(bookmark.at);
+            ensure!(revision >= last, "{name}: a bookmark at {revision} after one at {last}");
+            last = revision;
+            if let Some(event) = before.last().filter(|event| event.revision > revision) {
+                return Err(format!("{name}: {} came before a bookmark at {revision}", event.revision));
+            }
+            if let Some(event) = after.first().filter(|event| event.revision <= revision) {
+                return Err(format!("{name}: {} came after a bookmark at {revision}", event.revision));
+            }
+            let told = stream.bookmarks.iter().take_while(|other| other.seen <= bookmark.seen);
+            let told: u64 = before
+                .iter()
+                .map(|event| event.dropped_before)
+                .chain(told.map(|other| other.dropped_before))
+                .sum();
+            let known = evidence.wanted(stream, stream.headers.revision, revision).count() as u64;
+            ensure!(
+                known <= before.len() as u64 + told,
+                "{name}: {known} are wanted up to a bookmark at {revision}, {} came and {told} were dropped",
+                before.len()
+            );
         }
     }
     Ok(())
@@ -342,14 +442,15 @@ fn shows_all_of(witness: &Stream, stream: &Stream) -> bool {
 
 fn gaps_are_told(evidence: &Evidence<'_>, stream: &Stream) -> Verdict {
     let mut last = stream.headers.revision;
-    for event in &stream.events {
+    for (at, event) in stream.events.iter().enumerate() {
         let missed = evidence.wanted(stream, last, event.revision.saturating_sub(1)).count() as u64;
+        let bookmarks = stream.bookmarks.iter().filter(|bookmark| bookmark.at == at);
+        let told = event.dropped_before + bookmarks.map(|bookmark| bookmark.dropped_before).sum::<u64>();
         ensure!(
-            missed == event.dropped_before,
-            "{}: before {} {missed} are missing, and {} are told",
+            missed == told,
+            "{}: before {} {missed} are missing, and {told} are told",
             stream.name,
             event.revision,
-            event.dropped_before
         );
         last = event.revision;
     }

@@ -1,9 +1,11 @@
 //! Calls below the generated client: bytes that no encoder would write, and deadlines that only the hub keeps.
 
-use super::TestHub;
-use bytes::{Buf, BufMut, Bytes};
+use super::{NARROW, PATIENCE, TestHub};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::uri::PathAndQuery;
+use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use prost::Message;
 use tonic::{
     Request, Status,
     body::Body,
@@ -11,7 +13,9 @@ use tonic::{
     codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
 use tonic_types::StatusExt;
-use trex::proto::rh_trex::v1::dinosaur_service_client::DinosaurServiceClient;
+use trex::proto::rh_trex::v1::{
+    DinosaurWatchEvent, WatchDinosaursRequest, dinosaur_service_client::DinosaurServiceClient,
+};
 
 /// Messages as they are.
 #[derive(Debug, Clone, Copy, Default)]
@@ -104,4 +108,81 @@ pub fn reason(status: &Status) -> String {
 pub fn violations(status: &Status) -> Vec<String> {
     let request = status.get_details_bad_request().unwrap_or_else(|| panic!("no BadRequest: {status:?}"));
     request.field_violations.into_iter().map(|violation| violation.field).collect()
+}
+
+/// A watch whose messages are cut and not decoded, on a connection of its own that takes next to nothing that is not read: a thousand
+/// of them cost little, and a slow one is slow.
+pub struct RawWatch {
+    pub headers: http::HeaderMap,
+    body: hyper::body::Incoming,
+    pending: BytesMut,
+}
+
+impl RawWatch {
+    pub async fn start(hub: &TestHub, request: &WatchDinosaursRequest) -> Self {
+        let address = hub.app().addresses().grpc.clone().expect("gRPC is served");
+        let stream = tokio::net::TcpStream::connect(&address).await.expect("a connection");
+        let (mut sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(NARROW)
+            .initial_connection_window_size(NARROW)
+            .handshake(TokioIo::new(stream))
+            .await
+            .expect("HTTP/2");
+        tokio::spawn(connection);
+        let message = request.encode_to_vec();
+        let mut body = BytesMut::new();
+        body.put_u8(0);
+        body.put_u32(u32::try_from(message.len()).expect("a small request"));
+        body.extend_from_slice(&message);
+        let call = http::Request::post(format!("http://{address}/rh_trex.v1.DinosaurService/WatchDinosaurs"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(Full::new(body.freeze()))
+            .expect("a request");
+        let response =
+            tokio::time::timeout(PATIENCE, sender.send_request(call)).await.expect("headers in time");
+        let (parts, body) = response.expect("a response").into_parts();
+        Self { headers: parts.headers, body, pending: BytesMut::new() }
+    }
+
+    /// A number in the headers.
+    pub fn header(&self, name: &str) -> u64 {
+        let value = self.headers.get(name).unwrap_or_else(|| panic!("{name} in {:?}", self.headers));
+        value.to_str().expect("text").parse().expect("a number")
+    }
+
+    /// The next message; an error: the hub's last word.
+    pub async fn next(&mut self) -> Result<Bytes, Status> {
+        loop {
+            if let Some(header) = self.pending.first_chunk::<5>() {
+                let length = 5 + u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
+                if self.pending.len() >= length {
+                    let mut message = self.pending.split_to(length).freeze();
+                    message.advance(5);
+                    return Ok(message);
+                }
+            }
+            let frame = tokio::time::timeout(PATIENCE, self.body.frame()).await.expect("a message in time");
+            let frame =
+                frame.expect("trailers at the end").map_err(|error| Status::from_error(error.into()))?;
+            match frame.into_data() {
+                Ok(data) => self.pending.extend_from_slice(&data),
+                Err(frame) => {
+                    let trailers = frame.into_trailers().expect("trailers");
+                    return Err(Status::from_header_map(&trailers).expect("a status"));
+                }
+            }
+        }
+    }
+
+    /// The next message, decoded.
+    pub async fn event(&mut self) -> Result<DinosaurWatchEvent, Status> {
+        Ok(DinosaurWatchEvent::decode(self.next().await?).expect("an event"))
+    }
+}
+
+/// What an error says besides its reason.
+pub fn metadata(status: &Status, key: &str) -> String {
+    let info = status.get_details_error_info().unwrap_or_else(|| panic!("no ErrorInfo: {status:?}"));
+    info.metadata.get(key).unwrap_or_else(|| panic!("no {key}: {info:?}")).clone()
 }

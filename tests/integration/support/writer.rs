@@ -93,6 +93,19 @@ impl<'a> Open<'a> {
         Ok(())
     }
 
+    /// Sends COMMIT and loses the connection before an answer.
+    async fn commit_and_hang_up(mut self) -> Transaction {
+        let mark = self.client.execute("INSERT INTO marks VALUES ($1)", &[&self.journal.mark]).await;
+        if mark.is_ok() {
+            self.journal.commit_sent = Some(Instant::now());
+            // The first poll hands the message to the connection.
+            let answer = tokio::time::timeout(Duration::ZERO, self.client.batch_execute("COMMIT")).await;
+            drop(answer);
+            self.journal.outcome = Outcome::Unknown;
+        }
+        self.journal
+    }
+
     pub async fn commit(mut self) -> Transaction {
         let mark = self.client.execute("INSERT INTO marks VALUES ($1)", &[&self.journal.mark]).await;
         if mark.is_ok() {
@@ -175,6 +188,7 @@ impl Writer {
                 Err(_) => return tokio::time::sleep(Duration::from_millis(20)).await,
             },
         };
+        let hangs_up = self.random.f32() < 0.01;
         let before = self.own.clone();
         let mark = self.name_of_next();
         let Ok(mut open) = Open::begin(&client, mark).await else { return };
@@ -184,6 +198,7 @@ impl Writer {
                 Ok(transaction) => transaction,
                 Err(_) => return self.own = before,
             },
+            Ok(()) if hangs_up => open.commit_and_hang_up().await,
             Ok(()) => open.commit().await,
         };
         match transaction.outcome {
@@ -193,7 +208,19 @@ impl Writer {
             Outcome::Unknown => self.own.retain(|id| before.contains(id) && !touches(&transaction, id)),
         }
         self.journal.push(transaction);
-        self.client = Some(client);
+        self.client = (!hangs_up).then_some(client);
+    }
+
+    /// One transaction of one row, which must succeed.
+    pub async fn insert_one(&mut self) {
+        if self.client.is_none() {
+            self.client = Some(session(&self.url).await.expect("a session"));
+        }
+        let (mark, id) = (self.name_of_next(), self.name_of_next());
+        let client = self.client.as_ref().expect("just made");
+        let mut open = Open::begin(client, mark).await.expect("BEGIN");
+        open.run(Verb::Insert, &[id]).await.expect("a change");
+        self.journal.push(open.commit().await);
     }
 
     async fn statements(&mut self, open: &mut Open<'_>) -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! Each guarantee is broken by a hand-made history.
 
 use super::*;
-use crate::support::history::{Change, Headers, Outcome, Statement, Transaction};
+use crate::support::history::{Bookmark, Change, Headers, Outcome, Statement, Transaction};
 use std::time::Duration;
 use trex::proto::rh_trex::v1::{EventType, WatchDinosaursRequest};
 
@@ -84,6 +84,9 @@ impl Run {
                 event(16, Deleted, "b", ""),
             ],
             end: End::Finished,
+            state: Vec::new(),
+            bookmarks: Vec::new(),
+            status: None,
         };
         let mut resumed = Stream { name: "resumed".into(), ..stream.clone() };
         resumed.request.after_revision = Some(13);
@@ -330,4 +333,97 @@ fn types_and_ids_narrow_what_is_owed() {
     validate(&run.history, &run.journal);
     run.history.streams[2].events.pop();
     assert!(run.verdict(complete).is_err(), "{BROKEN}");
+}
+
+#[test]
+fn marks_decide_what_a_writer_does_not_know() {
+    let mut run = Run::new();
+    for transaction in &mut run.journal.transactions[2..] {
+        transaction.outcome = Outcome::Unknown;
+    }
+    run.journal.resolve(&["t1", "t2", "t4"].map(str::to_owned).into());
+    let outcomes: Vec<_> = run.journal.transactions.iter().map(Transaction::is_committed).collect();
+    assert_eq!(outcomes, [true, true, false, true]);
+    validate(&run.history, &run.journal);
+}
+
+#[test]
+#[should_panic(expected = "transaction t2")]
+fn marks_that_contradict_a_writer_are_noticed() {
+    Run::new().journal.resolve(&["t1", "t4"].map(str::to_owned).into());
+}
+
+/// With a stream that began with the state at 13, and has bookmarks.
+fn with_a_state() -> Run {
+    let mut run = Run::new();
+    let mut stated = Stream { name: "stated".into(), ..run.history.streams[1].clone() };
+    stated.request = WatchDinosaursRequest {
+        send_initial_state: true,
+        bookmark_interval: Some(prost_types::Duration::default()),
+        ..Default::default()
+    };
+    stated.state = vec![("a".into(), Row::new("2<1", 7)), ("b".into(), Row::new("3", 7))];
+    let seen = |ms| stated.headers.seen + Duration::from_millis(ms);
+    let bookmark = |revision, at, ms| Bookmark { revision, at, dropped_before: 0, seen: seen(ms) };
+    stated.bookmarks = vec![bookmark(13, 0, 1), bookmark(14, 1, 2), bookmark(16, 3, 3)];
+    run.history.streams.push(stated);
+    // The witness of the whole past.
+    for stream in &mut run.history.streams {
+        let zero = |revision: &mut u64| *revision -= 10;
+        zero(&mut stream.headers.revision);
+        stream.request.after_revision.as_mut().map(zero);
+        stream.events.iter_mut().for_each(|event| zero(&mut event.revision));
+        stream.bookmarks.iter_mut().for_each(|bookmark| zero(&mut bookmark.revision));
+    }
+    run
+}
+
+#[test]
+fn a_state_with_bookmarks_passes() {
+    let run = with_a_state();
+    validate(&run.history, &run.journal);
+}
+
+#[test]
+fn exact_state_is_broken_by_any_other_state() {
+    let broken = |breaks: fn(&mut Stream)| {
+        let mut run = with_a_state();
+        breaks(&mut run.history.streams[2]);
+        assert!(run.verdict(exact_state).is_err(), "{BROKEN}");
+    };
+    broken(|stream| stream.state[0].1 = Row::new("1", 7));
+    broken(|stream| drop(stream.state.pop()));
+    broken(|stream| stream.state.push(("c".into(), Row::new("4", 7))));
+    broken(|stream| stream.state.push(stream.state[0].clone()));
+    broken(|stream| stream.bookmarks.clear());
+    broken(|stream| stream.bookmarks[0].revision = 4);
+    broken(|stream| stream.bookmarks[0].at = 1);
+    broken(|stream| stream.request.send_initial_state = false);
+}
+
+#[test]
+fn bookmarked_is_broken_by_one_too_early_too_late_or_unasked() {
+    let broken = |breaks: fn(&mut Stream)| {
+        let mut run = with_a_state();
+        breaks(&mut run.history.streams[2]);
+        assert!(run.verdict(bookmarked).is_err(), "{BROKEN}");
+    };
+    // Early: what it says is complete comes after it.
+    broken(|stream| stream.bookmarks[1].revision = 5);
+    // Or never.
+    broken(|stream| {
+        stream.events.remove(1);
+        stream.bookmarks[2].at = 2;
+    });
+    // Late: it takes back what was delivered.
+    broken(|stream| stream.bookmarks[2].revision = 5);
+    broken(|stream| stream.bookmarks.swap(1, 2));
+    broken(|stream| stream.request.bookmark_interval = None);
+    // What was told as dropped is not missing.
+    let mut run = with_a_state();
+    let stream = &mut run.history.streams[2];
+    stream.events.remove(1);
+    stream.bookmarks[2].at = 2;
+    stream.bookmarks[2].dropped_before = 1;
+    assert_eq!(run.verdict(bookmarked), Ok(()));
 }

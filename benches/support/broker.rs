@@ -1,0 +1,60 @@
+//! A broker without a database: what is published is all there is.
+
+use anyhow::Context;
+use std::{collections::HashMap, sync::Arc};
+use trex::{
+    broker::{Compacted, Era, EventBroker, Fetch, History, Interest, Limits, Page, Policy, Topic},
+    log::Batch,
+    model::{Epoch, Revision, Selector},
+    telemetry::Metrics,
+};
+
+/// The one kind.
+pub const KIND: &str = "Dinosaur";
+
+/// Nobody in a bench falls so far behind.
+struct NoHistory;
+
+impl History for NoHistory {
+    fn cached(&self, _: Revision) -> Option<Arc<Page>> {
+        None
+    }
+
+    fn fetch(&self, after: Revision, _: Revision) -> Fetch {
+        Box::pin(std::future::ready(Err(Compacted { oldest: after.next() })))
+    }
+
+    fn oldest(&self) -> Revision {
+        Revision::ZERO
+    }
+}
+
+/// A broker in its only era, at revision 0.
+pub struct Broker {
+    broker: EventBroker,
+    era: Arc<Era>,
+    /// The kind's topic.
+    pub topic: Arc<Topic>,
+}
+
+impl Broker {
+    /// An empty one.
+    pub fn new() -> anyhow::Result<Self> {
+        let broker =
+            EventBroker::new(vec![KIND], Limits::default(), Arc::new(Metrics::new([KIND].into_iter())?));
+        let history: Arc<dyn History> = Arc::new(NoHistory);
+        let era = broker.begin(Epoch::new("bench"), Revision::ZERO, &history);
+        let topic = era.topic(KIND).context("the topic")?.clone();
+        Ok(Self { broker, era, topic })
+    }
+
+    /// Publishes events up to a revision.
+    pub fn publish(&self, batch: Batch, head: u64) {
+        self.broker.publish(&self.era, HashMap::from([(KIND, batch)]), Revision::new(head));
+    }
+}
+
+/// What a watch with this selector asks for.
+pub fn interest(selector: Selector, include_previous: bool) -> Interest {
+    Interest { selector, include_previous, buffer: 8192, policy: Policy::Drop }
+}

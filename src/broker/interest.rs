@@ -1,0 +1,34 @@
+//! What a subscriber asks for.
+
+use crate::model::Selector;
+
+/// What a stream does that falls further behind than it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// It loses events and is told how many.
+    Drop,
+    /// It reads what it missed from the retained history.
+    CatchUp,
+    /// It ends.
+    Disconnect,
+}
+
+/// What a subscriber wants, and how far it may fall behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interest {
+    /// Which events.
+    pub selector: Selector,
+    /// Whether the row before goes with them.
+    pub include_previous: bool,
+    /// How many events it may fall behind while its connection takes no bytes.
+    pub buffer: u64,
+    /// And what happens then.
+    pub policy: Policy,
+}
+
+impl Interest {
+    /// Whether the log's own bytes are what this subscriber gets.
+    pub(super) fn is_plain(&self) -> bool {
+        !self.include_previous && self.selector.is_all()
+    }
+}
