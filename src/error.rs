@@ -215,7 +215,10 @@ impl From<tokio_postgres::Error> for Error {
             Some(code)
                 if code.code().starts_with("57P")
                     || code.code().starts_with("08")
-                    || code.code().starts_with("53") =>
+                    || code.code().starts_with("53")
+                    // The server's way of freeing others from a hub that was slow to come back.
+                    || *code == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
+                    || *code == SqlState::LOCK_NOT_AVAILABLE =>
             {
                 tracing::warn!(error = %error, "the database is not available");
                 unavailable("the database is not available")
