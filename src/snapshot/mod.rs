@@ -2,7 +2,7 @@
 
 mod spool;
 
-pub use spool::SpoolReader;
+pub use spool::{Broken, SpoolReader};
 
 use crate::{
     error::Error,
@@ -70,8 +70,8 @@ impl Snapshots {
             let copied = tokio::time::timeout(LIMIT, copy(&table, &*kind, &selector, &mut spool)).await;
             spool.finish(match copied {
                 Ok(Ok(())) => Ok(()),
-                Ok(Err(error)) => Err(format!("{:#}", anyhow::Error::from(error))),
-                Err(_) => Err(format!("the table could not be read within {LIMIT:?}")),
+                Ok(Err(error)) => Err(error.into()),
+                Err(_) => Err(Broken::Failed(format!("the table could not be read within {LIMIT:?}"))),
             });
         });
         Ok(Snapshot { revision, epoch, frames: frames.fed_by(AbortOnDropHandle::new(reading)) })
@@ -84,6 +84,18 @@ enum CopyError {
     Database(#[from] SealError),
     #[error("the spool file: {0}")]
     Spool(#[from] std::io::Error),
+}
+
+impl From<CopyError> for Broken {
+    fn from(error: CopyError) -> Self {
+        match error {
+            CopyError::Database(error) => match Error::from(error) {
+                Error::Unavailable { .. } => Self::Interrupted,
+                error => Self::Failed(format!("{:#}", anyhow::Error::from(error))),
+            },
+            CopyError::Spool(error) => Self::Failed(error.to_string()),
+        }
+    }
 }
 
 async fn copy(

@@ -16,11 +16,20 @@ use tokio_util::task::AbortOnDropHandle;
 /// Bytes per read.
 const CHUNK: u64 = 32 * 1024;
 
+/// Why a spool ends before its table does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Broken {
+    /// The database went away: another attempt may succeed.
+    Interrupted,
+    /// A fault of the hub.
+    Failed(String),
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Progress {
     written: u64,
     /// `Some`: nothing more will be written, because of this.
-    end: Option<Result<(), String>>,
+    end: Option<Result<(), Broken>>,
 }
 
 /// The writing side.
@@ -51,12 +60,12 @@ impl Spool {
         Ok(())
     }
 
-    pub(super) fn finish(&self, end: Result<(), String>) {
+    pub(super) fn finish(&self, end: Result<(), Broken>) {
         self.progress.send_modify(|progress| progress.end = Some(end));
     }
 }
 
-type Reading = Pin<Box<dyn Future<Output = Result<Bytes, String>> + Send>>;
+type Reading = Pin<Box<dyn Future<Output = Result<Bytes, Broken>> + Send>>;
 
 /// The reading side. Dropping it ends the writer.
 pub struct SpoolReader {
@@ -75,7 +84,7 @@ impl SpoolReader {
     }
 
     /// The next bytes; `None`: that was all; an error: that was not all.
-    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, String>>> {
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
         let Self { file, progress, position, reading, .. } = self;
         let read = reading.get_or_insert_with(|| Box::pin(read(file.clone(), progress.clone(), *position)));
         let result = ready!(read.as_mut().poll(cx));
@@ -96,11 +105,11 @@ async fn read(
     file: Arc<File>,
     mut progress: watch::Receiver<Progress>,
     position: u64,
-) -> Result<Bytes, String> {
+) -> Result<Bytes, Broken> {
     let (written, end) =
         match progress.wait_for(|progress| progress.written > position || progress.end.is_some()).await {
             Ok(progress) => (progress.written, progress.end.clone()),
-            Err(_) => return Err("the reading of the table was given up".to_owned()),
+            Err(_) => return Err(Broken::Failed("the reading of the table was given up".to_owned())),
         };
     if written == position {
         return end.unwrap_or(Ok(())).map(|()| Bytes::new());
@@ -112,7 +121,7 @@ async fn read(
     });
     match chunk.await {
         Ok(Ok(chunk)) => Ok(chunk.into()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(error) => Err(error.to_string()),
+        Ok(Err(error)) => Err(Broken::Failed(error.to_string())),
+        Err(error) => Err(Broken::Failed(error.to_string())),
     }
 }

@@ -10,6 +10,8 @@ use std::{
 };
 
 const OPTIONS: &str = "size=128m,mode=0700";
+/// Then comes the process whose mount it is.
+const PREFIX: &str = "trex-faults-disk-";
 const PIECE: usize = 64 << 10;
 
 /// The mount. It goes when this is dropped.
@@ -20,7 +22,9 @@ pub struct Disk {
 impl Disk {
     /// Mounts one for the owner of a directory. `None`, said aloud: this user may not.
     pub fn mount(like: &Path) -> Option<Self> {
-        let path = tempfile::Builder::new().prefix("trex-faults-disk-").tempdir().ok()?.keep();
+        unmount_what_was_left();
+        let prefix = format!("{PREFIX}{}-", std::process::id());
+        let path = tempfile::Builder::new().prefix(&prefix).tempdir().ok()?.keep();
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", OPTIONS, "tmpfs"]).arg(&path).output();
         if !mounted.is_ok_and(|output| output.status.success()) {
             say("SKIPPED: the faults of a full disk, for this user may not mount a tmpfs");
@@ -50,8 +54,23 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.path).status();
-        let _ = fs::remove_dir(&self.path);
+        unmount(&self.path);
+    }
+}
+
+fn unmount(path: &Path) {
+    let _ = Command::new("umount").arg("-l").arg(path).status();
+    let _ = fs::remove_dir(path);
+}
+
+/// By a run that was killed.
+fn unmount_what_was_left() {
+    for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next());
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            unmount(&entry.path());
+        }
     }
 }
 

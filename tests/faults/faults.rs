@@ -141,8 +141,11 @@ pub async fn inject(fault: Fault, world: &World, watchers: &[Watcher], random: &
         }
         Fault::KillBackendOfHub => {
             // The postmaster ends all others and recovers.
-            let pids = world.control.lock().await.numbers(SESSIONS, &[&hub.name]).await;
-            signal("KILL", &random.choice(&pids).map(|&pid| vec![pid]).unwrap_or_default());
+            let mut control = world.control.lock().await;
+            let pids = control.numbers(SESSIONS, &[&hub.name]).await;
+            let Some(&pid) = random.choice(&pids) else { return false };
+            signal("KILL", &[pid]);
+            control.until_lost().await;
         }
         Fault::StopPostgres => stop_postgres(world, spell(random)).await,
         Fault::StopBackendsOfHub => {
@@ -171,6 +174,7 @@ pub async fn inject(fault: Fault, world: &World, watchers: &[Watcher], random: &
         Fault::FillDisk => {
             let Some(disk) = &world.disk else { return false };
             let _filler = disk.fill();
+            world.control.lock().await.until_full().await;
             sleep(spell(random)).await;
         }
     }

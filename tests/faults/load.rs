@@ -15,7 +15,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{sync::watch, task::JoinSet, time::sleep};
 
 const WRITERS: usize = 4;
 /// Between two transactions of one of them, at most.
@@ -24,6 +24,8 @@ const PAUSE: Duration = Duration::from_millis(300);
 const SHARED: usize = 5;
 
 const BURST: usize = 8;
+/// So many transactions, and it is under way.
+const GOING: usize = 60;
 const BURST_PAUSE: Duration = Duration::from_millis(2);
 
 pub fn shared_ids() -> Vec<String> {
@@ -66,6 +68,7 @@ impl Load {
 /// Some sessions that commit one row after the other, until told that it is enough.
 pub struct Burst {
     enough: Arc<AtomicBool>,
+    committed: watch::Receiver<usize>,
     tasks: JoinSet<Vec<Transaction>>,
 }
 
@@ -73,13 +76,20 @@ impl Burst {
     pub fn start(world: &World) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let enough = Arc::new(AtomicBool::new(false));
+        let (counter, committed) = watch::channel(0);
         let mut tasks = JoinSet::new();
         for number in 0..BURST {
             let url = if number % 2 == 0 { world.url() } else { world.writers_url() };
             let name = format!("burst-{}", NEXT.fetch_add(1, Ordering::Relaxed));
-            tasks.spawn(commit_rows(url, name, enough.clone()));
+            tasks.spawn(commit_rows(url, name, enough.clone(), counter.clone()));
         }
-        Self { enough, tasks }
+        Self { enough, committed, tasks }
+    }
+
+    /// Waits until it is under way.
+    pub async fn until_going(&self) {
+        let mut committed = self.committed.clone();
+        committed.wait_for(|&committed| committed >= GOING).await.expect("writers that write");
     }
 
     pub async fn stop(self) -> Vec<Transaction> {
@@ -88,7 +98,12 @@ impl Burst {
     }
 }
 
-async fn commit_rows(url: String, name: String, enough: Arc<AtomicBool>) -> Vec<Transaction> {
+async fn commit_rows(
+    url: String,
+    name: String,
+    enough: Arc<AtomicBool>,
+    committed: watch::Sender<usize>,
+) -> Vec<Transaction> {
     let mut journal = Vec::new();
     let mut names = (0..).map(|number| format!("{name}-{number}"));
     while !enough.load(Ordering::Relaxed) {
@@ -104,6 +119,7 @@ async fn commit_rows(url: String, name: String, enough: Arc<AtomicBool>) -> Vec<
                 break;
             }
             journal.push(open.commit().await);
+            committed.send_modify(|committed| *committed += 1);
             sleep(BURST_PAUSE).await;
         }
     }

@@ -3,9 +3,11 @@
 //!
 //! `TREX_FAULTS`: how many faults; `TREX_SEED`: where the seeds begin. A run prints both for itself: with them it can be made again.
 #![allow(missing_docs, unreachable_pub, reason = "a test binary exports nothing")]
+#![allow(clippy::expect_used, reason = "clippy knows tests by their attribute, and these are called by such")]
 
 mod disk;
 mod faults;
+mod lister;
 mod load;
 mod process;
 mod proxy;
@@ -23,8 +25,9 @@ mod support {
     pub mod writer;
 }
 
+use fastrand::Rng;
 use faults::Fault;
-use suite::{Report, run, say};
+use suite::{Report, run, run_these, say};
 use tokio::sync::Mutex;
 
 /// A run has the machine for itself: it measures delays.
@@ -45,5 +48,15 @@ async fn no_fault_costs_a_watcher_an_event() {
         run(seed, count, &mut report).await;
         (left, seed) = (left - count, seed + 1);
     }
+    say(&report.to_string());
+}
+
+/// Found by seed 100: a list that was interrupted ended with INTERNAL, which tells a client that asking again is no use.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_the_database_interrupts_may_be_asked_for_again() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let faults = [Fault::KillPostgres, Fault::KillBackendOfHub, Fault::EndSessionsOfHub];
+    let mut report = Report::default();
+    run_these("lists", faults.into(), Rng::with_seed(100), &mut report).await;
     say(&report.to_string());
 }

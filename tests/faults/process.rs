@@ -41,8 +41,8 @@ pub struct HubProcess {
 }
 
 impl HubProcess {
-    /// Starts one; `None`: it ended at once, as it does without its database.
-    pub async fn start(database_url: &str, log: &PathBuf) -> Option<Self> {
+    /// Starts one in a process group; `None`: it ended at once, as it does without its database.
+    pub async fn start(database_url: &str, log: &PathBuf, group: i32) -> Option<Self> {
         let log = File::options().create(true).append(true).open(log).expect("a log file");
         let mut child = Command::new(env!("CARGO_BIN_EXE_trex"))
             .arg("serve")
@@ -51,6 +51,7 @@ impl HubProcess {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
+            .process_group(group)
             .kill_on_drop(true)
             .spawn()
             .expect("the hub's program");
@@ -76,6 +77,13 @@ impl HubProcess {
         signal("TERM", &[self.pid]);
         self.child.wait().await.expect("its end")
     }
+}
+
+/// The process group of a process: its parent and name stand before it in `stat`, the name in parentheses.
+pub fn group_of(pid: u32) -> i32 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process that runs");
+    let (_, rest) = stat.rsplit_once(") ").expect("a name");
+    rest.split(' ').nth(2).and_then(|group| group.parse().ok()).expect("a process group")
 }
 
 /// Sends a signal. Some of the processes may have ended.

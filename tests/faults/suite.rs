@@ -2,6 +2,7 @@
 
 use crate::{
     faults::{Fault, inject},
+    lister::{self, Lister},
     load::{Burst, Load, shared_ids},
     support::{
         history::{Evidence, History, Journal, Transaction},
@@ -45,6 +46,8 @@ pub struct Report {
     /// Commits whose acknowledgement was lost.
     unknown: usize,
     streams: usize,
+    /// Initial states.
+    lists: usize,
     events: usize,
     longest_recovery: Duration,
     /// From the acknowledgement of a commit to its event, between recovery and the next fault.
@@ -74,13 +77,14 @@ impl fmt::Display for Report {
         }
         write!(
             out,
-            "); {} transactions, {} changes, {} lost acknowledgements; {} events on {} streams; longest recovery {:.2} s, longest delay \
+            "); {} transactions, {} changes, {} lost acknowledgements; {} events on {} streams, {} lists; longest recovery {:.2} s, longest delay \
              after it {:.3} s; {:.0} s in all",
             self.transactions,
             self.changes,
             self.unknown,
             self.events,
             self.streams,
+            self.lists,
             self.longest_recovery.as_secs_f32(),
             self.longest_delay.as_secs_f32(),
             self.elapsed.as_secs_f32()
@@ -90,28 +94,36 @@ impl fmt::Display for Report {
 
 /// One run of so many faults, drawn from a seed: every kind comes before one comes again.
 pub async fn run(seed: u64, faults: usize, report: &mut Report) {
-    let started = Instant::now();
     say(&format!("faults: TREX_SEED={seed} TREX_FAULTS={faults}"));
     let mut random = Rng::with_seed(seed);
-    let world = World::start(&format!("seed-{seed}")).await;
+    let drawn = draw(faults, &mut random);
+    run_these(&format!("seed-{seed}"), drawn, random, report).await;
+}
+
+/// One run of these faults; the hubs' logs have its name.
+pub async fn run_these(name: &str, mut faults: VecDeque<Fault>, mut random: Rng, report: &mut Report) {
+    let started = Instant::now();
+    let world = World::start(name).await;
     let watchers = watch(&world);
     for watcher in &watchers {
         watcher.until_connected().await;
     }
     let shared = shared_ids();
     assert!(world.control.lock().await.write("shared", &[(Verb::Insert, &shared)]).await);
-    let load = Load::start(&world, &mut random);
+    let (load, lister) = (Load::start(&world, &mut random), Lister::start(&world));
     let (mut transactions, mut calms) = (Vec::new(), vec![Calm::from_now()]);
-    let mut drawn = draw(faults, &mut random);
-    while let Some(fault) = drawn.pop_front() {
+    while let Some(fault) = faults.pop_front() {
         let mut now = vec![fault];
         if random.u8(0..4) == 0
-            && let Some(place) = drawn.iter().position(|other| other.goes_with(fault))
+            && let Some(place) = faults.iter().position(|other| other.goes_with(fault))
         {
-            now.extend(drawn.remove(place));
+            now.extend(faults.remove(place));
         }
-        // Half of them under a load in which a hub asks for no bells.
-        let burst = random.bool().then(|| Burst::start(&world));
+        // Half of them under a load in which a hub asks for no bells; a full disk is felt by who writes.
+        let burst = (random.bool() || now.contains(&Fault::FillDisk)).then(|| Burst::start(&world));
+        if let Some(burst) = &burst {
+            timeout(PATIENCE, burst.until_going()).await.expect("a database that works");
+        }
         calms.last_mut().expect("one").until = Some(Instant::now());
         let happened = happen(&now, &world, &watchers, &mut random).await;
         let ended = Instant::now();
@@ -130,6 +142,7 @@ pub async fn run(seed: u64, faults: usize, report: &mut Report) {
         tokio::time::sleep(CALM.mul_f32(random.f32())).await;
     }
     transactions.extend(timeout(PATIENCE, load.stop()).await.expect("writers that end"));
+    let lists = timeout(PATIENCE, lister.stop()).await.expect("a lister that ends");
     let (journal, unknown) = finish(&world, transactions).await;
     let mut recordings = Vec::new();
     for watcher in watchers {
@@ -139,6 +152,8 @@ pub async fn run(seed: u64, faults: usize, report: &mut Report) {
     }
     world.stop().await;
     check(&recordings, &journal, &calms, report);
+    report.lists += lists.len();
+    lister::check(lists, &recordings[0].whole());
     report.runs += 1;
     report.unknown += unknown;
     report.elapsed += started.elapsed();

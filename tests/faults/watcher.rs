@@ -300,7 +300,7 @@ fn ended(status: &Status) -> End {
 
 /// A refusal with which no fault excuses the hub is none: neither is this history unknown or compacted, nor has the hub an error of its
 /// own.
-fn may_try_again(status: &Status) -> bool {
+pub fn may_try_again(status: &Status) -> bool {
     match status.get_details_error_info() {
         Some(_) => status.code() == Code::Unavailable && status.get_details_retry_info().is_some(),
         None => std::error::Error::source(status).is_some(),

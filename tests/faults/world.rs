@@ -2,7 +2,7 @@
 
 use crate::{
     disk::Disk,
-    process::HubProcess,
+    process::{HubProcess, group_of},
     proxy::{Proxy, Upstream},
     support::{
         history::{Journal, Outcome, Row, Transaction},
@@ -16,10 +16,12 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{sync::Mutex, time::sleep};
-use tokio_postgres::{Client, types::ToSql};
+use tokio_postgres::{Client, error::SqlState, types::ToSql};
 use trex::embedded::testing::EphemeralPostgres;
 
 const DATABASE: &str = "faults";
+/// Nobody watches it, and nothing of it is compressed away.
+const BALLAST: &str = "CREATE TABLE ballast (data text); ALTER TABLE ballast ALTER data SET STORAGE EXTERNAL";
 /// Between looks at what cannot be awaited.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -35,20 +37,22 @@ pub struct Hub {
     /// From clients that lose the hub, and never the way.
     pub plain: Proxy,
     log: PathBuf,
+    /// The process group that goes when this process does.
+    group: i32,
 }
 
 impl Hub {
-    async fn new(name: &'static str, socket: Upstream, log: PathBuf) -> Self {
+    async fn new(name: &'static str, socket: Upstream, log: PathBuf, group: i32) -> Self {
         let process = Mutex::new(None);
         let (clients, plain) = (Proxy::start(Upstream::Nowhere).await, Proxy::start(Upstream::Nowhere).await);
-        Self { name, process, database: Proxy::start(socket).await, clients, plain, log }
+        Self { name, process, database: Proxy::start(socket).await, clients, plain, log, group }
     }
 
     /// Starts it again and again, as a supervisor does, until it runs.
     pub async fn start(&self) {
         let url = url(self.name, &self.database);
         let process = loop {
-            match HubProcess::start(&url, &self.log).await {
+            match HubProcess::start(&url, &self.log, self.group).await {
                 Some(process) => break process,
                 None => sleep(LOOK).await,
             }
@@ -110,9 +114,10 @@ impl World {
         admin.batch_execute(&format!("CREATE DATABASE {DATABASE} {place}")).await.expect("a database");
         let socket = Upstream::Unix(cluster.socket_dir().join(".s.PGSQL.5432"));
         let log = |hub: &str| Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("faults-{name}-{hub}.log"));
+        let group = group_of(cluster.postmaster_pid().expect("it has just started"));
         let hubs = [
-            Hub::new("hub_a", socket.clone(), log("hub_a")).await,
-            Hub::new("hub_b", socket.clone(), log("hub_b")).await,
+            Hub::new("hub_a", socket.clone(), log("hub_a"), group).await,
+            Hub::new("hub_b", socket.clone(), log("hub_b"), group).await,
         ];
         for hub in &hubs {
             let _ = std::fs::remove_file(&hub.log);
@@ -169,6 +174,7 @@ impl Control {
     async fn new(url: String) -> Self {
         let client = session(&url).await.expect("a session");
         client.batch_execute(MARKS).await.expect("a table");
+        client.batch_execute(BALLAST).await.expect("a table");
         Self { url, client, beacons: 0, journal: Vec::new() }
     }
 
@@ -191,7 +197,8 @@ impl Control {
             if open.run(*verb, ids).await.is_err() {
                 // Not committed, for COMMIT is never sent; the next asks for another session.
                 drop(open);
-                return self.client.batch_execute("ROLLBACK").await.is_ok() && false;
+                let _ = self.client.batch_execute("ROLLBACK").await;
+                return false;
             }
         }
         let transaction = open.commit().await;
@@ -214,6 +221,23 @@ impl Control {
     pub async fn numbers(&mut self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Vec<u32> {
         let rows = self.client().await.query(sql, parameters).await.expect("numbers");
         rows.iter().map(|row| u32::try_from(row.get::<_, i32>(0)).expect("a process")).collect()
+    }
+
+    /// Until the server has ended this session.
+    pub async fn until_lost(&self) {
+        while self.client.batch_execute("SELECT pg_sleep(0.001)").await.is_ok() {}
+    }
+
+    /// Until the database itself has noticed that its disk is full: what was left to it is used up.
+    pub async fn until_full(&mut self) {
+        let sql = "INSERT INTO ballast SELECT repeat('ballast', 1000) FROM generate_series(1, 100)";
+        loop {
+            match self.client().await.batch_execute(sql).await {
+                Ok(()) => {}
+                Err(error) if error.code() == Some(&SqlState::DISK_FULL) => return,
+                Err(error) => panic!("filling the disk: {error:?}"),
+            }
+        }
     }
 
     /// Until no writer's session has a transaction, whoever may have lost sight of it.

@@ -6,7 +6,7 @@ use crate::{
     error::Error,
     model::{ChangeType, Revision, Selector, Start},
     proto::rh_trex::v1::{BackpressurePolicy, EventType},
-    snapshot::SpoolReader,
+    snapshot::{Broken, SpoolReader},
 };
 use bytes::Bytes;
 use http_body::Frame;
@@ -278,7 +278,13 @@ impl http_body::Body for WatchBody {
             Stage::State(_) if let Some(ending) = this.subscription.ending() => this.end(error_of(ending)),
             Stage::State(rows) => match ready!(rows.poll_next(cx)) {
                 Some(Ok(bytes)) => Ok(Frame::data(bytes)),
-                Some(Err(error)) => this.end(Error::Internal(anyhow::anyhow!("initial state: {error}"))),
+                Some(Err(Broken::Interrupted)) => this.end(Error::Unavailable {
+                    why: "the database went away before the state was read",
+                    retry_after: Duration::from_secs(1),
+                }),
+                Some(Err(Broken::Failed(why))) => {
+                    this.end(Error::Internal(anyhow::anyhow!("initial state: {why}")))
+                }
                 None => {
                     this.stage = Stage::Boundary;
                     return self.poll_frame(cx);
