@@ -5,6 +5,7 @@ mod spool;
 pub use spool::SpoolReader;
 
 use crate::{
+    error::Error,
     kinds::{Kind, Registry},
     log::frame,
     model::{Change, ChangeType, Epoch, Revision, Selector},
@@ -45,24 +46,23 @@ impl Snapshots {
     }
 
     /// Fixes a revision and begins to read. The reading goes on in a task that ends with the returned frames.
-    pub async fn open(&self, kind: &str, selector: Selector) -> anyhow::Result<Snapshot> {
-        let permit = self.permits.clone().acquire_owned().await?;
+    pub async fn open(&self, kind: &str, selector: Selector) -> Result<Snapshot, Error> {
+        let permit = self.permits.clone().acquire_owned().await.map_err(internal)?;
         let kind = self
             .registry
             .iter()
             .find(|known| known.name() == kind)
-            .ok_or_else(|| anyhow::anyhow!("kind {kind} is not registered"))?
+            .ok_or_else(|| Error::Internal(anyhow::anyhow!("kind {kind} is not registered")))?
             .clone();
         let target = self.target.clone();
         // On the hub's own runtime: the connection must outlive the lane that asked.
         let opened = self.runtime.spawn(async move {
-            let table = TableSnapshot::open(&target, kind.name(), LIMIT).await?;
-            anyhow::Ok((table, kind))
+            TableSnapshot::open(&target, kind.name(), LIMIT).await.map(|table| (table, kind))
         });
-        let (table, kind) = opened.await??;
+        let (table, kind) = opened.await.map_err(internal)??;
         let (revision, epoch) = (table.revision, table.epoch.clone());
-        let mut spool = Spool::new()?;
-        let frames = spool.reader()?;
+        let mut spool = Spool::new().map_err(internal)?;
+        let frames = spool.reader().map_err(internal)?;
         let reading = self.runtime.spawn(async move {
             let _permit = permit;
             let copied = tokio::time::timeout(LIMIT, copy(&table, &*kind, &selector, &mut spool)).await;
@@ -74,6 +74,10 @@ impl Snapshots {
         });
         Ok(Snapshot { revision, epoch, frames: frames.fed_by(reading) })
     }
+}
+
+fn internal(error: impl Into<anyhow::Error>) -> Error {
+    Error::Internal(error.into())
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -1,7 +1,10 @@
 //! The connections of the capture: one that seals and reads, one that hears bells.
 
 use super::connection::{Driven, Target};
-use crate::model::{Change, ChangeType, Epoch, Revision};
+use crate::{
+    error::Error,
+    model::{Change, ChangeType, Epoch, Revision},
+};
 use std::{
     future::poll_fn,
     time::{Duration, SystemTime},
@@ -73,6 +76,19 @@ impl From<tokio_postgres::Error> for SealError {
         match error.as_db_error() {
             Some(fault) if fault.code().code() == HISTORY_FAULT => Self::History(fault.message().to_owned()),
             _ => Self::Database(error),
+        }
+    }
+}
+
+impl From<SealError> for Error {
+    fn from(error: SealError) -> Self {
+        let unavailable = |why| Self::Unavailable { why, retry_after: Duration::from_secs(1) };
+        match error {
+            SealError::Database(error) => error.into(),
+            SealError::Silent => unavailable("the database does not answer"),
+            // The hub is about to begin a new epoch.
+            SealError::History(_) => unavailable("the history of the database has changed"),
+            error => Self::Internal(error.into()),
         }
     }
 }

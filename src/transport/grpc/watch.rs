@@ -128,8 +128,7 @@ impl Hub {
         let (initial, after) = (request.send_initial_state, request.after);
         let interest = request.interest(self)?;
         let (start, state) = if initial {
-            let snapshot =
-                self.snapshots.open(kind, interest.selector.clone()).await.map_err(Error::Internal)?;
+            let snapshot = self.snapshots.open(kind, interest.selector.clone()).await?;
             if snapshot.epoch != era.epoch {
                 return Err(Error::EpochChanged { current: snapshot.epoch }.into());
             }
@@ -277,7 +276,11 @@ impl http_body::Body for WatchBody {
             Stage::State(_) if let Some(ending) = this.subscription.ending() => this.end(error_of(ending)),
             Stage::State(rows) => match ready!(rows.poll_next(cx)) {
                 Some(Ok(bytes)) => Ok(Frame::data(bytes)),
-                Some(Err(error)) => this.end(Error::Internal(anyhow::anyhow!("initial state: {error}"))),
+                Some(Err(error)) => {
+                    tracing::warn!(error, "an initial state is cut short");
+                    let why = "the initial state could not be read to its end";
+                    this.end(Error::Unavailable { why, retry_after: Duration::from_secs(1) })
+                }
                 None => {
                     this.stage = Stage::Boundary;
                     return self.poll_frame(cx);
