@@ -9,7 +9,7 @@ use crate::{
         recorder::{Recorder, SENTINEL},
         until,
         validators::{bookmarked, exact_state, ordered, validate},
-        wire::RawWatch,
+        wire::{RawWatch, reason},
         writer::Verb,
     },
 };
@@ -22,9 +22,12 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use tonic::Code;
+use tonic_types::StatusExt;
 use trex::{
     app::Settings,
     broker::{Interest, Policy, Step},
+    embedded::testing::EphemeralPostgres,
     kinds::{Kind, Registry, Unreadable},
     model::{Change, Selector, Start},
     proto::rh_trex::v1::{BackpressurePolicy, EventType, WatchDinosaursRequest},
@@ -271,6 +274,38 @@ async fn a_client_that_does_not_read_the_state_pins_nothing_and_misses_nothing()
         assert_eq!((event.revision, event.dropped_before), (next, 0));
     }
     hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_that_the_database_cannot_give_is_for_later() {
+    let cluster = EphemeralPostgres::start(vec![]).await.unwrap();
+    let database = Database::create_on(&cluster).await;
+    let hub = hub(&database, 64 * KIB).await;
+    fill(&database, 100_000).await;
+    until("it is published", || hub.metric("hub_head_revision", "") == 100_000.0).await;
+    let mut watch = RawWatch::start(&hub, &state()).await;
+    let session = database.connect().await;
+    let readers =
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'FETCH % FROM rows'";
+    let ended: i64 = session.query_one(readers, &[]).await.unwrap().get(0);
+    assert_eq!(ended, 1, "it was being read");
+    let mut rows = 0;
+    let status = loop {
+        match watch.event().await {
+            Ok(event) => assert_eq!(event.r#type(), EventType::Snapshot, "what is cut short is not complete"),
+            Err(status) => break status,
+        }
+        rows += 1;
+    };
+    assert!(rows < 100_000);
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "UNAVAILABLE"));
+    assert!(status.get_details_retry_info().is_some());
+    cluster.halt().await.unwrap();
+    let refused = Recorder::try_start(hub.client().await, "later", state(), None).await.err().unwrap();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unavailable, "UNAVAILABLE"));
+    assert!(refused.get_details_retry_info().is_some());
+    hub.stop().await;
+    cluster.stop().await.unwrap();
 }
 
 /// Fossils in a partitioned table.
