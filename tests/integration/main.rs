@@ -2,6 +2,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "a test binary exports nothing")]
 
 mod api;
+mod bookmarks;
 mod capture;
 mod epoch;
 mod following;
