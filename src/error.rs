@@ -212,10 +212,13 @@ impl From<tokio_postgres::Error> for Error {
                 unavailable("the database does not answer")
             }
             Some(&SqlState::QUERY_CANCELED) => Self::DeadlineExceeded,
+            // The latter two: a standby, before or after a failover.
             Some(code)
                 if code.code().starts_with("57P")
                     || code.code().starts_with("08")
-                    || code.code().starts_with("53") =>
+                    || code.code().starts_with("53")
+                    || *code == SqlState::READ_ONLY_SQL_TRANSACTION
+                    || *code == SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE =>
             {
                 tracing::warn!(error = %error, "the database is not available");
                 unavailable("the database is not available")
