@@ -146,7 +146,7 @@ impl World {
     pub async fn holder(&self, lock: i32, idle: bool) -> Option<&Hub> {
         let sql = "SELECT usename::text FROM pg_locks JOIN pg_stat_activity USING (pid)
                    WHERE locktype = 'advisory' AND classid = 1953654136 AND objid::int4 = $1 AND mode = 'ExclusiveLock' AND granted
-                     AND (state = 'idle' OR NOT $2)";
+                     AND (state LIKE 'idle%' OR NOT $2)";
         let mut control = self.control.lock().await;
         let row = control.client().await.query_opt(sql, &[&lock, &idle]).await.expect("locks")?;
         self.hubs.iter().find(|hub| hub.name == row.get::<_, &str>(0))
