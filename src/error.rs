@@ -212,11 +212,13 @@ impl From<tokio_postgres::Error> for Error {
                 unavailable("the database does not answer")
             }
             Some(&SqlState::QUERY_CANCELED) => Self::DeadlineExceeded,
+            // The latter: a standby, before or after a failover; a session that others were freed from, or that waited for them.
             Some(code)
                 if code.code().starts_with("57P")
                     || code.code().starts_with("08")
                     || code.code().starts_with("53")
-                    // The server's way of freeing others from a hub that was slow to come back.
+                    || *code == SqlState::READ_ONLY_SQL_TRANSACTION
+                    || *code == SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE
                     || *code == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
                     || *code == SqlState::LOCK_NOT_AVAILABLE =>
             {

@@ -191,6 +191,7 @@ impl Shared {
             None => slot.insert(self.open().await?),
         };
         let (oldest, _) = connection.bounds().await?;
+        self.oldest.fetch_max(oldest.get(), Ordering::Relaxed);
         if oldest >= upto {
             return Err(SealError::Compacted { oldest });
         }

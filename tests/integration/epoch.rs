@@ -17,7 +17,7 @@ use tonic::Code;
 use trex::{
     client::WatchStart,
     embedded::testing::EphemeralPostgres,
-    proto::rh_trex::v1::{EventType, WatchDinosaursRequest},
+    proto::rh_trex::v1::{CreateDinosaurRequest, EventType, WatchDinosaursRequest},
     store::{Driven, HubConnection, begin_epoch},
 };
 
@@ -233,6 +233,39 @@ async fn an_older_backup_that_is_soon_ahead_of_the_hub() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_older_backup_under_two_hubs() {
+    let files = Files::new().await;
+    let hubs = [TestHub::start(&files.database).await, TestHub::start(&files.database).await];
+    create(&files.database.connect().await, "before", 20).await;
+    files.back_up().await;
+    create(&files.database.connect().await, "lost", 15).await;
+    let (mut followers, mut streams) = (Vec::new(), Vec::new());
+    for hub in &hubs {
+        until_head(hub, 35).await;
+        ready(hub).await;
+        followers.push(Follower::start(hub, WatchStart::State).await);
+        streams.push(plain(hub).await);
+    }
+    files.restore().await;
+    let session = files.database.connect().await;
+    create(&session, "after", 30).await;
+    for stream in streams {
+        told(&stream.ended().await);
+    }
+    create(&session, "later", 5).await;
+    for follower in &followers {
+        follower.until_exact(&files.database).await;
+    }
+    let (one, other) = (followers[0].now(), followers[1].now());
+    println!("two hubs: {} and {} states", one.states, other.states);
+    assert_eq!((&one.epoch, one.complete), (&other.epoch, other.complete), "both hubs say the same");
+    for hub in hubs {
+        hub.stop().await;
+    }
+    files.cluster.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_timeline_is_another_epoch_of_the_same_numbers() {
     let files = Files::new().await;
     let hub = TestHub::start(&files.database).await;
@@ -240,11 +273,18 @@ async fn another_timeline_is_another_epoch_of_the_same_numbers() {
     until_head(&hub, 20).await;
     let follower = Follower::start(&hub, WatchStart::State).await;
     let stream = plain(&hub).await;
-    // What a promotion does: recovery ends, and WAL goes on as another timeline.
+    // A failover, on one set of files: the server comes back as a standby, and is promoted.
     files.cluster.halt().await.unwrap();
-    std::fs::write(files.data().join("recovery.signal"), "").unwrap();
+    std::fs::write(files.data().join("standby.signal"), "").unwrap();
     files.cluster.restart().await.unwrap();
+    let request = WatchDinosaursRequest { send_initial_state: true, ..Default::default() };
+    let status = refused(&hub, request).await;
+    assert_eq!(status.code(), Code::Unavailable, "never seal on a standby");
+    let created = hub.client().await.create_dinosaur(CreateDinosaurRequest { species: "s".into() }).await;
+    assert_eq!(created.unwrap_err().code(), Code::Unavailable);
+    assert_eq!(hub.app().health().reasons(), ["the database is not in sight"]);
     let session = files.database.connect().await;
+    session.batch_execute("SELECT pg_promote()").await.unwrap();
     let timeline: String = session.query_one("SELECT hub.timeline()", &[]).await.unwrap().get(0);
     assert_eq!(timeline, "00000002");
     create(&session, "after", 5).await;

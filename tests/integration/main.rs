@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's helpers fail with the test")]
 
 mod api;
+mod bookmarks;
 mod capture;
 mod capture_names;
 mod epoch;

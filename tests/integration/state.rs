@@ -1,15 +1,15 @@
-//! Watches that begin with what is there, exactly as it was at one revision; and bookmarks.
+//! Watches that begin with what is there, exactly as it was at one revision.
 
 use crate::{
     stress::{Control, Load, random, shared_ids, writers},
     support::{
         Database, PATIENCE, TestHub,
         fossil::{FossilEvent, Fossils, messages},
-        history::{End, Evidence, History, Journal},
+        history::{Evidence, History, Journal},
         recorder::{Recorder, SENTINEL},
         until,
         validators::{bookmarked, exact_state, ordered, validate},
-        wire::RawWatch,
+        wire::{RawWatch, reason},
         writer::Verb,
     },
 };
@@ -22,9 +22,12 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use tonic::Code;
+use tonic_types::StatusExt;
 use trex::{
     app::Settings,
     broker::{Interest, Policy, Step},
+    embedded::testing::EphemeralPostgres,
     kinds::{Kind, Registry, Unreadable},
     model::{Change, Selector, Start},
     proto::rh_trex::v1::{BackpressurePolicy, EventType, WatchDinosaursRequest},
@@ -273,6 +276,38 @@ async fn a_client_that_does_not_read_the_state_pins_nothing_and_misses_nothing()
     hub.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_that_the_database_cannot_give_is_for_later() {
+    let cluster = EphemeralPostgres::start(vec![]).await.unwrap();
+    let database = Database::create_on(&cluster).await;
+    let hub = hub(&database, 64 * KIB).await;
+    fill(&database, 100_000).await;
+    until("it is published", || hub.metric("hub_head_revision", "") == 100_000.0).await;
+    let mut watch = RawWatch::start(&hub, &state()).await;
+    let session = database.connect().await;
+    let readers =
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'FETCH % FROM rows'";
+    let ended: i64 = session.query_one(readers, &[]).await.unwrap().get(0);
+    assert_eq!(ended, 1, "it was being read");
+    let mut rows = 0;
+    let status = loop {
+        match watch.event().await {
+            Ok(event) => assert_eq!(event.r#type(), EventType::Snapshot, "what is cut short is not complete"),
+            Err(status) => break status,
+        }
+        rows += 1;
+    };
+    assert!(rows < 100_000);
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "UNAVAILABLE"));
+    assert!(status.get_details_retry_info().is_some());
+    cluster.halt().await.unwrap();
+    let refused = Recorder::try_start(hub.client().await, "later", state(), None).await.err().unwrap();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unavailable, "UNAVAILABLE"));
+    assert!(refused.get_details_retry_info().is_some());
+    hub.stop().await;
+    cluster.stop().await.unwrap();
+}
+
 /// Fossils in a partitioned table.
 struct Strata;
 
@@ -390,83 +425,5 @@ async fn the_state_of_a_partitioned_table_is_exact() {
         rows.sort();
         assert_eq!(rows, table, "after the state at {revision}");
     }
-    hub.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn bookmarks_are_true_under_load_and_can_be_resumed_from() {
-    const ROWS: u64 = 10_000;
-    let mut random = random("bookmarks");
-    let database = Database::create().await;
-    let hub = hub(&database, 64 * KIB).await;
-    let mut control = Control::new(&database).await;
-    let marked = || WatchDinosaursRequest { bookmark_interval: every(SHORTEST), ..lossless() };
-    let mut recorders = vec![Recorder::start(hub.client().await, "plain", marked()).await];
-    let ids = shared_ids().into_iter().chain([SENTINEL.to_owned()]).collect();
-    for (name, request) in [
-        ("of some", WatchDinosaursRequest { resource_ids: ids, ..marked() }),
-        ("deleted", WatchDinosaursRequest { types: vec![EventType::Deleted.into()], ..marked() }),
-        ("from the state", WatchDinosaursRequest { send_initial_state: true, ..marked() }),
-    ] {
-        recorders.push(Recorder::start(hub.client().await, name, request).await);
-    }
-    control.write(&[(Verb::Insert, &shared_ids())]).await;
-    let mut history = History::default();
-    let mut resuming = marked();
-    let load = Load::start(writers(&database, &mut random));
-    for step in 1..=6 {
-        let recorder =
-            Recorder::start(hub.client().await, &format!("resuming {step}"), resuming.clone()).await;
-        load.until_rows(step * ROWS / 6).await;
-        let enough = random.u64(1..4);
-        recorder.until("bookmarks", |progress| progress.bookmarks >= enough).await;
-        let mut stream = recorder.leave().await;
-        // As a client that keeps only bookmarks.
-        let last = stream.bookmarks.last().unwrap().clone();
-        stream.events.truncate(last.at);
-        resuming.after_revision = Some(last.revision);
-        history.streams.push(stream);
-    }
-    recorders.push(Recorder::start(hub.client().await, "resuming at last", resuming).await);
-    let writers = load.stop().await;
-    control.write_sentinel().await;
-    for recorder in recorders {
-        history.streams.push(recorder.finish().await);
-    }
-    let bookmarks: usize = history.streams.iter().map(|stream| stream.bookmarks.len()).sum();
-    println!("bookmarks: {bookmarks} on {} streams", history.streams.len());
-    assert!(history.streams.iter().all(|stream| stream.end == End::Left || !stream.bookmarks.is_empty()));
-    validate(&history, &control.journal(writers).await);
-    hub.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn bookmarks_come_when_nothing_happens_and_when_nothing_matches() {
-    let database = Database::create().await;
-    let hub = hub(&database, 64 << 20).await;
-    let mut control = Control::new(&database).await;
-    control.write(&[(Verb::Insert, &["a".to_owned()])]).await;
-    until("it is published", || hub.metric("hub_head_revision", "") == 1.0).await;
-    let marked = || WatchDinosaursRequest { bookmark_interval: every(SHORTEST), ..lossless() };
-    let of_b = WatchDinosaursRequest { resource_ids: vec!["b".into()], ..marked() };
-    let quiet = Recorder::start(hub.client().await, "quiet", marked()).await;
-    let unmatched = Recorder::start(hub.client().await, "unmatched", of_b).await;
-    let started = Instant::now();
-    quiet.until("ten bookmarks", |progress| progress.bookmarks >= 10).await;
-    let took = started.elapsed();
-    println!("quiet: ten bookmarks in {took:?}");
-    assert!(took >= 8 * SHORTEST, "jitter shortens an interval by a tenth at the most: {took:?}");
-    assert!(took < 30 * SHORTEST, "they come at the interval: {took:?}");
-    for n in 0..5 {
-        let seen = unmatched.bookmarks();
-        control.write(&[(Verb::Insert, &[format!("c{n}")])]).await;
-        unmatched.until("two more bookmarks", |progress| progress.bookmarks >= seen + 2).await;
-    }
-    let (quiet, unmatched) = (quiet.leave().await, unmatched.leave().await);
-    assert_eq!(quiet.bookmarks.first().unwrap().revision, 1);
-    assert!(unmatched.events.is_empty());
-    assert_eq!(unmatched.bookmarks.last().unwrap().revision, 6, "it is complete up to what it did not want");
-    let history = History { streams: vec![quiet, unmatched] };
-    validate(&history, &control.journal(vec![]).await);
     hub.stop().await;
 }

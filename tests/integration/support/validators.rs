@@ -1,7 +1,21 @@
 //! The contract of a watch (DESIGN section 3): each guarantee that exists today, by its name, as a function over what was recorded.
 
+/// Fails with a message unless a condition holds.
+macro_rules! ensure {
+    ($condition:expr, $($message:tt)+) => {
+        if !$condition {
+            return Err(format!($($message)+));
+        }
+    };
+}
+
+mod causal;
+mod state;
 #[cfg(test)]
 mod tests;
+
+use state::replay;
+pub use state::{bookmarked, exact_state};
 
 use super::history::{End, Event, Evidence, History, Journal, Row, Stream};
 use std::{
@@ -38,16 +52,6 @@ pub fn validate(history: &History, journal: &Journal) {
         .collect();
     assert!(broken.is_empty(), "broken guarantees:\n  {}", broken.join("\n  "));
 }
-
-/// Fails with a message unless a condition holds.
-macro_rules! ensure {
-    ($condition:expr, $($message:tt)+) => {
-        if !$condition {
-            return Err(format!($($message)+));
-        }
-    };
-}
-
 /// Nothing up to `hub-revision` is delivered; whatever was committed after the headers were seen is.
 pub fn subscribed(evidence: &Evidence<'_>) -> Verdict {
     for stream in &evidence.history.streams {
@@ -123,115 +127,12 @@ pub fn unique(evidence: &Evidence<'_>) -> Verdict {
 /// they happened; a transaction's events stay together; every event carries the row as it was at that change.
 pub fn causal(evidence: &Evidence<'_>) -> Verdict {
     evidence.history.streams.iter().try_for_each(|stream| {
-        real_time(evidence, stream)
-            .and_then(|()| together(evidence, stream))
-            .and_then(|()| rows_in_order(evidence, stream))
-            .and_then(|()| as_it_was(evidence, stream))
+        causal::real_time(evidence, stream)
+            .and_then(|()| causal::together(evidence, stream))
+            .and_then(|()| causal::rows_in_order(evidence, stream))
+            .and_then(|()| causal::as_it_was(evidence, stream))
             .map_err(|message| format!("{}: {message}", stream.name))
     })
-}
-
-/// From the last event to the first: nothing that comes later was acknowledged before this one's transaction began.
-fn real_time(evidence: &Evidence<'_>, stream: &Stream) -> Verdict {
-    let mut earliest: Option<(Instant, &Event)> = None;
-    for event in stream.events.iter().rev() {
-        let Some(transaction) = evidence.entry(event).map(|entry| evidence.transaction(entry)) else {
-            continue;
-        };
-        if let (Some((acknowledged, later)), Some(began)) = (earliest, transaction.first_sent()) {
-            ensure!(
-                began <= acknowledged,
-                "{} was committed {:?} before {} began, and came after it",
-                later.revision,
-                began - acknowledged,
-                event.revision
-            );
-        }
-        if let Some(done) = transaction.acknowledged()
-            && earliest.is_none_or(|(earliest, _)| done < earliest)
-        {
-            earliest = Some((done, event));
-        }
-    }
-    Ok(())
-}
-
-/// The events of a transaction are next to each other, its statements in order, a statement's deletes before its creates.
-fn together(evidence: &Evidence<'_>, stream: &Stream) -> Verdict {
-    let mut closed = HashSet::new();
-    let plain = stream.selector().is_all();
-    for pair in stream.events.windows(2) {
-        let (Some(one), Some(two)) = (evidence.entry(&pair[0]), evidence.entry(&pair[1])) else { continue };
-        let revision = pair[1].revision;
-        if one.transaction != two.transaction {
-            closed.insert(one.transaction);
-            ensure!(!closed.contains(&two.transaction), "{revision} is apart from its transaction");
-            continue;
-        }
-        ensure!(
-            !plain || pair[1].dropped_before > 0 || revision == pair[0].revision + 1,
-            "something stands between {} and {revision}, of one transaction",
-            pair[0].revision
-        );
-        ensure!(one.statement <= two.statement, "{revision} is of an earlier statement than the one before");
-        ensure!(
-            one.statement != two.statement
-                || (pair[0].change, pair[1].change) != (ChangeType::Created, ChangeType::Deleted),
-            "{revision}: a statement's create came before its delete"
-        );
-    }
-    Ok(())
-}
-
-/// Each event of a row replaces the content that the row's event before it left. What a stream has not seen yet, or may have lost, is
-/// taken as it comes.
-fn rows_in_order(evidence: &Evidence<'_>, stream: &Stream) -> Verdict {
-    if !stream.request.types.is_empty() {
-        return Ok(());
-    }
-    let mut rows: HashMap<&str, Option<&str>> =
-        stream.state.iter().map(|(id, row)| (id.as_str(), Some(row.mark()))).collect();
-    for event in &stream.events {
-        if event.dropped_before > 0 {
-            rows.clear();
-        }
-        let Some(entry) = evidence.entry(event) else { continue };
-        let now = event.after.as_ref().map(Row::mark);
-        if let Some(before) = rows.insert(&event.id, now) {
-            let happened = entry.change.before.as_deref();
-            ensure!(
-                before == happened,
-                "{} of {} replaced {happened:?}, and came after {before:?}",
-                event.revision,
-                event.id
-            );
-        }
-    }
-    Ok(())
-}
-
-fn as_it_was(evidence: &Evidence<'_>, stream: &Stream) -> Verdict {
-    let written = |id: &str, mark: &str| {
-        [ChangeType::Created, ChangeType::Updated].iter().find_map(|&change| {
-            let key = super::history::Key::new(change, id, Some(&Row::new(mark, 0)));
-            evidence.book.get(&key)?.change.after.as_ref()
-        })
-    };
-    for event in &stream.events {
-        let Some(entry) = evidence.entry(event) else { continue };
-        let (revision, change) = (event.revision, entry.change);
-        ensure!(event.after == change.after, "{revision} carries {:?}, not {:?}", event.after, change.after);
-        let previous = match &change.before {
-            Some(mark) if stream.request.include_previous => written(&event.id, mark),
-            _ => None,
-        };
-        ensure!(
-            event.previous.as_ref() == previous,
-            "{revision} has {:?} as the row before, not {previous:?}",
-            event.previous
-        );
-    }
-    Ok(())
 }
 
 /// Only what was committed is delivered, and what was not dropped is delivered; a stream that saw everything leads to the final table.
@@ -263,20 +164,6 @@ pub fn complete(evidence: &Evidence<'_>) -> Verdict {
         }
     }
     Ok(())
-}
-
-fn replay<'a>(
-    state: &'a [(String, Row)],
-    events: impl IntoIterator<Item = &'a Event>,
-) -> BTreeMap<&'a str, &'a Row> {
-    let mut rows: BTreeMap<_, _> = state.iter().map(|(id, row)| (id.as_str(), row)).collect();
-    for event in events {
-        match &event.after {
-            Some(row) => rows.insert(&event.id, row),
-            None => rows.remove(event.id.as_str()),
-        };
-    }
-    rows
 }
 
 fn leads_to_the_table(stream: &Stream, table: &BTreeMap<String, Row>) -> Verdict {
@@ -345,87 +232,6 @@ pub fn attributed(evidence: &Evidence<'_>) -> Verdict {
             let untold = evidence.wanted(stream, last, stream.up_to()).count() as u64;
             let lost = stream.dropped() + untold;
             ensure!(dropped == lost, "{name}: hub-dropped is {dropped}, and {lost} were lost");
-        }
-    }
-    Ok(())
-}
-
-/// An initial state names no row twice, is there only if it was asked for, and is what the events up to its revision lead to, as a
-/// stream from the very beginning shows them. A bookmark with that revision ends it.
-pub fn exact_state(evidence: &Evidence<'_>) -> Verdict {
-    for stream in &evidence.history.streams {
-        let (name, revision) = (&stream.name, stream.headers.revision);
-        if !stream.request.send_initial_state {
-            ensure!(stream.state.is_empty(), "{name}: a state that nobody asked for");
-            continue;
-        }
-        let state: BTreeMap<_, _> = stream.state.iter().map(|(id, row)| (id.as_str(), row)).collect();
-        ensure!(state.len() == stream.state.len(), "{name}: the state has a row twice");
-        let (first, complete) =
-            (stream.bookmarks.first(), !stream.events.is_empty() || stream.end == End::Finished);
-        ensure!(!complete || first.is_some(), "{name}: nothing ends the state");
-        let Some(first) = first else { continue };
-        ensure!(
-            (first.revision, first.at) == (revision, 0),
-            "{name}: the state at {revision} ends with {first:?}"
-        );
-        let witness = |other: &&Stream| {
-            other.headers.revision == 0
-                && other.headers.epoch == stream.headers.epoch
-                && other.selector().is_all()
-                && other.dropped() == 0
-                && other.up_to() >= revision
-        };
-        let Some(witness) = evidence.history.streams.iter().find(witness) else { continue };
-        let before = witness.events.iter().take_while(|event| event.revision <= revision);
-        let selector = stream.selector();
-        let mut truth = replay(&witness.state, before);
-        truth.retain(|id, _| selector.wants_resource(id));
-        for (id, row) in &truth {
-            ensure!(
-                state.get(id) == Some(row),
-                "{name}: {id} was {row:?} at {revision}, and is {:?}",
-                state.get(id)
-            );
-        }
-        let extra = state.keys().find(|id| !truth.contains_key(*id));
-        ensure!(extra.is_none(), "{name}: {extra:?} was not there at {revision}");
-    }
-    Ok(())
-}
-
-/// Bookmarks come if they were asked for. Each stands at or after everything delivered before it and before everything delivered after
-/// it, and up to it nothing that is wanted is missing and was not told as dropped.
-pub fn bookmarked(evidence: &Evidence<'_>) -> Verdict {
-    for stream in &evidence.history.streams {
-        let name = &stream.name;
-        let asked = stream.request.bookmark_interval.is_some();
-        let most = if asked { usize::MAX } else { usize::from(stream.request.send_initial_state) };
-        ensure!(stream.bookmarks.len() <= most, "{name}: bookmarks that nobody asked for");
-        let mut last = stream.headers.revision;
-        for bookmark in &stream.bookmarks {
-            let revision = bookmark.revision;
-            let (before, after) = stream.events.split_at(bookmark.at);
-            ensure!(revision >= last, "{name}: a bookmark at {revision} after one at {last}");
-            last = revision;
-            if let Some(event) = before.last().filter(|event| event.revision > revision) {
-                return Err(format!("{name}: {} came before a bookmark at {revision}", event.revision));
-            }
-            if let Some(event) = after.first().filter(|event| event.revision <= revision) {
-                return Err(format!("{name}: {} came after a bookmark at {revision}", event.revision));
-            }
-            let told = stream.bookmarks.iter().take_while(|other| other.seen <= bookmark.seen);
-            let told: u64 = before
-                .iter()
-                .map(|event| event.dropped_before)
-                .chain(told.map(|other| other.dropped_before))
-                .sum();
-            let known = evidence.wanted(stream, stream.headers.revision, revision).count() as u64;
-            ensure!(
-                known <= before.len() as u64 + told,
-                "{name}: {known} are wanted up to a bookmark at {revision}, {} came and {told} were dropped",
-                before.len()
-            );
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Each guarantee is broken by a hand-made history.
 
-use super::*;
+use super::{causal::*, *};
 use crate::support::history::{Bookmark, Change, Headers, Outcome, Statement, Transaction};
 use std::time::Duration;
 use trex::proto::rh_trex::v1::{EventType, WatchDinosaursRequest};
