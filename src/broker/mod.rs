@@ -110,7 +110,8 @@ impl EventBroker {
         self.state.read().era.clone()
     }
 
-    /// Starts to serve a history from its head. The streams of another history end with [`Ending::EpochChanged`].
+    /// Starts to serve a history from its head. The streams of another history end with
+    /// [`Ending::EpochChanged`], those of the same one, of which a part is compacted, with [`Ending::Compacted`].
     pub fn begin(&self, epoch: Epoch, head: Revision, history: &Arc<dyn History>) -> Arc<Era> {
         let mut state = self.state.write();
         let topic = |kind: &&'static str| {
@@ -126,7 +127,13 @@ impl EventBroker {
         let draining = state.draining.clone();
         drop(state);
         if let Some(ended) = ended {
-            ended.topics().for_each(|topic| topic.end(Ending::EpochChanged { epoch: epoch.clone() }));
+            let asked = *ended.head.borrow();
+            let ending = if ended.epoch == epoch {
+                Ending::Compacted { asked, oldest: head }
+            } else {
+                Ending::EpochChanged { epoch }
+            };
+            ended.topics().for_each(|topic| topic.end(ending.clone()));
         }
         if let Some(ending) = draining {
             era.topics().for_each(|topic| topic.end(ending.clone()));

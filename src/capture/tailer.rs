@@ -116,7 +116,12 @@ impl Tailer {
     async fn begin(&mut self, connection: &HubConnection) -> Result<(), SealError> {
         self.settle_epoch(connection).await?;
         let sealed = connection.seal().await?;
-        if self.published.as_ref().is_none_or(|(era, _)| era.epoch != sealed.epoch) {
+        // A hub that was away for longer than history is retained cannot read on: its streams are told, and it begins at the head.
+        let (oldest, _) = connection.bounds().await?;
+        let goes_on = |(era, position): &(Arc<Era>, ReadPosition)| {
+            era.epoch == sealed.epoch && position.revision >= oldest
+        };
+        if !self.published.as_ref().is_some_and(goes_on) {
             self.begin_era(&sealed, connection).await?;
         }
         self.count(&sealed);
