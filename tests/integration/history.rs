@@ -373,7 +373,11 @@ async fn retention_keeps_whole_transactions_and_leaves_no_rest() {
             );
             session.batch_execute(&insert).await.unwrap();
         }
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        // Until the hubs are through with it.
+        let settled = "SELECT r.low_water = r.compacted AND h.revision - r.compacted < 1120 FROM hub.retention r, hub.head h WHERE h.revision = 8985";
+        while session.query_opt(settled, &[]).await.unwrap().is_none_or(|row| !row.get::<_, bool>(0)) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         enough.store(true, Ordering::Relaxed);
     };
     // As two hubs do it, and in smaller steps than theirs.
@@ -407,6 +411,8 @@ async fn retention_keeps_whole_transactions_and_leaves_no_rest() {
     assert!(head - compacted >= 1000 && head - compacted < 1000 + 120, "{compacted} of {head}");
 
     for hub in &hubs {
+        // One that was passed by the floor begins at the head.
+        until("it is there", || hub.metric("hub_head_revision", "") as i64 == head).await;
         until("it knows the floor", || hub.metric("hub_compacted_revision", "") as i64 == compacted).await;
         let floor = compacted as u64;
         let mut watch = RawWatch::start(hub, &after(floor)).await;

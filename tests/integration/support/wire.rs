@@ -163,8 +163,11 @@ impl RawWatch {
                 }
             }
             let frame = tokio::time::timeout(PATIENCE, self.body.frame()).await.expect("a message in time");
-            let frame =
-                frame.expect("trailers at the end").map_err(|error| Status::from_error(error.into()))?;
+            // A refusal has its trailers in the headers.
+            let Some(frame) = frame else {
+                return Err(Status::from_header_map(&self.headers).expect("trailers at the end"));
+            };
+            let frame = frame.map_err(|error| Status::from_error(error.into()))?;
             match frame.into_data() {
                 Ok(data) => self.pending.extend_from_slice(&data),
                 Err(frame) => {
