@@ -21,7 +21,6 @@ use support::{
 
 const DATABASE: &str = "writers";
 const WATCHERS: usize = 10;
-/// Postgres and the bench's watchers share the machine with the hub: it has what is left.
 const CAPTURED: &str = "INSERT INTO dinosaurs (species) VALUES ('Tyrannosaurus');";
 const PLAIN: &str = "INSERT INTO plain_dinosaurs (species) VALUES ('Tyrannosaurus');";
 
