@@ -23,7 +23,6 @@ use crate::{
 };
 use parking_lot::RwLock;
 use std::{collections::HashMap, sync::Arc, time::Duration};
-use tokio::sync::watch;
 
 /// Why the hub ends a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +52,6 @@ pub enum Ending {
 pub struct Era {
     /// Names the history.
     pub epoch: Epoch,
-    head: watch::Sender<Revision>,
     topics: HashMap<&'static str, Arc<Topic>>,
 }
 
@@ -61,12 +59,6 @@ impl Era {
     /// The topic of a kind.
     pub fn topic(&self, kind: &str) -> Option<&Arc<Topic>> {
         self.topics.get(kind)
-    }
-
-    /// Waits until everything up to a revision has been published.
-    pub async fn reached(&self, revision: Revision) {
-        // The sender lives as long as this borrow.
-        let _ = self.head.subscribe().wait_for(|head| *head >= revision).await;
     }
 
     /// All topics.
@@ -120,22 +112,17 @@ impl EventBroker {
             let metrics = self.metrics.kind(kind);
             (*kind, Arc::new(Topic::new(kind, head, history.clone(), self.limits, metrics, self.clock)))
         };
-        let era = Arc::new(Era {
-            epoch: epoch.clone(),
-            head: watch::Sender::new(head),
-            topics: self.kinds.iter().map(topic).collect(),
-        });
+        let era = Arc::new(Era { epoch: epoch.clone(), topics: self.kinds.iter().map(topic).collect() });
         let ended = state.era.replace(era.clone());
         let draining = state.draining.clone();
         drop(state);
-        if let Some(ended) = ended {
-            let ending = if ended.epoch == epoch {
+        for topic in ended.iter().flat_map(|ended| ended.topics.values()) {
+            topic.end(if ended.as_ref().is_some_and(|ended| ended.epoch == epoch) {
                 // The hub was away for longer than history is kept.
-                Ending::Compacted { asked: *ended.head.borrow(), oldest: history.oldest() }
+                Ending::Compacted { asked: topic.head(), oldest: history.oldest() }
             } else {
-                Ending::EpochChanged { epoch }
-            };
-            ended.topics().for_each(|topic| topic.end(ending.clone()));
+                Ending::EpochChanged { epoch: epoch.clone() }
+            });
         }
         if let Some(ending) = draining {
             era.topics().for_each(|topic| topic.end(ending.clone()));
@@ -143,12 +130,18 @@ impl EventBroker {
         era
     }
 
-    /// Publishes sealed events by kind and notes that everything up to `head` has been published.
-    pub fn publish(&self, era: &Era, mut batches: HashMap<&'static str, Batch>, head: Revision) {
-        for (kind, topic) in &era.topics {
-            topic.publish(batches.remove(kind).unwrap_or_default(), head);
+    /// Publishes sealed events by kind and notes for each of these kinds that everything up to `head` has been published. The other
+    /// kinds stay where they are.
+    pub fn publish(
+        &self,
+        era: &Era,
+        kinds: &[&'static str],
+        mut batches: HashMap<&'static str, Batch>,
+        head: Revision,
+    ) {
+        for topic in kinds.iter().filter_map(|kind| era.topic(kind)) {
+            topic.publish(batches.remove(topic.kind).unwrap_or_default(), head);
         }
-        era.head.send_replace(head);
     }
 
     /// Ends every stream, and every one that comes, for this reason.

@@ -151,7 +151,9 @@ impl Subscription {
             return Poll::Ready(Looked::Nothing);
         }
         let after = subscriber.position.lock().revision;
-        let page = match topic.history.cached(after) {
+        // Other kinds may be further. What this one has not published yet is no history.
+        let head = topic.head();
+        let page = match topic.history.cached(after, head) {
             Some(page) => page,
             None => {
                 // The page's arrival is not all that may end the waiting.
@@ -159,9 +161,8 @@ impl Subscription {
                 if topic.ending().is_some() {
                     return Poll::Ready(Looked::Nothing);
                 }
-                let fetched = ready!(
-                    fetch.get_or_insert_with(|| topic.history.fetch(after, topic.head())).as_mut().poll(cx)
-                );
+                let fetched =
+                    ready!(fetch.get_or_insert_with(|| topic.history.fetch(after, head)).as_mut().poll(cx));
                 *fetch = None;
                 match fetched {
                     Ok(page) => page,

@@ -52,7 +52,7 @@ impl Published {
 }
 
 impl History for Published {
-    fn cached(&self, _: Revision) -> Option<Arc<Page>> {
+    fn cached(&self, _: Revision, _: Revision) -> Option<Arc<Page>> {
         None
     }
 

@@ -22,6 +22,7 @@ use std::{
     },
     time::Duration,
 };
+use tokio::sync::watch;
 
 /// Bounds on a kind's log and its subscribers.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +77,8 @@ pub struct Topic {
     pub(super) metrics: KindMetrics,
     pub(super) clock: Clock,
     limits: Limits,
+    /// The head, for those who wait for it.
+    reached: watch::Sender<Revision>,
     /// Held while a subscription takes its place and while the window is trimmed, so that no position is ever left behind the window.
     registry: Mutex<HashMap<u64, Arc<Subscriber>>>,
     next_id: AtomicU64,
@@ -99,6 +102,7 @@ impl Topic {
             metrics,
             clock,
             limits,
+            reached: watch::Sender::new(head),
             registry: Mutex::default(),
             next_id: AtomicU64::new(0),
             ending: OnceLock::new(),
@@ -108,6 +112,12 @@ impl Topic {
     /// The newest revision up to which everything of this kind has been published.
     pub fn head(&self) -> Revision {
         self.log.head()
+    }
+
+    /// Waits until everything of this kind up to a revision has been published.
+    pub async fn reached(&self, revision: Revision) {
+        // The sender lives as long as this borrow.
+        let _ = self.reached.subscribe().wait_for(|head| *head >= revision).await;
     }
 
     /// How many subscriptions there are.
@@ -184,6 +194,7 @@ impl Topic {
             self.sleepers.wake_all();
             self.metrics.window(self.log.size());
         }
+        self.reached.send_replace(head);
     }
 
     pub(super) fn end(&self, ending: Ending) {

@@ -1,5 +1,6 @@
 //! From the bell to the log: the listener hears, the tailer seals, reads and publishes, the inspector looks after the triggers.
 
+mod aside;
 mod backoff;
 mod compactor;
 mod drain;
@@ -7,6 +8,7 @@ mod history;
 mod inspector;
 mod listener;
 mod pace;
+mod publish;
 mod tailer;
 
 use crate::{

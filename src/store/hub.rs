@@ -1,5 +1,9 @@
 //! The connections of the capture: one that seals and reads, one that hears bells.
 
+mod touched;
+
+pub use touched::Touched;
+
 use super::connection::{Driven, Target};
 use crate::model::{Change, ChangeType, Epoch, Revision};
 use std::{
@@ -94,6 +98,12 @@ struct LastRead {
     captured_at: SystemTime,
 }
 
+impl LastRead {
+    fn of(row: &Row) -> Result<Self, SealError> {
+        Ok(Self { seq: row.try_get(column::SEQ)?, captured_at: row.try_get(column::CAPTURED_AT)? })
+    }
+}
+
 impl ReadPosition {
     /// After this revision.
     pub fn after(revision: Revision) -> Self {
@@ -109,9 +119,36 @@ impl ReadPosition {
 pub struct SealedRow {
     row: Row,
     revision: Revision,
+    transaction: Span,
+}
+
+/// The revisions of a transaction: after one and up to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The last revision before it.
+    pub base: Revision,
+    /// Its last revision.
+    pub end: Revision,
+}
+
+impl Span {
+    /// How many events it has.
+    pub fn events(&self) -> u64 {
+        self.end.get() - self.base.get()
+    }
 }
 
 impl SealedRow {
+    /// The transaction, if this is its first event.
+    pub fn begins(&self) -> Option<Span> {
+        (self.revision == self.transaction.base.next()).then_some(self.transaction)
+    }
+
+    /// Where a reader stands that has read up to this event.
+    pub fn position(&self) -> Result<ReadPosition, SealError> {
+        Ok(ReadPosition { revision: self.revision, last: Some(LastRead::of(&self.row)?) })
+    }
+
     /// The change in it.
     pub fn change(&self) -> Result<Change<'_>, SealError> {
         let number: i16 = self.row.try_get(column::TYPE)?;
@@ -235,6 +272,19 @@ impl HubConnection {
         match rows.first().map(|row| row.try_get::<_, Option<String>>(0)).transpose()?.flatten() {
             Some(fault) => Err(SealError::History(fault)),
             None => Ok(()),
+        }
+    }
+
+    /// The same, and that they belong to this history: a new connection may have found another server than the one before.
+    pub async fn check_epoch(&self, epoch: &Epoch) -> Result<(), SealError> {
+        let sql = "SELECT hub.history_fault(true), (SELECT epoch FROM hub.incarnation)";
+        let rows = answered(self.client.query_typed(sql, &[])).await?;
+        let row = rows.first().ok_or_else(|| SealError::Corrupt("no answer".into()))?;
+        match (row.try_get::<_, Option<String>>(0)?, row.try_get::<_, Option<&str>>(1)?) {
+            (None, Some(found)) if found == epoch.as_str() => Ok(()),
+            (fault, found) => {
+                Err(SealError::History(fault.unwrap_or_else(|| format!("the epoch is now {found:?}"))))
+            }
         }
     }
 
@@ -364,10 +414,8 @@ fn accept(position: &mut ReadPosition, rows: Vec<Row>) -> Result<Vec<SealedRow>,
                 next.revision
             )));
         }
-        let last =
-            LastRead { seq: row.try_get(column::SEQ)?, captured_at: row.try_get(column::CAPTURED_AT)? };
-        next = ReadPosition { revision: next.revision.next(), last: Some(last) };
-        accepted.push(SealedRow { row, revision: next.revision });
+        next = ReadPosition { revision: next.revision.next(), last: Some(LastRead::of(&row)?) };
+        accepted.push(SealedRow { row, revision: next.revision, transaction: Span { base, end: commit } });
     }
     *position = next;
     Ok(accepted)

@@ -9,8 +9,8 @@ mod snapshot;
 
 pub use connection::{Driven, Target};
 pub use hub::{
-    Bell, BellConnection, HubConnection, ReadPosition, SealError, Sealed, SealedRow, TransactionId,
-    begin_epoch,
+    Bell, BellConnection, HubConnection, ReadPosition, SealError, Sealed, SealedRow, Span, Touched,
+    TransactionId, begin_epoch,
 };
 pub use migrate::{MigrateError, Migration, Scope, migrate};
 pub use rows::{Columns, Page, Table};

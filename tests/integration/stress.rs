@@ -105,7 +105,7 @@ impl Control {
         self.client.query_one(sql, &[]).await.expect("locks").get(0)
     }
 
-    async fn until_busy(&self, wanted: bool) {
+    pub(super) async fn until_busy(&self, wanted: bool) {
         let deadline = Instant::now() + *PATIENCE;
         while self.is_busy().await != wanted {
             assert!(
