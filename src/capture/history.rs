@@ -4,6 +4,7 @@
 use super::backoff::Backoff;
 use crate::{
     broker::{Compacted, Fetch, History, Page},
+    error::chain,
     kinds::Registry,
     model::{Epoch, Revision},
     store::{HubConnection, ReadPosition, SealError, Target},
@@ -183,7 +184,7 @@ impl Shared {
                     return Err(Compacted { oldest });
                 }
                 Err(error) => {
-                    tracing::warn!(error = format!("{:#}", anyhow::Error::from(error)), "reading history");
+                    tracing::warn!(error = chain(&error), "reading history");
                     *reader = None;
                     tokio::time::sleep(backoff.next()).await;
                 }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     broker::{Era, History},
     model::Revision,
-    store::{HubConnection, ReadPosition, SealError, Sealed, SealedRow, Span, begin_epoch},
+    store::{Doubt, HubConnection, ReadPosition, SealError, Sealed, SealedRow, Span, begin_epoch},
 };
 use std::{
     collections::HashMap,
@@ -148,15 +148,16 @@ impl Tailer {
         match connection.check_history().await {
             Err(SealError::History(fault)) => {
                 tracing::warn!(fault, "beginning a new epoch");
-                begin_epoch(&self.parts.target, false).await?;
+                begin_epoch(&self.parts.target, Doubt::Found).await?;
             }
             other => other?,
         }
-        if let Some((_, position)) = &self.published
+        if let Some((era, position)) = &self.published
+            && !connection.has_replaced(&era.epoch).await?
             && !connection.remembers(position).await?
         {
             tracing::warn!(revision = %position.revision, "the database does not know what was published: beginning a new epoch");
-            begin_epoch(&self.parts.target, true).await?;
+            begin_epoch(&self.parts.target, Doubt::Forgotten(&era.epoch)).await?;
         }
         Ok(())
     }

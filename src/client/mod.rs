@@ -6,6 +6,7 @@
 //! state begins with it again and says so; any other ends, because only its user knows what to do then.
 
 use crate::{
+    error::chain,
     model::Revision,
     proto::rh_trex::v1::{
         BackpressurePolicy, DinosaurWatchEvent, EventType, WatchDinosaursRequest,
@@ -208,11 +209,4 @@ fn is_final(code: Code) -> bool {
             | Code::PermissionDenied
             | Code::Unauthenticated
     )
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }

@@ -1,7 +1,9 @@
 //! The connections of the capture: one that seals and reads, one that hears bells.
 
+mod epoch;
 mod touched;
 
+pub use epoch::{Doubt, begin_epoch};
 pub use touched::Touched;
 
 use super::connection::{Driven, Target};
@@ -266,28 +268,6 @@ impl HubConnection {
         .await
     }
 
-    /// Whether the numbers of this database mean what they meant, as far as that can be seen from inside.
-    pub async fn check_history(&self) -> Result<(), SealError> {
-        let rows = answered(self.client.query_typed("SELECT hub.history_fault(true)", &[])).await?;
-        match rows.first().map(|row| row.try_get::<_, Option<String>>(0)).transpose()?.flatten() {
-            Some(fault) => Err(SealError::History(fault)),
-            None => Ok(()),
-        }
-    }
-
-    /// The same, and that they belong to this history: a new connection may have found another server than the one before.
-    pub async fn check_epoch(&self, epoch: &Epoch) -> Result<(), SealError> {
-        let sql = "SELECT hub.history_fault(true), (SELECT epoch FROM hub.incarnation)";
-        let rows = answered(self.client.query_typed(sql, &[])).await?;
-        let row = rows.first().ok_or_else(|| SealError::Corrupt("no answer".into()))?;
-        match (row.try_get::<_, Option<String>>(0)?, row.try_get::<_, Option<&str>>(1)?) {
-            (None, Some(found)) if found == epoch.as_str() => Ok(()),
-            (fault, found) => {
-                Err(SealError::History(fault.unwrap_or_else(|| format!("the epoch is now {found:?}"))))
-            }
-        }
-    }
-
     /// The position after a revision, with what tells its event from any other that may ever have that number, if it is retained.
     pub async fn position_at(&self, revision: Revision) -> Result<ReadPosition, SealError> {
         let mut position = ReadPosition::after(Revision::new(revision.get().saturating_sub(1)));
@@ -296,23 +276,6 @@ impl HubConnection {
             Ok(_) | Err(SealError::Compacted { .. }) => Ok(ReadPosition::after(revision)),
             Err(error) => Err(error),
         }
-    }
-
-    /// Whether the event at a position is still the one that was read there. Of what is compacted only the number can be asked for.
-    pub async fn remembers(&self, position: &ReadPosition) -> Result<bool, SealError> {
-        let Some(LastRead { seq, captured_at }) = position.last else {
-            return Ok(position.revision <= self.bounds().await?.1);
-        };
-        let sql = "SELECT EXISTS (SELECT FROM (SELECT xid FROM hub.log WHERE revision >= $1 ORDER BY revision LIMIT 1) l
-                                  JOIN hub.change c ON c.xid = l.xid AND c.seq = $2 AND c.captured_at = $3)
-                     OR EXISTS (SELECT FROM hub.retention WHERE compacted >= $1)";
-        let parameters: [(&(dyn ToSql + Sync), Type); 3] = [
-            (&position.revision.to_sql(), Type::INT8),
-            (&seq, Type::INT8),
-            (&captured_at, Type::TIMESTAMPTZ),
-        ];
-        let rows = answered(self.client.query_typed(sql, &parameters)).await?;
-        Ok(rows.first().map_or(Ok(false), |row| row.try_get(0))?)
     }
 
     /// The oldest revision that a reader can stand at, and the newest, as the database has them.
@@ -370,22 +333,6 @@ impl HubConnection {
         let rows = answered(self.client.query(sql, &[])).await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
-}
-
-/// Begins a new epoch if the history needs one, or in any case. The lock is taken before the transaction, so that its snapshot sees every
-/// seal; by a transaction of another session, because a pooler may stand in between.
-pub async fn begin_epoch(target: &Target, force: bool) -> Result<(), SealError> {
-    answered(async {
-        let (lock, session) = (target.open().await?, target.open().await?);
-        // A hub that freezes with the lock must not keep the others from sealing for ever; deleting an old history takes its time.
-        let limit = format!("SET LOCAL idle_in_transaction_session_timeout = {}", PATIENCE.as_millis());
-        lock.batch_execute(&format!("BEGIN; {limit}; SELECT pg_advisory_xact_lock({LOCKS}, {SEAL_LOCK})"))
-            .await?;
-        session.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await?;
-        session.batch_execute(&format!("SELECT hub.begin_epoch({force}); COMMIT")).await?;
-        lock.batch_execute("COMMIT").await
-    })
-    .await
 }
 
 async fn answered<T>(

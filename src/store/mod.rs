@@ -9,7 +9,7 @@ mod snapshot;
 
 pub use connection::{Driven, Target};
 pub use hub::{
-    Bell, BellConnection, HubConnection, ReadPosition, SealError, Sealed, SealedRow, Span, Touched,
+    Bell, BellConnection, Doubt, HubConnection, ReadPosition, SealError, Sealed, SealedRow, Span, Touched,
     TransactionId, begin_epoch,
 };
 pub use migrate::{MigrateError, Migration, Scope, migrate};

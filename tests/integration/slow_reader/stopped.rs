@@ -18,7 +18,7 @@ use trex::model::ChangeType;
 const TRANSACTIONS: usize = 1000;
 const STOPPED: Duration = Duration::from_secs(10);
 /// What a hub may use beyond the window of its log, in bytes.
-const ALLOWANCE: u64 = 16 << 20;
+pub(super) const ALLOWANCE: u64 = 16 << 20;
 
 /// This program, with nothing of this process's environment; it goes with its handle.
 fn trex(arguments: &[&str]) -> Command {
@@ -33,15 +33,16 @@ async fn line<R: tokio::io::AsyncRead + Unpin>(lines: &mut Lines<BufReader<R>>) 
 }
 
 /// A hub in a process of its own.
-struct Hub {
+pub(super) struct Hub {
     process: Child,
     grpc: String,
     metrics: String,
 }
 
 impl Hub {
-    async fn start(database: &Database) -> Self {
+    pub(super) async fn start(database: &Database, options: &[&str]) -> Self {
         let mut command = trex(&["serve", "--database-url", database.url(), "--log", "warn"]);
+        command.args(options);
         for listener in ["grpc-server", "metrics-server", "health-check-server"] {
             command.args([&format!("--{listener}-bindaddress"), "localhost:0"]);
         }
@@ -67,13 +68,13 @@ impl Hub {
         Self { process, grpc, metrics }
     }
 
-    async fn client(&self) -> DinosaurServiceClient<Channel> {
+    pub(super) async fn client(&self) -> DinosaurServiceClient<Channel> {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.grpc)).expect("a URL");
         DinosaurServiceClient::new(endpoint.connect().await.expect("a connection"))
     }
 
     /// Bytes of memory, as the kernel counts them.
-    fn resident(&self) -> u64 {
+    pub(super) fn resident(&self) -> u64 {
         let id = self.process.id().expect("a running hub");
         let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("its status");
         let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -81,7 +82,7 @@ impl Hub {
     }
 
     /// The sum of a metric's series.
-    async fn metric(&self, name: &str) -> f64 {
+    pub(super) async fn metric(&self, name: &str) -> f64 {
         let text = get(&self.metrics, "/metrics").await;
         let series = text.lines().filter_map(|line| line.strip_prefix(name));
         series.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok()).sum()
@@ -99,7 +100,7 @@ async fn get(address: &str, path: &str) -> String {
 }
 
 /// `trex watch` in a process of its own.
-struct Watcher {
+pub(super) struct Watcher {
     process: Child,
     out: Lines<BufReader<ChildStdout>>,
     err: Lines<BufReader<ChildStderr>>,
@@ -107,7 +108,7 @@ struct Watcher {
 }
 
 impl Watcher {
-    async fn start(hub: &Hub, name: &str, request: WatchDinosaursRequest) -> Self {
+    pub(super) async fn start(hub: &Hub, name: &str, request: WatchDinosaursRequest) -> Self {
         let server = format!("http://{}", hub.grpc);
         let mut command = trex(&["watch", "--output", "json", "--backpressure", "drop", "--server", &server]);
         for id in &request.resource_ids {
@@ -145,13 +146,13 @@ impl Watcher {
         Self { process, out, err, stream }
     }
 
-    async fn signal(&self, signal: &str) {
+    pub(super) async fn signal(&self, signal: &str) {
         let id = self.process.id().expect("a running watcher").to_string();
         assert!(Command::new("kill").args([signal, &id]).status().await.expect("kill").success());
     }
 
     /// Reads up to the sentinel.
-    async fn finish(mut self) -> Stream {
+    pub(super) async fn finish(mut self) -> Stream {
         let last =
             if self.stream.request.types.is_empty() { ChangeType::Deleted } else { ChangeType::Created };
         loop {
@@ -196,7 +197,7 @@ fn event(line: &str) -> Event {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_client_costs_the_hub_no_memory_and_nobody_else_an_event() {
     let database = Database::create().await;
-    let hub = Hub::start(&database).await;
+    let hub = Hub::start(&database, &[]).await;
     let mut flood = Flood::new(&database).await;
     let (mut readers, mut stopped) = (Vec::new(), Vec::new());
     for (name, request) in requests(&flood.hot) {
