@@ -7,6 +7,7 @@
 
 mod disk;
 mod faults;
+mod frozen;
 mod lister;
 mod load;
 mod process;

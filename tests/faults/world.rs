@@ -2,7 +2,7 @@
 
 use crate::{
     disk::Disk,
-    process::{HubProcess, group_of},
+    process::{HubProcess, Manner, group_of},
     proxy::{Proxy, Upstream},
     support::{
         history::{Journal, Outcome, Row, Transaction},
@@ -36,23 +36,24 @@ pub struct Hub {
     pub clients: Proxy,
     /// From clients that lose the hub, and never the way.
     pub plain: Proxy,
+    manner: Manner,
     log: PathBuf,
     /// The process group that goes when this process does.
     group: i32,
 }
 
 impl Hub {
-    async fn new(name: &'static str, socket: Upstream, log: PathBuf, group: i32) -> Self {
+    async fn new(name: &'static str, socket: Upstream, manner: Manner, log: PathBuf, group: i32) -> Self {
         let process = Mutex::new(None);
         let (clients, plain) = (Proxy::start(Upstream::Nowhere).await, Proxy::start(Upstream::Nowhere).await);
-        Self { name, process, database: Proxy::start(socket).await, clients, plain, log, group }
+        Self { name, process, database: Proxy::start(socket).await, clients, plain, manner, log, group }
     }
 
     /// Starts it again and again, as a supervisor does, until it runs.
     pub async fn start(&self) {
         let url = url(self.name, &self.database);
         let process = loop {
-            match HubProcess::start(&url, &self.log, self.group).await {
+            match HubProcess::start(&url, &self.manner, &self.log, self.group).await {
                 Some(process) => break process,
                 None => sleep(LOOK).await,
             }
@@ -94,6 +95,11 @@ pub struct World {
 impl World {
     /// Starts everything. The hubs' logs go to files of this name.
     pub async fn start(name: &str) -> Self {
+        Self::start_with(name, [Manner::default(), Manner::default()]).await
+    }
+
+    /// The same, with hubs that are run in another manner.
+    pub async fn start_with(name: &str, [of_a, of_b]: [Manner; 2]) -> Self {
         let cluster = EphemeralPostgres::start(Vec::new()).await.expect("a cluster");
         let disk = Disk::mount(&cluster.data_dir().join("pgdata"));
         let admin = session(&cluster.database_url("postgres")).await.expect("a session");
@@ -116,8 +122,8 @@ impl World {
         let log = |hub: &str| Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("faults-{name}-{hub}.log"));
         let group = group_of(cluster.postmaster_pid().expect("it has just started"));
         let hubs = [
-            Hub::new("hub_a", socket.clone(), log("hub_a"), group).await,
-            Hub::new("hub_b", socket.clone(), log("hub_b"), group).await,
+            Hub::new("hub_a", socket.clone(), of_a, log("hub_a"), group).await,
+            Hub::new("hub_b", socket.clone(), of_b, log("hub_b"), group).await,
         ];
         for hub in &hubs {
             let _ = std::fs::remove_file(&hub.log);
