@@ -1,6 +1,7 @@
 //! The faults: what each does, for how long, and how it is made good.
 
 use crate::{
+    clocks::{Clock, SEEN},
     process::{Frozen, signal},
     proxy::{Flow, Proxy},
     watcher::Watcher,
@@ -30,11 +31,15 @@ pub enum Fault {
     BlackholeClients,
     CutWriters,
     StallWatchers,
+    StopClients,
     FillDisk,
+    StepClockOfHub,
+    StepClockOfPostgres,
 }
 
 impl Fault {
-    pub const ALL: [Self; 18] = [
+    /// Those that happen to any world; the steps of clocks need one whose clocks can be stepped.
+    pub const ALL: [Self; 19] = [
         Self::KillHub,
         Self::KillBothHubs,
         Self::TerminateHub,
@@ -52,6 +57,7 @@ impl Fault {
         Self::BlackholeClients,
         Self::CutWriters,
         Self::StallWatchers,
+        Self::StopClients,
         Self::FillDisk,
     ];
 }
@@ -68,13 +74,18 @@ enum Subject {
 impl Fault {
     fn subject(self) -> Subject {
         match self {
-            Self::KillHub | Self::KillBothHubs | Self::TerminateHub | Self::StopHub => Subject::Hubs,
+            Self::KillHub
+            | Self::KillBothHubs
+            | Self::TerminateHub
+            | Self::StopHub
+            | Self::StepClockOfHub => Subject::Hubs,
             Self::EndSessionsOfHub
             | Self::KillPostgres
             | Self::KillBackendOfHub
             | Self::StopPostgres
             | Self::StopBackendsOfHub
-            | Self::FillDisk => Subject::Postgres,
+            | Self::FillDisk
+            | Self::StepClockOfPostgres => Subject::Postgres,
             Self::DelayDatabase
             | Self::CutDatabase
             | Self::BlackholeDatabase
@@ -82,7 +93,7 @@ impl Fault {
             | Self::CutClients
             | Self::BlackholeClients
             | Self::CutWriters => Subject::Ways,
-            Self::StallWatchers => Subject::Watchers,
+            Self::StallWatchers | Self::StopClients => Subject::Watchers,
         }
     }
 
@@ -171,6 +182,18 @@ pub async fn inject(fault: Fault, world: &World, watchers: &[Watcher], random: &
             sleep(spell(random) + Duration::from_secs(1)).await;
             stalling().for_each(|watcher| watcher.stall(false));
         }
+        Fault::StopClients => {
+            let _frozen = Frozen::new(watchers.iter().filter_map(Watcher::process).collect());
+            sleep(spell(random) + Duration::from_secs(1)).await;
+        }
+        Fault::StepClockOfHub => {
+            let Some([of_a, of_b, _]) = &world.clocks else { return false };
+            step(if random.bool() { of_a } else { of_b }, random).await;
+        }
+        Fault::StepClockOfPostgres => {
+            let Some([.., of_postgres]) = &world.clocks else { return false };
+            step(of_postgres, random).await;
+        }
         Fault::FillDisk => {
             let Some(disk) = &world.disk else { return false };
             let _filler = disk.fill();
@@ -179,6 +202,12 @@ pub async fn inject(fault: Fault, world: &World, watchers: &[Watcher], random: &
         }
     }
     true
+}
+
+/// By hours, but never by so many that history becomes too old to be kept.
+async fn step(clock: &Clock, random: &mut Rng) {
+    clock.set(random.i64(-10 * 3600..10 * 3600));
+    sleep(SEEN + spell(random)).await;
 }
 
 async fn kill(hub: &Hub, random: &mut Rng) {

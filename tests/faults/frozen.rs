@@ -115,7 +115,7 @@ fn told(status: &Status) -> (String, u64) {
 async fn a_hub_that_was_frozen_beyond_retention_tells_its_streams() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let manner = Manner { options: KEPT, ..Manner::default() };
-    let world = World::start_with("frozen", [manner.clone(), manner]).await;
+    let world = World::start_with("frozen", manner).await;
     let [frozen, other] = &world.hubs;
     let client = session(&world.url()).await.expect("a session");
     let mut head = 0;

@@ -10,7 +10,7 @@ use crate::{
         validators::validate,
         writer::Verb,
     },
-    watcher::{Plan, Recording, Watcher},
+    watcher::{By, Plan, Recording, Watcher},
     world::{Hub, World},
 };
 use fastrand::Rng;
@@ -97,13 +97,13 @@ pub async fn run(seed: u64, faults: usize, report: &mut Report) {
     say(&format!("faults: TREX_SEED={seed} TREX_FAULTS={faults}"));
     let mut random = Rng::with_seed(seed);
     let drawn = draw(faults, &mut random);
-    run_these(&format!("seed-{seed}"), drawn, random, report).await;
+    let world = World::start(&format!("seed-{seed}")).await;
+    run_these(world, drawn, random, report).await;
 }
 
-/// One run of these faults; the hubs' logs have its name.
-pub async fn run_these(name: &str, mut faults: VecDeque<Fault>, mut random: Rng, report: &mut Report) {
+/// One run of these faults.
+pub async fn run_these(world: World, mut faults: VecDeque<Fault>, mut random: Rng, report: &mut Report) {
     let started = Instant::now();
-    let world = World::start(name).await;
     let watchers = watch(&world);
     for watcher in &watchers {
         watcher.until_connected().await;
@@ -199,10 +199,11 @@ fn watch(world: &World) -> Vec<Watcher> {
         addresses,
         request: catch_up.clone(),
         stalls: false,
-        by_client: false,
+        by: By::Generated,
     };
     let staller = |name, addresses| Plan { stalls: true, ..reader(name, addresses) };
-    let client = |name, addresses| Plan { by_client: true, ..reader(name, addresses) };
+    let client = |name, addresses| Plan { by: By::Client, ..reader(name, addresses) };
+    let program = |name, addresses| Plan { by: By::Program, ..reader(name, addresses) };
     let with_previous = WatchDinosaursRequest { include_previous: true, ..catch_up.clone() };
     let dropping =
         WatchDinosaursRequest { backpressure: BackpressurePolicy::Drop.into(), ..catch_up.clone() };
@@ -216,6 +217,8 @@ fn watch(world: &World) -> Vec<Watcher> {
         },
         client("client of hub a, exposed", vec![exposed(a)]),
         client("client of hub b", vec![plain(b)]),
+        program("program of hub a, exposed", vec![exposed(a)]),
+        program("program of hub b", vec![plain(b)]),
         staller("staller of hub a", vec![plain(a)]),
         staller("staller of both, exposed", vec![exposed(b), exposed(a)]),
         Plan { request: dropping, ..staller("staller that loses", vec![exposed(a), plain(b)]) },

@@ -1,6 +1,7 @@
 //! What faults happen to: a Postgres, two hubs on one database of it, and proxies on every way between them and their clients.
 
 use crate::{
+    clocks::Clock,
     disk::Disk,
     process::{HubProcess, Manner, group_of},
     proxy::{Proxy, Upstream},
@@ -89,18 +90,25 @@ pub struct World {
     pub writers: Proxy,
     /// Where the database lies, if this user may mount one.
     pub disk: Option<Disk>,
+    /// Those of hub a, hub b and Postgres, if they can be stepped.
+    pub clocks: Option<[Clock; 3]>,
     pub control: Mutex<Control>,
 }
 
 impl World {
     /// Starts everything. The hubs' logs go to files of this name.
     pub async fn start(name: &str) -> Self {
-        Self::start_with(name, [Manner::default(), Manner::default()]).await
+        Self::start_with(name, Manner::default()).await
     }
 
     /// The same, with hubs that are run in another manner.
-    pub async fn start_with(name: &str, [of_a, of_b]: [Manner; 2]) -> Self {
+    pub async fn start_with(name: &str, manner: Manner) -> Self {
         let cluster = EphemeralPostgres::start(Vec::new()).await.expect("a cluster");
+        Self::start_on(cluster, name, [manner.clone(), manner]).await
+    }
+
+    /// The same, on a Postgres of the caller's.
+    pub async fn start_on(cluster: EphemeralPostgres, name: &str, [of_a, of_b]: [Manner; 2]) -> Self {
         let disk = Disk::mount(&cluster.data_dir().join("pgdata"));
         let admin = session(&cluster.database_url("postgres")).await.expect("a session");
         for user in ["hub_a", "hub_b"] {
@@ -130,7 +138,7 @@ impl World {
             hub.start().await;
         }
         let control = Mutex::new(Control::new(cluster.database_url(DATABASE)).await);
-        Self { writers: Proxy::start(socket).await, cluster, hubs, disk, control }
+        Self { writers: Proxy::start(socket).await, cluster, hubs, disk, clocks: None, control }
     }
 
     /// For writers that no fault of the network happens to.

@@ -5,7 +5,6 @@ use crate::support::{
     history::{Event, Headers, Stream},
     recorder::PATIENCE,
 };
-use serde_json::Value;
 use std::{process::Stdio, time::Instant};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines},
@@ -156,7 +155,7 @@ impl Watcher {
         let last =
             if self.stream.request.types.is_empty() { ChangeType::Deleted } else { ChangeType::Created };
         loop {
-            let event = event(&line(&mut self.out).await);
+            let event = Event::from_json(&line(&mut self.out).await);
             let is_last = event.id == SENTINEL && event.change == last;
             self.stream.events.push(event);
             if is_last {
@@ -167,30 +166,6 @@ impl Watcher {
         let more = self.err.next_line().await.expect("a pipe");
         assert_eq!(more, None, "it stayed on one stream");
         self.stream
-    }
-}
-
-/// An event as `trex watch --output json` writes it.
-fn event(line: &str) -> Event {
-    let json: Value = serde_json::from_str(line).expect("JSON");
-    let text = |value: &Value| value.as_str().expect("text").to_owned();
-    let change = match json["type"].as_str() {
-        Some("CREATED") => ChangeType::Created,
-        Some("UPDATED") => ChangeType::Updated,
-        Some("DELETED") => ChangeType::Deleted,
-        other => panic!("{other:?}"),
-    };
-    let row = |row: &Value| {
-        let at: jiff::Timestamp = text(&row["metadata"]["updated_at"]).parse().expect("a time");
-        Row::new(text(&row["species"]), at.as_microsecond())
-    };
-    Event {
-        revision: json["revision"].as_u64().expect("a number"),
-        change,
-        id: text(&json["resource_id"]),
-        after: (!json["dinosaur"].is_null()).then(|| row(&json["dinosaur"])),
-        previous: None,
-        dropped_before: json["dropped_before"].as_u64().expect("a number"),
     }
 }
 
