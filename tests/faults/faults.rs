@@ -1,14 +1,16 @@
 //! The faults: what each does, for how long, and how it is made good.
 
 use crate::{
-    clocks::{Clock, SEEN},
     process::{Frozen, signal},
     proxy::{Flow, Proxy},
     watcher::Watcher,
     world::{Hub, World},
 };
 use fastrand::Rng;
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 use tokio::time::sleep;
 
 /// The kinds of faults.
@@ -110,6 +112,7 @@ impl fmt::Display for Fault {
 }
 
 const SESSIONS: &str = "SELECT pid FROM pg_stat_activity WHERE usename = $1";
+const CLOCK: &str = "SELECT extract(epoch FROM clock_timestamp())::float8";
 const EVERYBODY: &str = "SELECT pid FROM pg_stat_activity";
 /// The sessions are chosen first: in one WHERE the server may end any.
 const END_SESSIONS: &str = "WITH hub AS MATERIALIZED (SELECT pid FROM pg_stat_activity WHERE usename = $1)
@@ -188,11 +191,21 @@ pub async fn inject(fault: Fault, world: &World, watchers: &[Watcher], random: &
         }
         Fault::StepClockOfHub => {
             let Some([of_a, of_b, _]) = &world.clocks else { return false };
-            step(if random.bool() { of_a } else { of_b }, random).await;
+            let clock = if random.bool() { of_a } else { of_b };
+            clock.step(offset(random)).await;
+            sleep(spell(random)).await;
         }
         Fault::StepClockOfPostgres => {
             let Some([.., of_postgres]) = &world.clocks else { return false };
-            step(of_postgres, random).await;
+            let seconds = offset(random);
+            of_postgres.step(seconds).await;
+            let mut control = world.control.lock().await;
+            let seen = control.client().await.query_one(CLOCK, &[]).await.expect("a time").get::<_, f64>(0);
+            let since = SystemTime::UNIX_EPOCH.elapsed().expect("a clock after 1970").as_secs_f64();
+            assert!(
+                (seen - since - seconds as f64).abs() < 60.0,
+                "the step was not seen: {seen}, not {since} {seconds:+}"
+            );
         }
         Fault::FillDisk => {
             let Some(disk) = &world.disk else { return false };
@@ -204,10 +217,9 @@ pub async fn inject(fault: Fault, world: &World, watchers: &[Watcher], random: &
     true
 }
 
-/// By hours, but never by so many that history becomes too old to be kept.
-async fn step(clock: &Clock, random: &mut Rng) {
-    clock.set(random.i64(-10 * 3600..10 * 3600));
-    sleep(SEEN + spell(random)).await;
+/// Of a clock, in seconds: hours, but never so many that history becomes too old to be kept.
+fn offset(random: &mut Rng) -> i64 {
+    random.i64(-10 * 3600..10 * 3600)
 }
 
 async fn kill(hub: &Hub, random: &mut Rng) {

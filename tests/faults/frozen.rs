@@ -26,7 +26,7 @@ const MISSED: u64 = 5000;
 const ROWS: u64 = 50;
 
 /// An open watch, and the last revision that it is complete up to.
-struct Stream {
+pub struct Stream {
     name: &'static str,
     events: Streaming<DinosaurWatchEvent>,
     epoch: String,
@@ -34,7 +34,7 @@ struct Stream {
 }
 
 impl Stream {
-    async fn open(hub: &Hub, name: &'static str, request: WatchDinosaursRequest) -> Result<Self, Status> {
+    pub async fn open(hub: &Hub, name: &'static str, request: WatchDinosaursRequest) -> Result<Self, Status> {
         let endpoint = Endpoint::from_shared(format!("http://{}", hub.plain.address)).expect("a URL");
         let mut client = DinosaurServiceClient::new(endpoint.connect().await.expect("a connection"));
         let response = client.watch_dinosaurs(request).await?;
@@ -59,7 +59,7 @@ impl Stream {
         Ok(())
     }
 
-    async fn until(&mut self, revision: u64) {
+    pub async fn until(&mut self, revision: u64) {
         while self.at < revision {
             self.next().await.unwrap_or_else(|status| panic!("{}: {status:?}", self.name));
         }
@@ -92,20 +92,20 @@ fn watches() -> [(&'static str, WatchDinosaursRequest); 4] {
     ]
 }
 
-async fn write(client: &Client, events: u64) {
+pub async fn write(client: &Client, events: u64) {
     let insert = format!("INSERT INTO dinosaurs (species) SELECT 's' FROM generate_series(1, {ROWS})");
     for _ in 0..events / ROWS {
         client.batch_execute(&insert).await.expect("rows");
     }
 }
 
-async fn floor(client: &Client) -> u64 {
+pub async fn floor(client: &Client) -> u64 {
     let row = client.query_one("SELECT compacted FROM hub.retention WHERE low_water = compacted", &[]).await;
     row.map_or(0, |row| u64::try_from(row.get::<_, i64>(0)).expect("a revision"))
 }
 
 /// The reason of an error, and the oldest revision in it.
-fn told(status: &Status) -> (String, u64) {
+pub fn told(status: &Status) -> (String, u64) {
     let info = status.get_details_error_info().expect("an ErrorInfo");
     let oldest = info.metadata.get("oldest_revision").map_or("0", String::as_str);
     (info.reason, oldest.parse().expect("a number"))
