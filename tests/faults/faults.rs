@@ -35,12 +35,13 @@ pub enum Fault {
     StallWatchers,
     StopClients,
     FillDisk,
+    FillWal,
     StepClockOfHub,
     StepClockOfPostgres,
 }
 
 impl Fault {
-    /// Those that happen to any world; the steps of clocks need one whose clocks can be stepped.
+    /// Those that happen to any world; the others need one that is made for them.
     pub const ALL: [Self; 19] = [
         Self::KillHub,
         Self::KillBothHubs,
@@ -87,6 +88,7 @@ impl Fault {
             | Self::StopPostgres
             | Self::StopBackendsOfHub
             | Self::FillDisk
+            | Self::FillWal
             | Self::StepClockOfPostgres => Subject::Postgres,
             Self::DelayDatabase
             | Self::CutDatabase
@@ -188,6 +190,16 @@ pub async fn inject(fault: Fault, world: &World, watchers: &[Watcher], random: &
         Fault::StopClients => {
             let _frozen = Frozen::new(watchers.iter().filter_map(Watcher::process).collect());
             sleep(spell(random) + Duration::from_secs(1)).await;
+        }
+        Fault::FillWal => {
+            let Some(disk) = &world.wal else { return false };
+            let filler = disk.fill();
+            world.control.lock().await.until_fallen().await;
+            let log = std::fs::read_to_string(world.cluster.log_path()).expect("a log");
+            assert!(log.contains("PANIC"), "it fell for another reason");
+            sleep(spell(random)).await;
+            drop(filler);
+            world.cluster.restart().await.expect("a restart");
         }
         Fault::StepClockOfHub => {
             let Some([of_a, of_b, _]) = &world.clocks else { return false };

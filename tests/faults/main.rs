@@ -16,6 +16,7 @@ mod program;
 mod proxy;
 mod suite;
 mod survivor;
+mod wal;
 mod watcher;
 mod world;
 

@@ -90,6 +90,8 @@ pub struct World {
     pub writers: Proxy,
     /// Where the database lies, if this user may mount one.
     pub disk: Option<Disk>,
+    /// Where the write-ahead log lies, if that is a place of its own.
+    pub wal: Option<Disk>,
     /// Those of hub a, hub b and Postgres, if they can be stepped.
     pub clocks: Option<[Clock; 3]>,
     pub control: Mutex<Control>,
@@ -138,7 +140,7 @@ impl World {
             hub.start().await;
         }
         let control = Mutex::new(Control::new(cluster.database_url(DATABASE)).await);
-        Self { writers: Proxy::start(socket).await, cluster, hubs, disk, clocks: None, control }
+        Self { writers: Proxy::start(socket).await, cluster, hubs, disk, wal: None, clocks: None, control }
     }
 
     /// For writers that no fault of the network happens to.
@@ -251,6 +253,15 @@ impl Control {
                 Err(error) if error.code() == Some(&SqlState::DISK_FULL) => return,
                 Err(error) => panic!("filling the disk: {error:?}"),
             }
+        }
+    }
+
+    /// Until the server has given up: it cannot go on without its log.
+    pub async fn until_fallen(&mut self) {
+        let sql = "INSERT INTO ballast SELECT repeat('ballast', 1000) FROM generate_series(1, 100)";
+        let client = self.client().await;
+        while !client.is_closed() {
+            let _ = client.batch_execute(sql).await;
         }
     }
 
