@@ -231,7 +231,16 @@ impl World {
         match victim {
             Victim::Client => self.start_client(),
             Victim::Hub => self.start_hub().await,
-            Victim::Postgres => self.cluster.restart().await.expect("a restart"),
+            Victim::Postgres => {
+                // Not before the last backend of the dead one has noticed.
+                let restart = async {
+                    while let Err(error) = self.cluster.restart().await {
+                        println!("{error}");
+                        sleep(LOOK).await;
+                    }
+                };
+                timeout(PATIENCE, restart).await.expect("a restart");
+            }
         }
     }
 
