@@ -9,6 +9,7 @@ mod clocks;
 mod disk;
 mod faults;
 mod frozen;
+mod imports;
 mod lister;
 mod load;
 mod process;
