@@ -7,7 +7,10 @@ use super::{
 use crate::{
     error::Error,
     model::Revision,
-    proto::rh_trex::v1::{self as pb, dinosaur_service_server::DinosaurService},
+    proto::{
+        codec::Streamed,
+        rh_trex::v1::{self as pb, dinosaur_service_server::DinosaurService},
+    },
     transport::grpc::{EventStream, Hub, WatchRequest},
 };
 use tonic::{Request, Response, Status, Streaming};
@@ -123,7 +126,7 @@ impl DinosaurService for Service {
 
     async fn bulk_create_dinosaurs(
         &self,
-        _: Request<Streaming<pb::CreateDinosaurRequest>>,
+        _: Request<Streaming<Streamed<pb::CreateDinosaurRequest>>>,
     ) -> Result<Response<pb::BulkCreateDinosaursResponse>, Status> {
         Err(Error::Unimplemented { what: "BulkCreateDinosaurs" }.into())
     }
@@ -132,7 +135,7 @@ impl DinosaurService for Service {
 
     async fn import_dinosaurs(
         &self,
-        _: Request<Streaming<pb::ImportDinosaursRequest>>,
+        _: Request<Streaming<Streamed<pb::ImportDinosaursRequest>>>,
     ) -> Result<Response<Self::ImportDinosaursStream>, Status> {
         Err(Error::Unimplemented { what: "ImportDinosaurs" }.into())
     }
