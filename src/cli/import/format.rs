@@ -9,7 +9,7 @@ const KNOWN: &str = "species (required) and id";
 
 /// How items are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Format {
+pub(in crate::cli) enum Format {
     /// A JSON object a line
     Ndjson,
     /// Comma-separated, with a header
@@ -26,7 +26,7 @@ impl Format {
     }
 
     /// By the file's name, whatever it is compressed with; else by its first byte, for a header cannot begin with a brace.
-    pub(super) fn guess(path: &Path, first: &[u8]) -> Self {
+    pub(in crate::cli) fn guess(path: &Path, first: &[u8]) -> Self {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_ascii_lowercase();
         let name = [".gz", ".gzip", ".zst", ".zstd"]
             .iter()
@@ -43,7 +43,7 @@ impl Format {
 
 /// An item of an NDJSON file. A field that it does not know is an error: a misspelt one must not be lost.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object with `species` and perhaps `id`")]
+#[serde(deny_unknown_fields)]
 struct Object {
     species: String,
     id: Option<String>,
@@ -51,10 +51,12 @@ struct Object {
 
 /// The item in a line of NDJSON.
 pub(super) fn object(line: &[u8]) -> Result<ImportDinosaursItem, String> {
+    // An array would be taken for an object's values in their order.
+    if line.trim_ascii_start().first() == Some(&b'[') {
+        return Err("is an array, and no object with `species` and perhaps `id`".to_owned());
+    }
     match serde_json::from_slice::<Object>(line) {
-        Ok(object) => {
-            Ok(ImportDinosaursItem { id: object.id.unwrap_or_default(), species: object.species })
-        }
+        Ok(object) => Ok(ImportDinosaursItem { id: object.id.unwrap_or_default(), species: object.species }),
         // Every line is the parser's first.
         Err(error) => Err(error.to_string().replace(" at line 1 column ", " at column ")),
     }

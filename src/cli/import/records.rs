@@ -3,7 +3,7 @@
 
 use super::format::{self, Format, Header};
 use crate::proto::rh_trex::v1::ImportDinosaursItem;
-use anyhow::{anyhow, bail};
+use anyhow::anyhow;
 use std::io::{self, BufRead};
 
 /// Bytes of the longest line, or of the longest record. The longest item that the hub takes has less than 8 KiB, every byte escaped.
@@ -59,15 +59,26 @@ impl Records {
         if records.pending().starts_with(BYTE_ORDER_MARK) {
             records.start += BYTE_ORDER_MARK.len();
         }
-        if format == Format::Csv && !(records.over && records.pending().is_empty()) {
+        if format == Format::Csv {
             records.read_header()?;
         }
         Ok(records)
     }
 
     fn read_header(&mut self) -> anyhow::Result<()> {
-        let Some(Entry { line, item: Err(why), .. }) = self.next()? else { return Ok(()) };
-        bail!("line {line}: {why}")
+        loop {
+            self.skip_line_ends();
+            if !self.pending().is_empty() {
+                return match self.next_record()? {
+                    Some(Entry { line, item: Err(why), .. }) => Err(anyhow!("line {line}: {why}")),
+                    _ => Ok(()),
+                };
+            }
+            if self.over {
+                return Ok(());
+            }
+            self.fill()?;
+        }
     }
 
     /// Whether the next entry is there without waiting for more bytes, as far as can be known cheaply.
@@ -113,7 +124,7 @@ impl Records {
         };
         let room = self.buffer.get_mut(self.end..).unwrap_or_default();
         let count = chunk.len().min(room.len());
-        for (to, from) in room.chunks_mut(count.max(1)).zip(chunk.chunks(count.max(1))).take(1) {
+        if let (Some(to), Some(from)) = (room.get_mut(..count), chunk.get(..count)) {
             to.copy_from_slice(from);
         }
         self.over = chunk.is_empty();
@@ -243,11 +254,7 @@ struct Cutter {
 
 impl Default for Cutter {
     fn default() -> Self {
-        Self {
-            reader: csv_core::Reader::new(),
-            fields: vec![0; 2 * LONGEST + 1],
-            ends: [0; MOST_FIELDS],
-        }
+        Self { reader: csv_core::Reader::new(), fields: vec![0; 2 * LONGEST + 1], ends: [0; MOST_FIELDS] }
     }
 }
 

@@ -100,11 +100,15 @@ fn decompressed(mut raw: Box<dyn Read + Send>) -> anyhow::Result<Box<dyn BufRead
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
             Box::new(BufReader::with_capacity(BUFFER, zstd::stream::read::Decoder::with_buffer(all)?))
         }
-        [b'B', b'Z', b'h', ..] => bail!("is compressed with bzip2: decompress it into a pipe (bzcat FILE | trex import -)"),
+        [b'B', b'Z', b'h', ..] => {
+            bail!("is compressed with bzip2: decompress it into a pipe (bzcat FILE | trex import -)")
+        }
         [0xfd, b'7', b'z', b'X', b'Z', ..] => {
             bail!("is compressed with xz: decompress it into a pipe (xzcat FILE | trex import -)")
         }
-        [b'P', b'K', 3, 4, ..] => bail!("is a zip archive: unpack it into a pipe (unzip -p FILE | trex import -)"),
+        [b'P', b'K', 3, 4, ..] => {
+            bail!("is a zip archive: unpack it into a pipe (unzip -p FILE | trex import -)")
+        }
         _ => Box::new(all),
     })
 }
