@@ -2,6 +2,7 @@
 
 use crate::{
     broker::{Ending, EventBroker, Limits},
+    bulk::{self, Bulk},
     capture::{self, Parts},
     health::Health,
     kinds::Registry,
@@ -37,6 +38,8 @@ pub struct Settings {
     pub capture: capture::Settings,
     /// Bounds on logs and watches.
     pub limits: Limits,
+    /// Bounds on bulk calls.
+    pub bulk: bulk::Limits,
     /// Bounds on connections.
     pub connections: ConnectionLimits,
     /// The largest request, in bytes.
@@ -58,6 +61,7 @@ impl Settings {
             db_pool_size: 16,
             capture: capture::Settings::default(),
             limits: Limits::default(),
+            bulk: bulk::Limits::default(),
             connections: ConnectionLimits {
                 streams: 1024,
                 send_buffer: 64 * 1024,
@@ -133,6 +137,7 @@ pub struct App {
     addresses: Addresses,
     health: Arc<Health>,
     broker: Arc<EventBroker>,
+    bulk: Bulk,
     metrics: Arc<Metrics>,
     store: Store,
     server: Option<Server>,
@@ -171,7 +176,8 @@ impl App {
 
         let registry = Arc::new(registry);
         let snapshots = Snapshots::new(settings.target.clone(), registry.clone());
-        let hub = Hub { store: store.clone(), broker: broker.clone(), snapshots };
+        let bulk = Bulk::new(store.clone(), settings.db_pool_size, settings.bulk, &metrics);
+        let hub = Hub { store: store.clone(), broker: broker.clone(), snapshots, bulk: bulk.clone() };
         let mut grpc = Grpc::new(settings.max_message_bytes);
         registry.iter().for_each(|kind| kind.serve(&hub, &mut grpc));
         let (routes, report) = grpc.finish(health.clone())?;
@@ -197,7 +203,7 @@ impl App {
         };
         capture::spawn(&parts, settings.capture, &stop, &mut tasks);
         tasks.spawn(sweep(broker.clone(), stop.clone()));
-        Ok(Self { addresses, health, broker, metrics, store, server, tasks, stop })
+        Ok(Self { addresses, health, broker, bulk, metrics, store, server, tasks, stop })
     }
 
     /// Where it listens.
@@ -220,11 +226,12 @@ impl App {
         &self.metrics
     }
 
-    /// Drains: readiness off, watches ended with UNAVAILABLE, calls under way finished; then everything else ends.
+    /// Drains: readiness off, watches and bulk streams ended with UNAVAILABLE, calls under way finished; then everything else ends.
     pub async fn stop(mut self) {
         tracing::info!("draining");
         self.health.draining();
         self.broker.drain(Ending::ShuttingDown { retry_after: RETRY_AFTER });
+        self.bulk.drain();
         if let Some(server) = self.server.take()
             && let Err(error) = server.stop().await
         {

@@ -5,6 +5,7 @@
 
 pub mod app;
 pub mod broker;
+pub mod bulk;
 pub mod capture;
 pub mod cli;
 pub mod client;

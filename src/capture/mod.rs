@@ -54,6 +54,7 @@ impl Default for Settings {
             retention: Retention {
                 age: Duration::from_secs(24 * 3600),
                 events: 10_000_000,
+                imports: Duration::from_secs(7 * 24 * 3600),
                 interval: Duration::from_secs(30),
             },
         }
@@ -67,6 +68,8 @@ pub struct Retention {
     pub age: Duration,
     /// By size, in events.
     pub events: u64,
+    /// Imports that have rested for so long are forgotten.
+    pub imports: Duration,
     /// How often to look for what may go.
     pub interval: Duration,
 }

@@ -3,6 +3,7 @@
 use crate::{
     app::{self, App, Endpoints},
     broker::Limits,
+    bulk::{self, LARGEST_BATCH},
     capture::{Retention, Settings, Wakeups},
     embedded::{self, EmbeddedPostgres, Options},
     server::ConnectionLimits,
@@ -88,6 +89,16 @@ pub(super) struct Serve {
     /// What may go is looked for so often
     #[arg(long, env = "TREX_COMPACTION_INTERVAL", default_value = "30s", value_parser = duration, value_name = "TIME")]
     compaction_interval: Duration,
+
+    /// Items that a bulk call commits at a time, if its request does not say
+    #[arg(long, env = "TREX_BULK_BATCH_SIZE", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=i64::from(LARGEST_BATCH)), value_name = "ITEMS")]
+    bulk_batch_size: u32,
+    /// Bulk calls at a time
+    #[arg(long, env = "TREX_MAX_BULK_STREAMS", default_value_t = 64, value_name = "N")]
+    max_bulk_streams: usize,
+    /// An import that has rested for so long is forgotten, and cannot be resumed
+    #[arg(long, env = "TREX_IMPORT_RETENTION", default_value = "7d", value_parser = duration, value_name = "TIME")]
+    import_retention: Duration,
 
     /// Memory for the newest events, per kind, in bytes
     #[arg(long, env = "TREX_LOG_WINDOW_BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u64).range(1 << 20..), value_name = "BYTES")]
@@ -190,6 +201,7 @@ impl Serve {
                 retention: Retention {
                     age: self.retention_age,
                     events: self.retention_events,
+                    imports: self.import_retention,
                     interval: self.compaction_interval,
                 },
             },
@@ -200,6 +212,7 @@ impl Serve {
                 blocked_after: self.watch_blocked_after,
                 max_subscribers: self.max_watches,
             },
+            bulk: bulk::Limits { batch_size: self.bulk_batch_size, streams: self.max_bulk_streams },
             connections: ConnectionLimits {
                 streams: self.max_streams_per_connection,
                 send_buffer: 64 * 1024,

@@ -203,13 +203,11 @@ impl http_body::Body for CallBody {
             }
             return Poll::Ready(Some(frame));
         }
-        let frame = match inner {
-            Inner::Watch(body) => {
-                OPERATION.sync_scope(record.operation.clone(), || Pin::new(body).poll_frame(cx))
-            }
+        let frame = OPERATION.sync_scope(record.operation.clone(), || match inner {
+            Inner::Watch(body) => Pin::new(body).poll_frame(cx),
             Inner::Other(body) => Pin::new(body).poll_frame(cx),
             Inner::Ended => Poll::Ready(None),
-        };
+        });
         if let Poll::Ready(Some(Ok(frame))) = &frame
             && let Some(trailers) = frame.trailers_ref()
         {

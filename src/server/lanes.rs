@@ -33,6 +33,10 @@ pub struct ConnectionLimits {
 
 /// Bytes of a request's headers.
 const HEADER_BYTES: u32 = 16 * 1024;
+/// What a client may send ahead, in bytes: on a stream, and on all streams of a connection. A bulk stream that waits for the database fills
+/// the former; the latter leaves room for the calls beside it.
+const STREAM_WINDOW: u32 = 512 * 1024;
+const CONNECTION_WINDOW: u32 = 8 << 20;
 
 type Accepted = (TcpStream, SocketAddr);
 
@@ -162,6 +166,8 @@ fn builder(limits: ConnectionLimits) -> auto::Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(limits.send_buffer)
         .max_header_list_size(HEADER_BYTES)
         .keep_alive_interval(limits.keepalive)

@@ -1,5 +1,6 @@
 //! Everything that is said to Postgres. SQL text lives here and in the `.sql` files, and nowhere else.
 
+mod bulk;
 mod connection;
 mod hub;
 mod lease;
@@ -7,6 +8,7 @@ mod migrate;
 mod rows;
 mod snapshot;
 
+pub use bulk::{Batch, BulkTable, Failure, Import, NewRow, NotWritten, Written};
 pub use connection::{Driven, Target};
 pub use hub::{
     Bell, BellConnection, HubConnection, ReadPosition, SealError, Sealed, SealedRow, TransactionId,

@@ -1,5 +1,6 @@
 //! Every metric of the hub, declared once. Who measures gets a handle and says `dropped_by_buffer(n)`, and no more.
 
+use super::bulk::BulkMetrics;
 use crate::log::Size;
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
@@ -8,7 +9,7 @@ use prometheus::{
 use std::time::Duration;
 
 /// 100 µs to 52 s.
-const LATENCY: (f64, f64, usize) = (0.0001, 2.0, 20);
+pub(super) const LATENCY: (f64, f64, usize) = (0.0001, 2.0, 20);
 /// 1 s to 3 days.
 const LIFETIME: (f64, f64, usize) = (1.0, 4.0, 10);
 
@@ -54,8 +55,7 @@ pub struct Metrics {
     pub capture_faults: IntGaugeVec,
     /// Age of the oldest transaction on the server that has written, in seconds.
     pub oldest_open_transaction: Gauge,
-    /// Items of bulk calls, by outcome.
-    pub bulk_items: IntCounterVec,
+    bulk: BulkMetrics,
 }
 
 impl Metrics {
@@ -167,15 +167,12 @@ impl Metrics {
                 )?;
                 registered(r, gauge)?
             },
-            bulk_items: counters(r, "hub_bulk_items_total", "Items of bulk calls", &["outcome"])?,
+            bulk: BulkMetrics::register(r)?,
             registry,
         };
         let build = gauges(&metrics.registry, "hub_build_info", "Always 1", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         metrics.pool(0, 0);
-        ["created", "failed"]
-            .iter()
-            .for_each(|outcome| drop(metrics.bulk_items.with_label_values(&[*outcome])));
         for kind in kinds {
             drop((
                 metrics.kind(kind),
@@ -203,6 +200,11 @@ impl Metrics {
             window_bytes: self.window_bytes.with_label_values(kind),
             lag: self.lag.with_label_values(kind),
         }
+    }
+
+    /// The handle of bulk calls.
+    pub fn bulk(&self) -> BulkMetrics {
+        self.bulk.clone()
     }
 
     /// A finished call; `duration` only for a unary one.
@@ -302,16 +304,19 @@ impl KindMetrics {
     }
 }
 
-fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
+pub(super) fn registered<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: C,
+) -> prometheus::Result<C> {
     registry.register(Box::new(collector.clone()))?;
     Ok(collector)
 }
 
-fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+pub(super) fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
     registered(registry, IntCounter::new(name, help)?)
 }
 
-fn counters(
+pub(super) fn counters(
     registry: &Registry,
     name: &str,
     help: &str,
@@ -336,7 +341,7 @@ fn options(
     Ok(HistogramOpts::new(name, help).buckets(prometheus::exponential_buckets(start, factor, count)?))
 }
 
-fn histogram(
+pub(super) fn histogram(
     registry: &Registry,
     name: &str,
     help: &str,

@@ -1,7 +1,7 @@
 //! `rh_trex.v1.DinosaurService`.
 
 use super::{
-    TABLE, row,
+    TABLE, bulk, row,
     rules::{self, Paging},
 };
 use crate::{
@@ -126,17 +126,17 @@ impl DinosaurService for Service {
 
     async fn bulk_create_dinosaurs(
         &self,
-        _: Request<Streaming<Streamed<pb::CreateDinosaurRequest>>>,
+        request: Request<Streaming<Streamed<pb::CreateDinosaurRequest>>>,
     ) -> Result<Response<pb::BulkCreateDinosaursResponse>, Status> {
-        Err(Error::Unimplemented { what: "BulkCreateDinosaurs" }.into())
+        Ok(Response::new(bulk::create(&self.hub, request).await?))
     }
 
-    type ImportDinosaursStream = EventStream<pb::ImportDinosaursResponse>;
+    type ImportDinosaursStream = bulk::ImportStream;
 
     async fn import_dinosaurs(
         &self,
-        _: Request<Streaming<Streamed<pb::ImportDinosaursRequest>>>,
+        request: Request<Streaming<Streamed<pb::ImportDinosaursRequest>>>,
     ) -> Result<Response<Self::ImportDinosaursStream>, Status> {
-        Err(Error::Unimplemented { what: "ImportDinosaurs" }.into())
+        Ok(Response::new(bulk::import(self.hub.clone(), request.into_inner())))
     }
 }

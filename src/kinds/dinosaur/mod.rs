@@ -1,5 +1,6 @@
 //! The dinosaur, the first watched kind.
 
+mod bulk;
 mod grpc;
 mod row;
 mod rules;

@@ -1,11 +1,14 @@
 //! gRPC: what kinds need to serve their own service, and the body of a watch.
 
+mod bulk;
 mod watch;
 
+pub use bulk::{acknowledgements, broken, checked_import_id, failed_items, import_id, items};
 pub use watch::{RawBody, WatchBody, WatchRequest};
 
 use crate::{
     broker::{Era, EventBroker, Topic},
+    bulk::Bulk,
     error::Error,
     health::Health,
     model::Revision,
@@ -26,6 +29,8 @@ pub struct Hub {
     pub broker: Arc<EventBroker>,
     /// For watches that begin with what is there.
     pub snapshots: Snapshots,
+    /// For bulk calls.
+    pub bulk: Bulk,
 }
 
 impl Hub {
