@@ -9,6 +9,7 @@ mod capture_names;
 mod epoch;
 mod following;
 mod history;
+mod import_cli;
 mod kinds;
 mod lifecycle;
 mod migrations;
