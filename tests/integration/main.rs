@@ -4,6 +4,7 @@
 
 mod api;
 mod bookmarks;
+mod bulk;
 mod capture;
 mod capture_names;
 mod epoch;
