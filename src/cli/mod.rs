@@ -30,9 +30,8 @@ enum Command {
     Serve(Box<serve::Serve>),
     /// Watch a hub: a line per event; reconnects and resumes by itself
     Watch(watch::Watch),
-    /// Import NDJSON or CSV from a file or a pipe; resumes where an earlier run stopped
+    // These two say more of themselves.
     Import(import::Import),
-    /// Write every row as it is at one revision, as NDJSON or CSV
     Export(export::Export),
     /// Bring a database to the schema of this program, and mend its triggers
     Migrate(migrate::Migrate),

@@ -8,6 +8,7 @@ use std::{
 };
 
 const BETWEEN_LINES: Duration = Duration::from_secs(5);
+const BETWEEN_FRAMES: Duration = Duration::from_millis(100);
 
 /// How far an import is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -32,6 +33,8 @@ impl Tally {
 /// The show.
 pub(super) struct Progress {
     way: Way,
+    /// When there is something to show again.
+    next: Instant,
     meter: Meter,
     /// When the work of this process began, and how far the source was read then: what an earlier one did is passed over quickly.
     began: Instant,
@@ -41,20 +44,20 @@ pub(super) struct Progress {
 enum Way {
     Quiet,
     Bar(ProgressBar),
-    Lines { next: Instant },
+    Lines,
 }
 
 impl Progress {
     /// On standard error.
     pub(super) fn new(quiet: bool, meter: Meter, now: Instant) -> Self {
-        let way = if quiet {
-            Way::Quiet
+        let (way, next) = if quiet {
+            (Way::Quiet, now)
         } else if io::stderr().is_terminal() {
-            Way::Bar(bar(&meter))
+            (Way::Bar(bar(&meter)), now)
         } else {
-            Way::Lines { next: now + BETWEEN_LINES }
+            (Way::Lines, now + BETWEEN_LINES)
         };
-        Self { way, began_at: meter.read(), meter, began: now }
+        Self { way, next, began_at: meter.read(), meter, began: now }
     }
 
     /// Shows how far it is now.
@@ -63,18 +66,20 @@ impl Progress {
         if tally.decided_now == 0 {
             (self.began, self.began_at) = (now, read);
         }
+        if now < self.next {
+            return;
+        }
         let text = || describe(tally, now - self.began, self.remaining(now));
         match &self.way {
             Way::Quiet => {}
             Way::Bar(bar) => {
                 bar.set_position(read);
                 bar.set_message(text());
-                bar.tick();
+                self.next = now + BETWEEN_FRAMES;
             }
-            Way::Lines { next } if now < *next => {}
-            Way::Lines { .. } => {
+            Way::Lines => {
                 eprintln!("{}{}", self.percent(read), text());
-                self.way = Way::Lines { next: now + BETWEEN_LINES };
+                self.next = now + BETWEEN_LINES;
             }
         }
     }
@@ -84,14 +89,14 @@ impl Progress {
         match &self.way {
             Way::Quiet => {}
             Way::Bar(bar) => bar.suspend(|| eprintln!("{text}")),
-            Way::Lines { .. } => eprintln!("{text}"),
+            Way::Lines => eprintln!("{text}"),
         }
     }
 
-    /// The end: what is said now is said below.
+    /// The end: what is said now takes the bar's place.
     pub(super) fn end(&self) {
         if let Way::Bar(bar) = &self.way {
-            bar.abandon();
+            bar.finish_and_clear();
         }
     }
 
