@@ -85,7 +85,8 @@ type Requests = mpsc::Sender<Vec<ImportDinosaursItem>>;
 enum Link {
     Opening(BoxFuture<'static, Result<Connection, Status>>),
     Open(Box<Connection>),
-    Closed,
+    /// For good, and how.
+    Closed(Result<(), Status>),
 }
 
 struct Connection {
@@ -102,8 +103,14 @@ impl Import {
         let endpoint = endpoint(server)?;
         let batch = usize::try_from(options.batch_size).unwrap_or(usize::MAX).max(ASSUMED_BATCH);
         let window = Window::new(KEPT_BATCHES.saturating_mul(batch), options.acknowledged);
-        let mut import =
-            Self { endpoint, options, window, complete: false, link: Link::Closed, pause: FIRST_PAUSE };
+        let mut import = Self {
+            endpoint,
+            options,
+            window,
+            complete: false,
+            link: Link::Closed(Ok(())),
+            pause: FIRST_PAUSE,
+        };
         import.open(Duration::ZERO);
         Ok(import)
     }
@@ -140,12 +147,12 @@ impl Import {
                 Err(status) => Err(status),
             },
             Link::Open(_) => self.exchange().await,
-            Link::Closed => return Ok(ImportNotice::Finished),
+            Link::Closed(end) => return end.clone().map(|()| ImportNotice::Finished),
         };
         match outcome {
             Err(status) if may_go_on(&status) => Ok(self.disconnected(&status)),
             Err(status) => {
-                self.link = Link::Closed;
+                self.link = Link::Closed(Err(status.clone()));
                 Err(status)
             }
             progress => progress,
@@ -201,7 +208,7 @@ impl Import {
         if !self.window.items.is_empty() {
             return Err(Status::unavailable("the hub ended the stream before it had decided everything"));
         }
-        self.link = Link::Closed;
+        self.link = Link::Closed(Ok(()));
         Ok(ImportNotice::Finished)
     }
 

@@ -3,6 +3,7 @@
 mod dry_run;
 mod format;
 mod identity;
+mod patience;
 mod progress;
 mod records;
 mod rejects;
@@ -13,6 +14,7 @@ mod source;
 use crate::client::{Import as Importing, ImportNotice, ImportOptions};
 use anyhow::Context;
 pub(super) use format::Format;
+use patience::Patience;
 use progress::Progress;
 use records::{Entry, Records};
 use rejects::Rejects;
@@ -213,7 +215,7 @@ impl Run {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut tick = tokio::time::interval(TICK);
-        let mut lost_since: Option<(Instant, String)> = None;
+        let mut patience = Patience::default();
         // Why no more is taken, and until when what was taken is waited for.
         let mut ending: Option<(End, Option<Instant>)> = None;
         let mut exhausted = false;
@@ -226,16 +228,19 @@ impl Run {
                 _ = terminate.recv() => Event::Interrupt,
                 _ = tick.tick() => Event::Tick,
             };
+            let now = Instant::now();
             match event {
                 Event::Notice(Ok(ImportNotice::Decided(decided))) => {
-                    lost_since = None;
-                    self.session.decided(decided)?;
+                    patience.answered(self.session.decided(decided)?, now);
                 }
                 Event::Notice(Ok(ImportNotice::Disconnected { why, retry_in })) => {
                     self.progress.say(&format!("disconnected: {why}; again in {} ms", retry_in.as_millis()));
-                    lost_since = Some((lost_since.map_or_else(Instant::now, |(since, _)| since), why));
+                    patience.lost(why, now);
                 }
-                Event::Notice(Ok(ImportNotice::Finished)) => return Ok(End::Complete),
+                // What was interrupted may look complete: the interrupt ends the writer of a pipe as well.
+                Event::Notice(Ok(ImportNotice::Finished)) => {
+                    return Ok(ending.map_or(End::Complete, |(end, _)| end));
+                }
                 Event::Notice(Err(status)) => return Ok(End::Refused(status)),
                 Event::Entries(Some(Ok(entries))) => self.session.take(entries, &mut self.import)?,
                 Event::Entries(Some(Err(error))) => ending = Some((End::Broken(error), None)),
@@ -244,15 +249,15 @@ impl Run {
                     self.import.complete();
                 }
                 Event::Interrupt if ending.is_some() => return Ok(End::Interrupted),
-                Event::Interrupt => ending = Some((End::Interrupted, Some(Instant::now() + LAST_WORD))),
+                Event::Interrupt => ending = Some((End::Interrupted, Some(now + LAST_WORD))),
                 Event::Tick => {
-                    if let Some((_, why)) = lost_since.take_if(|(since, _)| since.elapsed() > give_up_after) {
-                        return Ok(End::GivenUp { after: give_up_after, why });
+                    if let Some(why) = patience.is_over(give_up_after, now) {
+                        return Ok(End::GivenUp { after: give_up_after, why: why.to_owned() });
                     }
                 }
             }
-            self.progress.show(&self.session.tally(), Instant::now());
-            let is_over = |until: &Option<Instant>| until.is_some_and(|until| Instant::now() >= until);
+            self.progress.show(&self.session.tally(), now);
+            let is_over = |until: &Option<Instant>| until.is_some_and(|until| now >= until);
             if let Some((end, _)) =
                 ending.take_if(|(_, until)| self.import.undecided() == 0 || is_over(until))
             {

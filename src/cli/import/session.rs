@@ -97,11 +97,12 @@ impl Session {
         self.settle()
     }
 
-    /// Takes what the hub says.
-    pub(super) fn decided(&mut self, mut decided: Decided) -> anyhow::Result<()> {
+    /// Takes what the hub says. Whether it is more than before.
+    pub(super) fn decided(&mut self, mut decided: Decided) -> anyhow::Result<bool> {
         if self.decided.is_none() {
             self.began_at = decided.next_index;
         }
+        let moved = self.decided.as_ref().is_none_or(|before| before.next_index < decided.next_index);
         let mut told = 0;
         for error in std::mem::take(&mut decided.errors) {
             let Some(index) = error.index.and_then(|index| u64::try_from(index).ok()) else { continue };
@@ -112,7 +113,8 @@ impl Session {
             self.untold.push_back(told..decided.next_index);
         }
         self.decided = Some(decided);
-        self.settle()
+        self.settle()?;
+        Ok(moved)
     }
 
     /// Lists what is rejected among the lines whose turn it is.
