@@ -118,6 +118,19 @@ fn log_and_broker_know_neither_tonic_nor_sql() {
 }
 
 #[test]
+fn bulk_knows_no_transport() {
+    forbid(
+        "the transport brings items and takes acknowledgements",
+        |source| source.is_under(&["bulk"]),
+        |line| {
+            ["prost", "crate::proto", "crate::transport", "crate::kinds", "tokio_postgres"]
+                .iter()
+                .any(|word| has_word(line, word))
+        },
+    );
+}
+
+#[test]
 fn log_has_neither_async_nor_clock() {
     forbid(
         "driven step by step",

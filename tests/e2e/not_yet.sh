@@ -5,8 +5,6 @@
 
 not_yet() {
   local body
-  refused 'not yet: BulkCreateDinosaurs' "$SERVICE/BulkCreateDinosaurs" '{"species":"x"}' Unimplemented True
-  refused 'not yet: ImportDinosaurs' "$SERVICE/ImportDinosaurs" '{"start":{"import_id":"x"}}' Unimplemented True
   for body in '"filter":"species = \"x\""' '"backpressure":"BACKPRESSURE_POLICY_LATEST"'; do
     refused_by_name WatchDinosaurs "$body"
   done

@@ -7,6 +7,7 @@
 
 mod disk;
 mod faults;
+mod imports;
 mod lister;
 mod load;
 mod process;

@@ -1,15 +1,15 @@
 //! The rights of `docs/privileges.md` are enough, and a writer needs and lends none.
 
 use crate::support::{Database, TestHub, fossil::Fossils};
-use std::sync::Arc;
-use tonic::Streaming;
+use std::{sync::Arc, time::Duration};
+use tonic::{Request, Streaming};
 use trex::{
     app::Settings,
     kinds::{Registry, dinosaur::Dinosaurs},
     proto::rh_trex::v1::{
         CreateDinosaurRequest, DinosaurWatchEvent, EventType, ListDinosaursRequest, WatchDinosaursRequest,
     },
-    store::migrate,
+    store::{Store, migrate},
 };
 
 /// The statements of the page, up to its first table of them; `trex` and `app` are the roles in it.
@@ -59,7 +59,9 @@ async fn serves(database: &Database, hub: &str, writer: &str, grant: bool) {
     for expected in [EventType::Created, EventType::Updated, EventType::Deleted] {
         assert_eq!(next(&mut watch).await.r#type(), expected);
     }
-    for forbidden in ["SELECT * FROM hub.change", "SELECT hub.seal()", "TRUNCATE dinosaurs"] {
+    for forbidden in
+        ["SELECT * FROM hub.change", "SELECT * FROM hub.import", "SELECT hub.seal()", "TRUNCATE dinosaurs"]
+    {
         let error = session.batch_execute(forbidden).await.unwrap_err();
         assert_eq!(error.code().unwrap().code(), "42501", "{forbidden}");
     }
@@ -107,6 +109,17 @@ async fn a_hub_that_does_not_migrate_needs_less() {
     let mut watch = client.watch_dinosaurs(WatchDinosaursRequest::default()).await.unwrap().into_inner();
     client.create_dinosaur(CreateDinosaurRequest { species: "s".into() }).await.unwrap();
     assert_eq!(next(&mut watch).await.revision, 1);
+    // An import, with a failure that is kept.
+    for _ in 0..2 {
+        let items = ["s", ""].map(|species| CreateDinosaurRequest { species: species.into() }.into());
+        let mut request = Request::new(tokio_stream::iter(items));
+        request.metadata_mut().insert("import-id", "import".parse().unwrap());
+        let response = client.bulk_create_dinosaurs(request).await.unwrap().into_inner();
+        assert_eq!((response.created, response.failed, response.errors.len()), (1, 1, 1));
+    }
+    let store = Store::new(&database.target_as(&hub), 1, true).unwrap();
+    assert_eq!(store.expire_imports(Duration::ZERO, 10).await.unwrap(), 1, "the failure");
+    assert_eq!(store.expire_imports(Duration::ZERO, 10).await.unwrap(), 1, "the import");
     served.stop().await;
 }
 
