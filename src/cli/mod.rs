@@ -2,6 +2,8 @@
 
 mod config;
 mod epoch;
+mod export;
+mod import;
 mod migrate;
 mod serve;
 mod watch;
@@ -28,6 +30,9 @@ enum Command {
     Serve(Box<serve::Serve>),
     /// Watch a hub: a line per event; reconnects and resumes by itself
     Watch(watch::Watch),
+    // These two say more of themselves.
+    Import(import::Import),
+    Export(export::Export),
     /// Bring a database to the schema of this program, and mend its triggers
     Migrate(migrate::Migrate),
     /// Declare that revisions begin to mean something else: after the files of the database were rolled back while no hub ran
@@ -40,6 +45,8 @@ Examples:
   trex --database-url postgresql://hub@db/app  a hub on your Postgres
   trex watch                                 what happens, a line per event
   trex watch --output json | jq .            the same for programs
+  trex import dinosaurs.csv.gz               every line of it, exactly once
+  trex export --out dinosaurs.ndjson         what is there, at one revision
   grpcurl -plaintext localhost:9000 rh_trex.v1.DinosaurService/WatchDinosaurs";
 
 /// Runs the command that the process was started with.
@@ -53,12 +60,15 @@ pub fn main() -> ExitCode {
         .build()
         .map_err(anyhow::Error::from)
         .and_then(|runtime| {
+            let done = |()| ExitCode::SUCCESS;
             let result = runtime.block_on(async {
                 match command {
-                    Command::Serve(serve) => serve.run().await,
-                    Command::Watch(watch) => watch.run().await,
-                    Command::Migrate(migrate) => migrate.run().await,
-                    Command::NewEpoch(epoch) => epoch.run().await,
+                    Command::Serve(serve) => serve.run().await.map(done),
+                    Command::Watch(watch) => watch.run().await.map(done),
+                    Command::Import(import) => import.run().await,
+                    Command::Export(export) => export.run().await.map(done),
+                    Command::Migrate(migrate) => migrate.run().await.map(done),
+                    Command::NewEpoch(epoch) => epoch.run().await.map(done),
                 }
             });
             // Nothing that matters is left; a blocked reader of standard input must not hold the exit.
@@ -66,7 +76,7 @@ pub fn main() -> ExitCode {
             result
         });
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => fail(format!("{error:#}")),
     }
 }

@@ -11,6 +11,7 @@ mod delays;
 mod epoch;
 mod following;
 mod history;
+mod import_cli;
 mod kinds;
 mod lifecycle;
 mod migrations;

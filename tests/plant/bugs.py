@@ -250,4 +250,33 @@ BUGS = [
         "if open && (!full || full) =>",
         ("bulk::fairness::a_stream_is_read_no_further_than_two_batches",),
     ),
+    Bug(
+        "do-not-send-again-what-was-not-acknowledged",
+        "src/client/import.rs",
+        "        self.sent = 0;\n        Ok(moved)",
+        "        Ok(moved)",
+        ("lib::client::import::tests",),
+    ),
+    Bug(
+        "pass-over-one-more-than-was-decided",
+        "src/client/import.rs",
+        "if self.offered >= self.decided {",
+        "if self.offered > self.decided {",
+        ("lib::client::import::tests",),
+    ),
+    Bug(
+        "list-the-last-reject-again",
+        "src/cli/import/rejects.rs",
+        "if reject.line <= self.last_line {",
+        "if reject.line < self.last_line {",
+        ("lib::cli::import::rejects::tests",),
+    ),
+    Bug(
+        "take-half-a-line-for-a-line",
+        "src/cli/import/records.rs",
+        "Err(error) if error.kind() == io::ErrorKind::Interrupted => {}",
+        "Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break &[][..],\n"
+        "                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}",
+        ("lib::cli::import::records::tests",),
+    ),
 ]
