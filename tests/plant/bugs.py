@@ -7,11 +7,14 @@ RIVALS = "stress::rivals"
 WINDOW = "slow_reader::a_reader_that_the_window_passes_is_told_what_it_lost"
 BLOCKED = "slow_reader::a_blocked_reader_is_told_what_it_lost"
 WAKEUPS = "lib::broker::tests"
+MIXED = "delays::large::each_kind_stays_in_order_through_large_transactions_and_lost_connections"
 
-SEAL = "src/store/migrations/0003_seal.sql"
+RANGES = "src/store/migrations/0003_seal.sql"
+SEAL = "src/store/migrations/0010_seal_by_range.sql"
 CAPTURE = "src/store/migrations/0002_capture.sql"
 READ = "src/store/read.sql"
 TAILER = "src/capture/tailer.rs"
+ASIDE = "src/capture/aside.rs"
 POSITION = "src/broker/position.rs"
 
 
@@ -27,7 +30,7 @@ class Bug:
 BUGS = [
     Bug(
         "leave-out-xip-of-prev",
-        SEAL,
+        RANGES,
         "WHERE pg_visible_in_snapshot(x, b)",
         "WHERE false",
         (STRESS,),
@@ -278,5 +281,40 @@ BUGS = [
         "Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break &[][..],\n"
         "                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}",
         ("lib::cli::import::records::tests",),
+    ),
+    Bug(
+        "hold-up-other-kinds",
+        ASIDE,
+        "transaction.events() > LARGE",
+        "transaction.events() > u64::MAX - LARGE",
+        ("delays::large::a_large_transaction_of_one_kind_holds_up_no_other",),
+    ),
+    Bug(
+        "publish-twice-what-is-read-aside",
+        ASIDE,
+        "filter(|kind| !is_aside(kind))",
+        "filter(|kind| !is_aside(kind) || true)",
+        (MIXED,),
+    ),
+    Bug(
+        "take-a-kind-back-before-it-is-there",
+        ASIDE,
+        "returned(last.await)?;",
+        "drop(last);",
+        (MIXED,),
+    ),
+    Bug(
+        "go-on-aside-from-where-the-tailer-is",
+        TAILER,
+        "self.asides.add(era, held_up, before, transaction.end);",
+        "self.asides.add(era, held_up, touched.end, transaction.end);",
+        (MIXED,),
+    ),
+    Bug(
+        "an-epoch-for-every-hub",
+        "src/store/migrations/0009_one_epoch.sql",
+        "(NOT force OR served = ANY (before.replaces))",
+        "NOT force",
+        ("epoch::hubs_that_miss_the_same_history_begin_one_epoch",),
     ),
 ]
