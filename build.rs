@@ -29,9 +29,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// A client's stream survives a message that does not decode: in Rust, and in Rust alone, its messages are `Streamed<M>`. Gives the methods
 /// such an input type, and returns where it is.
 fn stream_items(set: &mut FileDescriptorSet) -> Vec<(String, String)> {
-    let services =
-        set.file.iter_mut().filter(|file| file.package() == "rh_trex.v1").flat_map(|file| &mut file.service);
-    let methods = services.flat_map(|service| &mut service.method).filter(|method| method.client_streaming());
+    let methods =
+        set.file.iter_mut().flat_map(|file| &mut file.service).flat_map(|service| &mut service.method);
+    let methods = methods.filter(|method| method.client_streaming());
     methods
         .map(|method| {
             let message = method.input_type().to_owned();

@@ -113,7 +113,9 @@ impl Bulk {
         let mut import = None;
         let mut failures = Failures::default();
         if let Some(Resumable { id, acknowledged, .. }) = &resumable {
-            let opened = self.0.store.open_import(table.table.kind, id, *acknowledged).await?;
+            // It may wait for a batch of the stream that it takes over from.
+            let opened = self.0.store.open_import(table.table.kind, id, *acknowledged).await;
+            let opened = opened.map_err(not_the_callers)?;
             if opened.is_resumed() {
                 self.0.metrics.resumed();
             }
@@ -150,6 +152,16 @@ impl Bulk {
     /// Ends all streams: batches that are being committed are finished and acknowledged, no others begun.
     pub fn drain(&self) {
         self.0.drain.cancel();
+    }
+}
+
+/// The deadline that passed was not the caller's but that of a statement.
+fn not_the_callers(error: Error) -> Error {
+    match error {
+        Error::DeadlineExceeded => {
+            Error::Unavailable { why: "the database took too long", retry_after: RETRY_AFTER }
+        }
+        error => error,
     }
 }
 

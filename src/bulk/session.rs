@@ -55,7 +55,7 @@ impl Failures {
 
     /// Of so many in all.
     pub(super) fn known((first, total): (Vec<Failure>, u64)) -> Self {
-        let omitted = total - first.len() as u64;
+        let omitted = total.saturating_sub(first.len() as u64);
         Self { first, omitted }
     }
 

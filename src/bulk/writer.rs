@@ -1,6 +1,6 @@
 //! Commits batches, and knows what is in.
 
-use super::{Acknowledgement, Failures, Shared};
+use super::{Acknowledgement, Failures, RETRY_AFTER, Shared, not_the_callers};
 use crate::{
     error::Error,
     store::{Batch, BulkTable, Failure, Import, NotWritten, Written},
@@ -63,7 +63,7 @@ impl Writer {
                 Err(NotWritten::TakenOver) => return Err(self.interrupted(Error::ImportTakenOver, 0)),
                 Err(NotWritten::Conflict) => {
                     let why = "the batch lost to other transactions again and again";
-                    let cause = Error::Unavailable { why, retry_after: super::RETRY_AFTER };
+                    let cause = Error::Unavailable { why, retry_after: RETRY_AFTER };
                     return Err(self.interrupted(cause, 0));
                 }
                 Err(NotWritten::Failed { error, uncertain }) => {
@@ -144,16 +144,6 @@ fn halves(mut batch: Batch, error: &Error) -> (Batch, Option<Batch>) {
     let second = Batch { start, end: batch.end, rows, failures };
     batch.end = start;
     (batch, Some(second))
-}
-
-/// The deadline that passed was not the caller's but that of a statement.
-fn not_the_callers(error: Error) -> Error {
-    match error {
-        Error::DeadlineExceeded => {
-            Error::Unavailable { why: "the database took too long", retry_after: super::RETRY_AFTER }
-        }
-        error => error,
-    }
 }
 
 #[cfg(test)]

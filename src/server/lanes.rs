@@ -35,8 +35,8 @@ pub struct ConnectionLimits {
 const HEADER_BYTES: u32 = 16 * 1024;
 /// What a client may send ahead, in bytes: on a stream, and on all streams of a connection. A bulk stream that waits for the database fills
 /// the former; the latter leaves room for the calls beside it.
-const STREAM_WINDOW: u32 = 512 * 1024;
-const CONNECTION_WINDOW: u32 = 8 << 20;
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 4 << 20;
 
 type Accepted = (TcpStream, SocketAddr);
 

@@ -127,7 +127,7 @@ async fn a_bulk_creation_is_resumed_by_its_metadata() {
     assert_eq!(indices(&second.errors), (0..20).map(|n| n * 10 + 9).collect::<Vec<_>>());
     assert_eq!(count(&database, "true").await, 180);
     let third = hub.client().await.bulk_create_dinosaurs(call(50)).await.unwrap().into_inner();
-    // Those of an earlier call have no operation of this one.
+    // But for the operation, which is the call's own.
     let of = |response: &BulkCreateDinosaursResponse| {
         (response.created, response.failed, indices(&response.errors))
     };
