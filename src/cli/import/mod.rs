@@ -112,9 +112,9 @@ impl Import {
             Importing::new(&self.server, options).with_context(|| format!("--server {}", self.server))?;
         let progress = Progress::new(self.quiet, meter, Instant::now());
         let mut run = Run { import, session: Session::new(rejects), progress };
-        let end = run.drive(spawn_reader(records)?, self.give_up_after).await?;
+        let end = run.drive(spawn_reader(records)?, self.give_up_after).await.unwrap_or_else(End::Failed);
         run.progress.end();
-        Report { command: &self, import_id: &import_id, session: &run.session, end }.print()
+        Ok(Report { command: &self, import_id: &import_id, session: &run.session, end }.print())
     }
 
     fn open(&self) -> anyhow::Result<Opened> {

@@ -69,14 +69,24 @@ impl Rejects {
             next_index: 0,
             listed: 0,
         };
-        let whole = match File::open(path) {
-            Ok(file) => rejects.read(BufReader::new(file)).with_context(|| path.display().to_string())?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(rejects),
-            Err(error) => return Err(error).with_context(|| path.display().to_string()),
-        };
-        if let Some(whole) = whole {
+        let shown = || path.display().to_string();
+        match std::fs::metadata(path) {
+            Ok(there) if there.is_file() => {}
+            // A device or a pipe tells nothing of earlier runs.
+            Ok(_) => return Ok(rejects),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+                if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+                    bail!("{}: there is no folder {}", shown(), folder.display());
+                }
+                return Ok(rejects);
+            }
+            Err(error) => return Err(error).with_context(shown),
+        }
+        let file = File::open(path).with_context(shown)?;
+        if let Some(whole) = rejects.read(BufReader::new(file)).with_context(shown)? {
             let shortened = File::options().write(true).open(path).and_then(|file| file.set_len(whole));
-            shortened.with_context(|| path.display().to_string())?;
+            shortened.with_context(shown)?;
         }
         Ok(rejects)
     }
@@ -96,9 +106,15 @@ impl Rejects {
     /// Learns what is listed. The length of what is whole, if the last line is not.
     fn read(&mut self, mut file: impl BufRead) -> anyhow::Result<Option<u64>> {
         let (mut line, mut length) = (Vec::new(), 0);
-        while file.read_until(b'\n', &mut line)? > 0 {
-            if !line.starts_with(BEGINNING.get(..line.len()).unwrap_or(BEGINNING)) {
+        loop {
+            // Before the line is read: a file of something else may have no lines.
+            let next = file.fill_buf()?;
+            let beginning = next.get(..BEGINNING.len()).unwrap_or(next);
+            if !BEGINNING.starts_with(beginning) {
                 bail!("is there, and is no list of rejects: name another one with --rejects");
+            }
+            if file.read_until(b'\n', &mut line)? == 0 {
+                return Ok(None);
             }
             if line.last() != Some(&b'\n') {
                 return Ok(Some(length));
@@ -110,7 +126,6 @@ impl Rejects {
             length += line.len() as u64;
             line.clear();
         }
-        Ok(None)
     }
 
     fn count(&mut self, line: u64, index: Option<u64>) {

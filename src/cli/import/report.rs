@@ -1,8 +1,11 @@
 //! What is said at the end: what is in, what is not, and how to go on.
 
 use super::{Import, progress::grouped, session::Session};
-use anyhow::anyhow;
-use std::{process::ExitCode, time::Duration};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    time::Duration,
+};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -13,6 +16,8 @@ pub(super) enum End {
     Complete,
     /// The source broke off; what was before that is decided.
     Broken(anyhow::Error),
+    /// This program cannot go on: its list of rejects cannot be written, say.
+    Failed(anyhow::Error),
     /// Somebody wanted it to end.
     Interrupted,
     /// The hub could not be reached for too long.
@@ -52,10 +57,11 @@ pub(super) struct Report<'a> {
 
 impl Report<'_> {
     /// Says it, on standard error; the summary on standard output, for it is the result.
-    pub(super) fn print(self) -> anyhow::Result<ExitCode> {
+    pub(super) fn print(self) -> ExitCode {
         let tally = self.session.tally();
         if !self.command.quiet {
-            println!("{}", self.summary());
+            // Whoever reads it may have gone; the exit code says enough.
+            let _ = writeln!(io::stdout(), "{}", self.summary());
         }
         let (import_id, file) = (self.import_id, self.command.file.display());
         let stopped = match &self.end {
@@ -63,6 +69,7 @@ impl Report<'_> {
             End::Broken(error) => Some(format!(
                 "{file}: {error:#}; what comes before is decided. Once it is mended, and nothing before it changed, --import-id {import_id} goes on from there"
             )),
+            End::Failed(error) => Some(format!("{error:#}; {}", self.again())),
             End::Interrupted => {
                 Some(format!("stopped after line {}; {}", self.session.last_line(), self.again()))
             }
@@ -74,14 +81,9 @@ impl Report<'_> {
             End::Refused(status) => Some(self.refused(status)),
         };
         if let Some(stopped) = &stopped {
-            let error = anyhow!("{stopped}");
-            // Only now: what is in is said first.
-            if tally.created == 0 {
-                return Err(error);
-            }
-            eprintln!("trex: {error}");
+            eprintln!("trex: {stopped}");
         }
-        Ok(exit_code(tally.created, stopped.is_some() || tally.rejected() > 0))
+        exit_code(tally.created, stopped.is_some() || tally.rejected() > 0)
     }
 
     fn summary(&self) -> String {

@@ -36,7 +36,10 @@ struct Outcome {
 
 impl World {
     async fn new() -> Self {
-        let database = Database::create().await;
+        Self::on(Database::create().await).await
+    }
+
+    async fn on(database: Database) -> Self {
         let hub = TestHub::start(&database).await;
         let session = database.connect().await;
         Self { hub, database, session, folder: tempfile::tempdir().unwrap() }

@@ -74,6 +74,19 @@ async fn more_failures_than_the_hub_tells_are_listed_all_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_cannot_be_written_ends_the_run_and_the_next_one_completes_it() {
+    let world = World::new().await;
+    world.write("three.ndjson", herd(2) + "{\"species\":\"\"}\n");
+    world.run(&["import", "three.ndjson", "--rejects", "no/such/list"]).await.ended_with(1).said("no folder");
+    let full = world.run(&["import", "three.ndjson", "--rejects", "/dev/full"]).await;
+    full.ended_with(3).said("2 created").said("No space left").said("the same command goes on");
+    world.run(&["import", "three.ndjson"]).await.ended_with(3).said("by an earlier run");
+    assert_eq!(listed(&world.path("three.ndjson.rejects.ndjson")).len(), 1);
+    assert_eq!(world.species().await, names(0..2));
+    world.hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_says_what_would_be_rejected_and_needs_no_hub() {
     let world = World::new().await;
     let (text, bad, _) = mixed(2000);

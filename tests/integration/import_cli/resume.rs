@@ -1,10 +1,10 @@
 //! Every item once, whatever is killed.
 
 use super::{World, herd, listed, name, names, outcome};
-use crate::support::{TestHub, until};
+use crate::support::{Database, TestHub, until};
 use std::time::Duration;
 use tokio::time::sleep;
-use trex::app::Settings;
+use trex::{app::Settings, embedded::testing::EphemeralPostgres};
 
 const ITEMS: usize = 30_000;
 
@@ -85,6 +85,29 @@ async fn goes_on_at_a_hub_that_was_started_again() {
     }
     let outcome = outcome(child).await;
     outcome.ended_with(3).said("disconnected: ").said("29,700 created, 300 rejected");
+    all_once(&world).await;
+    let list = listed(&world.path("herd.ndjson.rejects.ndjson"));
+    assert_eq!(list.iter().map(|reject| reject.0).collect::<Vec<_>>(), repeats);
+    world.hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn goes_on_at_a_postgres_that_was_killed() {
+    let cluster = EphemeralPostgres::start(vec![]).await.unwrap();
+    let mut world = World::on(Database::create_on(&cluster).await).await;
+    let (file, repeats) = file_with_repeats();
+    world.write("herd.ndjson", file);
+    let child = world.start(&["import", "herd.ndjson", "--batch-size", "100"]);
+    for kill in 1..=3 {
+        let hub = &world.hub;
+        until("more items", || hub.metric("hub_bulk_items_total", "created") >= 6000.0 * f64::from(kill))
+            .await;
+        cluster.kill().await.unwrap();
+        cluster.restart().await.unwrap();
+    }
+    let outcome = outcome(child).await;
+    outcome.ended_with(3).said("disconnected: ").said("29,700 created, 300 rejected");
+    world.session = world.database.connect().await;
     all_once(&world).await;
     let list = listed(&world.path("herd.ndjson.rejects.ndjson"));
     assert_eq!(list.iter().map(|reject| reject.0).collect::<Vec<_>>(), repeats);
