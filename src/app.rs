@@ -2,9 +2,11 @@
 
 use crate::{
     broker::{Ending, EventBroker, Limits},
-    capture::{self, Parts},
+    capture::{self, Doorbell, Parts},
     health::Health,
+    introspection::Introspection,
     kinds::Registry,
+    reader::LogReader,
     server::{self, Calls, ConnectionLimits, Server},
     snapshot::Snapshots,
     store::{Store, Target, migrate},
@@ -15,7 +17,11 @@ use crate::{
     },
 };
 use anyhow::Context;
-use std::{net::TcpListener, sync::Arc, time::Duration};
+use std::{
+    net::TcpListener,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +29,9 @@ use tokio_util::sync::CancellationToken;
 const SWEEP: Duration = Duration::from_millis(250);
 /// What an ended stream is told to wait.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The operator's calls are short; their streams (health, reflection) may be open for ever.
+const ADMIN_DRAIN: Duration = Duration::from_secs(2);
 
 /// How a hub runs.
 #[derive(Debug, Clone)]
@@ -74,6 +83,7 @@ impl Settings {
 /// Sockets that are bound and not yet served.
 pub struct Endpoints {
     grpc: Option<Vec<TcpListener>>,
+    admin: Vec<TcpListener>,
     metrics: Vec<TcpListener>,
     health: Vec<TcpListener>,
 }
@@ -83,6 +93,8 @@ pub struct Endpoints {
 pub struct Addresses {
     /// gRPC, if it is served.
     pub grpc: Option<String>,
+    /// The operator's gRPC.
+    pub admin: String,
     /// Metrics.
     pub metrics: String,
     /// Health.
@@ -91,12 +103,18 @@ pub struct Addresses {
 
 impl Endpoints {
     /// Binds them all, or none.
-    pub async fn bind(grpc: Option<&String>, metrics: &str, health: &str) -> Result<Self, server::BindError> {
+    pub async fn bind(
+        grpc: Option<&String>,
+        admin: &str,
+        metrics: &str,
+        health: &str,
+    ) -> Result<Self, server::BindError> {
         Ok(Self {
             grpc: match grpc {
                 Some(address) => Some(server::bind("--grpc-server-bindaddress", address).await?),
                 None => None,
             },
+            admin: server::bind("--admin-server-bindaddress", admin).await?,
             metrics: server::bind("--metrics-server-bindaddress", metrics).await?,
             health: server::bind("--health-check-server-bindaddress", health).await?,
         })
@@ -104,12 +122,13 @@ impl Endpoints {
 
     /// Any free ports of the loopbacks.
     pub async fn ephemeral() -> Result<Self, server::BindError> {
-        Self::bind(Some(&"localhost:0".to_owned()), "localhost:0", "localhost:0").await
+        Self::bind(Some(&"localhost:0".to_owned()), "localhost:0", "localhost:0", "localhost:0").await
     }
 
     fn addresses(&self) -> Addresses {
         Addresses {
             grpc: self.grpc.as_deref().map(describe),
+            admin: describe(&self.admin),
             metrics: describe(&self.metrics),
             health: describe(&self.health),
         }
@@ -136,6 +155,8 @@ pub struct App {
     metrics: Arc<Metrics>,
     store: Store,
     server: Option<Server>,
+    /// Serves the operator until everything else has ended.
+    admin: Server,
     tasks: JoinSet<()>,
     stop: CancellationToken,
 }
@@ -174,16 +195,35 @@ impl App {
         let hub = Hub { store: store.clone(), broker: broker.clone(), snapshots };
         let mut grpc = Grpc::new(settings.max_message_bytes);
         registry.iter().for_each(|kind| kind.serve(&hub, &mut grpc));
-        let (routes, report) = grpc.finish(health.clone())?;
-        let reporting = stop.clone();
-        tasks.spawn(async move {
-            reporting.run_until_cancelled(report).await;
+        let session = settings.capture.wakeups == capture::Wakeups::Listen;
+        let reader = LogReader::new(settings.target.clone(), session);
+        grpc.serve_events(reader, registry.clone(), broker.clone(), metrics.clone());
+        let doorbell = Arc::new(Doorbell::default());
+        let mut admin = Grpc::new(settings.max_message_bytes);
+        admin.serve_admin(Introspection {
+            store: store.clone(),
+            broker: broker.clone(),
+            health: health.clone(),
+            metrics: metrics.clone(),
+            doorbell: doorbell.clone(),
+            registry: registry.clone(),
+            started: Instant::now(),
         });
-        let calls = Calls::new(routes, metrics.clone(), settings.call_timeout)?;
-        let serve = |listeners| {
-            Server::start(listeners, &calls, settings.lanes, settings.connections, settings.drain_timeout)
+        let mut serve = |grpc: Grpc, listeners, lanes, drain| {
+            let (routes, report) = grpc.finish(health.clone())?;
+            let reporting = stop.clone();
+            tasks.spawn(async move {
+                reporting.run_until_cancelled(report).await;
+            });
+            let calls = Calls::new(routes, metrics.clone(), settings.call_timeout)?;
+            anyhow::Ok(Server::start(listeners, &calls, lanes, settings.connections, drain)?)
         };
-        let server = endpoints.grpc.map(serve).transpose()?;
+        let server = endpoints
+            .grpc
+            .map(|listeners| serve(grpc, listeners, settings.lanes, settings.drain_timeout))
+            .transpose()?;
+        // Never behind the watches: a lane of its own.
+        let admin = serve(admin, endpoints.admin, 1, settings.drain_timeout.min(ADMIN_DRAIN))?;
         http::serve(endpoints.metrics, &http::metrics(metrics.clone()), &stop, &mut tasks)?;
         http::serve(endpoints.health, &http::health(health.clone()), &stop, &mut tasks)?;
 
@@ -194,10 +234,11 @@ impl App {
             broker: broker.clone(),
             health: health.clone(),
             metrics: metrics.clone(),
+            doorbell,
         };
         capture::spawn(&parts, settings.capture, &stop, &mut tasks);
         tasks.spawn(sweep(broker.clone(), stop.clone()));
-        Ok(Self { addresses, health, broker, metrics, store, server, tasks, stop })
+        Ok(Self { addresses, health, broker, metrics, store, server, admin, tasks, stop })
     }
 
     /// Where it listens.
@@ -225,10 +266,11 @@ impl App {
         tracing::info!("draining");
         self.health.draining();
         self.broker.drain(Ending::ShuttingDown { retry_after: RETRY_AFTER });
-        if let Some(server) = self.server.take()
-            && let Err(error) = server.stop().await
-        {
-            tracing::error!(%error, "stopping the server");
+        // The operator's last: whoever waits for the drain may look at it.
+        for server in self.server.take().into_iter().chain([self.admin]) {
+            if let Err(error) = server.stop().await {
+                tracing::error!(%error, "stopping a server");
+            }
         }
         self.stop.cancel();
         while let Some(ended) = self.tasks.join_next().await {

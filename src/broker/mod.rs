@@ -7,12 +7,14 @@ mod history;
 mod interest;
 mod position;
 mod sleepers;
+mod status;
 mod subscription;
 mod topic;
 
 pub use clock::Clock;
 pub use history::{Compacted, Fetch, History, Page};
 pub use interest::{Interest, Policy};
+pub use status::{SubscriptionState, SubscriptionStatus};
 pub use subscription::{Step, Subscription};
 pub use topic::{Limits, Refused, Topic};
 
@@ -22,7 +24,11 @@ use crate::{
     telemetry::Metrics,
 };
 use parking_lot::RwLock;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 use tokio::sync::watch;
 
 /// Why the hub ends a stream.
@@ -89,6 +95,8 @@ struct State {
     /// `None` until the database was seen for the first time.
     era: Option<Arc<Era>>,
     draining: Option<Ending>,
+    /// Topics of histories that are over, as long as some of their streams have not noticed.
+    past: Vec<Weak<Topic>>,
 }
 
 impl EventBroker {
@@ -126,6 +134,8 @@ impl EventBroker {
             topics: self.kinds.iter().map(topic).collect(),
         });
         let ended = state.era.replace(era.clone());
+        state.past.retain(|topic| topic.strong_count() > 0);
+        state.past.extend(ended.iter().flat_map(|era| era.topics()).map(Arc::downgrade));
         let draining = state.draining.clone();
         drop(state);
         if let Some(ended) = ended {
@@ -149,6 +159,21 @@ impl EventBroker {
             topic.publish(batches.remove(kind).unwrap_or_default(), head);
         }
         era.head.send_replace(head);
+    }
+
+    /// Why no stream goes on, once the hub drains.
+    pub fn draining(&self) -> Option<Ending> {
+        self.state.read().draining.clone()
+    }
+
+    /// Every subscription as it is now, those of histories that are over included, in no order. No lock is held for longer than it takes to
+    /// copy a registry, or to look at one position.
+    pub fn subscriptions(&self) -> Vec<SubscriptionStatus> {
+        let state = self.state.read();
+        let present = state.era.iter().flat_map(|era| era.topics()).cloned();
+        let topics: Vec<_> = present.chain(state.past.iter().filter_map(Weak::upgrade)).collect();
+        drop(state);
+        topics.iter().flat_map(|topic| status::of(topic)).collect()
     }
 
     /// Ends every stream, and every one that comes, for this reason.

@@ -1,13 +1,18 @@
 //! The command line: arguments, and one file per command.
 
+mod admin;
 mod config;
 mod epoch;
+mod generate;
 mod migrate;
+mod print;
 mod serve;
+mod status;
+mod subscriptions;
 mod watch;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 /// A watch hub for Postgres: every committed change to a watched table reaches every watcher, in commit order, over gRPC streams.
 ///
@@ -28,10 +33,18 @@ enum Command {
     Serve(Box<serve::Serve>),
     /// Watch a hub: a line per event; reconnects and resumes by itself
     Watch(watch::Watch),
+    /// List the open watches of a hub, the furthest behind first
+    Subscriptions(subscriptions::Subscriptions),
+    /// Say how a hub is: ready or why not, its revisions, its doorbell, its database
+    Status(status::Status),
     /// Bring a database to the schema of this program, and mend its triggers
     Migrate(migrate::Migrate),
     /// Declare that revisions begin to mean something else: after the files of the database were rolled back while no hub ran
     NewEpoch(epoch::NewEpoch),
+    /// Print the completions of a shell
+    Completions(generate::Completions),
+    /// Print a page of the manual
+    Man(generate::Man),
 }
 
 const EXAMPLES: &str = "\
@@ -40,6 +53,7 @@ Examples:
   trex --database-url postgresql://hub@db/app  a hub on your Postgres
   trex watch                                 what happens, a line per event
   trex watch --output json | jq .            the same for programs
+  trex subscriptions --watch                 who watches, and who is behind
   grpcurl -plaintext localhost:9000 rh_trex.v1.DinosaurService/WatchDinosaurs";
 
 /// Runs the command that the process was started with.
@@ -57,6 +71,10 @@ pub fn main() -> ExitCode {
                 match command {
                     Command::Serve(serve) => serve.run().await,
                     Command::Watch(watch) => watch.run().await,
+                    Command::Subscriptions(subscriptions) => subscriptions.run().await,
+                    Command::Status(status) => status.run().await,
+                    Command::Completions(completions) => completions.run(),
+                    Command::Man(man) => man.run(),
                     Command::Migrate(migrate) => migrate.run().await,
                     Command::NewEpoch(epoch) => epoch.run().await,
                 }
@@ -69,6 +87,12 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(format!("{error:#}")),
     }
+}
+
+/// A pause of zero would be a busy loop.
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if duration.is_zero() { Err("must be longer than zero".to_owned()) } else { Ok(duration) }
 }
 
 /// One line on standard error.

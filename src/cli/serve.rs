@@ -1,5 +1,6 @@
 //! `trex serve`: arguments → logs → database → hub → drain.
 
+use super::duration;
 use crate::{
     app::{self, App, Endpoints},
     broker::Limits,
@@ -49,6 +50,14 @@ pub(super) struct Serve {
     /// Whether to serve gRPC at all
     #[arg(long, env = "TREX_ENABLE_GRPC", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     enable_grpc: bool,
+    /// Where the operator's gRPC listens: `trex status`, `trex subscriptions`
+    #[arg(
+        long,
+        env = "TREX_ADMIN_SERVER_BINDADDRESS",
+        default_value = "localhost:9001",
+        value_name = "ADDRESS"
+    )]
+    admin_server_bindaddress: String,
     /// Where /metrics is
     #[arg(
         long,
@@ -131,12 +140,6 @@ pub(super) struct Serve {
     log_format: LogFormat,
 }
 
-/// A pause of zero would be a busy loop.
-fn duration(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if duration.is_zero() { Err("must be longer than zero".to_owned()) } else { Ok(duration) }
-}
-
 impl Serve {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         init_logs(&self.log, self.log_format)?;
@@ -148,6 +151,7 @@ impl Serve {
         // Before the database: a taken port stops the start with nothing to undo.
         let endpoints = Endpoints::bind(
             self.enable_grpc.then_some(&self.grpc_server_bindaddress),
+            &self.admin_server_bindaddress,
             &self.metrics_server_bindaddress,
             &self.health_check_server_bindaddress,
         )
@@ -218,6 +222,7 @@ impl Serve {
         if let Some(grpc) = &addresses.grpc {
             println!("  gRPC     {grpc}");
         }
+        println!("  admin    {}", addresses.admin);
         println!("  metrics  http://{}/metrics", addresses.metrics);
         println!("  health   http://{}/readyz\n", addresses.health);
         if let Some(grpc) = &addresses.grpc {

@@ -3,8 +3,9 @@
 use super::methods::{Method, Methods};
 use crate::{
     error::{Error, OPERATION, explain},
+    model::Caller,
     telemetry::Metrics,
-    transport::grpc::{RawBody, WatchBody},
+    transport::grpc::{CALLER, RawBody, WatchBody},
 };
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -55,8 +56,9 @@ impl Calls {
         let operation: Arc<str> = uuid::Uuid::now_v7().simple().to_string().into();
         let record = Record { method, started, peer, operation, code: None, metrics: self.metrics };
         let mut routes = self.routes;
-        let answer = OPERATION
-            .scope(record.operation.clone(), async move { routes.call(request.map(Body::new)).await });
+        let caller = Caller { peer: Some(peer), principal: None, operation: record.operation.clone() };
+        let answer = async move { routes.call(request.map(Body::new)).await };
+        let answer = OPERATION.scope(record.operation.clone(), CALLER.scope(caller, answer));
         let answer =
             within([asked, limit].into_iter().flatten().min(), AssertUnwindSafe(answer).catch_unwind()).await;
         let response = match answer {
@@ -207,7 +209,9 @@ impl http_body::Body for CallBody {
             Inner::Watch(body) => {
                 OPERATION.sync_scope(record.operation.clone(), || Pin::new(body).poll_frame(cx))
             }
-            Inner::Other(body) => Pin::new(body).poll_frame(cx),
+            Inner::Other(body) => {
+                OPERATION.sync_scope(record.operation.clone(), || Pin::new(body).poll_frame(cx))
+            }
             Inner::Ended => Poll::Ready(None),
         };
         if let Poll::Ready(Some(Ok(frame))) = &frame

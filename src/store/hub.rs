@@ -1,5 +1,9 @@
 //! The connections of the capture: one that seals and reads, one that hears bells.
 
+mod log_reader;
+
+pub use log_reader::{LogState, Writer};
+
 use super::connection::{Driven, Target};
 use crate::model::{Change, ChangeType, Epoch, Revision};
 use std::{
@@ -14,10 +18,10 @@ use tokio_postgres::{
 };
 
 /// Advisory locks of this class are the hub's flags; see `0002_capture.sql`.
-const LOCKS: i32 = 1_953_654_136;
+pub(super) const LOCKS: i32 = 1_953_654_136;
 const SEAL_LOCK: i32 = 1;
 const BUSY: i32 = 2;
-const PRESENT: i32 = 3;
+pub(super) const PRESENT: i32 = 3;
 
 /// The SQLSTATE with which `hub.seal()` says that this database is not the one it was.
 const HISTORY_FAULT: &str = "TX001";
@@ -140,6 +144,9 @@ mod column {
     pub(super) const TYPE: usize = 7;
     pub(super) const AFTER: usize = 8;
     pub(super) const BEFORE: usize = 9;
+    pub(super) const ACTOR: usize = 10;
+    pub(super) const ORIGIN: usize = 11;
+    pub(super) const TRACE: usize = 12;
 }
 
 /// A transaction id, by which a drain knows when all earlier writers are done.

@@ -6,15 +6,17 @@ mod lease;
 mod migrate;
 mod rows;
 mod snapshot;
+mod status;
 
 pub use connection::{Driven, Target};
 pub use hub::{
-    Bell, BellConnection, HubConnection, ReadPosition, SealError, Sealed, SealedRow, TransactionId,
-    begin_epoch,
+    Bell, BellConnection, HubConnection, LogState, ReadPosition, SealError, Sealed, SealedRow, TransactionId,
+    Writer, begin_epoch,
 };
 pub use migrate::{MigrateError, Migration, Scope, migrate};
 pub use rows::{Columns, Page, Table};
 pub use snapshot::{SnapshotRow, TableSnapshot};
+pub use status::{DatabaseStatus, OpenTransaction};
 
 use crate::{error::Error, model::Revision};
 use deadpool_postgres::{

@@ -48,6 +48,8 @@ pub struct Metrics {
     pub sealed_events: IntCounter,
     /// Pages read from the database for streams that stand before the window.
     pub history_reads: IntCounter,
+    /// Events sent to those who read the log without watching.
+    pub read_events: IntCounter,
     /// Rows that the kind's own code could not read.
     pub undecodable_rows: IntCounterVec,
     /// What is wrong with the capture of a kind; 0 is well.
@@ -148,6 +150,7 @@ impl Metrics {
             seals: counter(r, "hub_seals_total", "Seals by this hub")?,
             sealed_events: counter(r, "hub_sealed_events_total", "Events that this hub has sealed")?,
             history_reads: counter(r, "hub_history_reads_total", "Pages of history read from the database")?,
+            read_events: counter(r, "hub_read_events_total", "Events sent by ReadEvents")?,
             undecodable_rows: counters(
                 r,
                 "hub_undecodable_rows_total",

@@ -42,7 +42,7 @@ struct Hub {
 impl Hub {
     async fn start(database: &Database) -> Self {
         let mut command = trex(&["serve", "--database-url", database.url(), "--log", "warn"]);
-        for listener in ["grpc-server", "metrics-server", "health-check-server"] {
+        for listener in ["grpc-server", "admin-server", "metrics-server", "health-check-server"] {
             command.args([&format!("--{listener}-bindaddress"), "localhost:0"]);
         }
         let mut process = command.spawn().expect("a hub");
