@@ -1,5 +1,6 @@
 //! What the commands share that ask a hub's admin listener.
 
+use super::print::{Output, Reader, print, refresh};
 use crate::proto::hub::v1::admin_service_client::AdminServiceClient;
 use anyhow::Context;
 use std::time::Duration;
@@ -34,8 +35,32 @@ impl Hub {
         Ok(AdminServiceClient::new(endpoint.connect_lazy()).max_decoding_message_size(LARGEST_ANSWER))
     }
 
+    /// Writes an answer, or one after the other. Once there was one, a hub that does not answer is waited for.
+    pub(super) async fn show(
+        &self,
+        output: Output,
+        mut ask: impl AsyncFnMut() -> Result<String, Status>,
+    ) -> anyhow::Result<()> {
+        let mut text = ask().await.map_err(|status| self.explain(&status))?;
+        loop {
+            let reader = match (self.watch, output) {
+                (Some(_), Output::Text) => refresh(&text)?,
+                (None, _) | (_, Output::Json) => print(&text)?,
+            };
+            let (Some(pause), Reader::Reads) = (self.watch, reader) else { return Ok(()) };
+            text = loop {
+                tokio::time::sleep(pause).await;
+                match (ask().await, output) {
+                    (Ok(answer), _) => break answer,
+                    (Err(status), Output::Text) => break format!("{}\n", self.explain(&status)),
+                    (Err(status), Output::Json) => eprintln!("trex: {}", self.explain(&status)),
+                }
+            };
+        }
+    }
+
     /// What went wrong, and what to do.
-    pub(super) fn explain(&self, status: &Status) -> anyhow::Error {
+    fn explain(&self, status: &Status) -> anyhow::Error {
         let Self { server, .. } = self;
         match status.code() {
             Code::Unavailable => anyhow::anyhow!(

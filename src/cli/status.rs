@@ -2,11 +2,12 @@
 
 use super::{
     admin::Hub,
-    print::{Align, Output, Reader, optional_span, print, refresh, shown, span, table},
+    print::{Align, Output, optional_span, shown, span, table},
 };
-use crate::proto::hub::v1::{DatabaseStatus, GetStatusRequest, GetStatusResponse, OpenTransaction};
+use crate::proto::hub::v1::{
+    DatabaseStatus, GetStatusRequest, GetStatusResponse, KindStatus, OpenTransaction,
+};
 use serde_json::json;
-use std::fmt::Write;
 
 /// Say how a hub is: ready or why not, its revisions, its doorbell, its database
 #[derive(Debug, clap::Args)]
@@ -21,23 +22,15 @@ pub(super) struct Status {
 impl Status {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let mut client = self.hub.client()?;
-        loop {
-            let answer = client.get_status(GetStatusRequest {}).await;
-            let status = answer.map_err(|status| self.hub.explain(&status))?.into_inner();
-            let text = match self.output {
-                Output::Text => text(&status),
-                Output::Json => format!("{}\n", json(&status)),
-            };
-            let Some(pause) = self.hub.watch else {
-                print(&text)?;
-                return Ok(());
-            };
-            let reader = if self.output == Output::Json { print(&text)? } else { refresh(&text)? };
-            if reader == Reader::Left {
-                return Ok(());
-            }
-            tokio::time::sleep(pause).await;
-        }
+        self.hub
+            .show(self.output, async || {
+                let status = client.get_status(GetStatusRequest {}).await?.into_inner();
+                Ok(match self.output {
+                    Output::Text => text(&status),
+                    Output::Json => format!("{}\n", json(&status)),
+                })
+            })
+            .await
     }
 }
 
@@ -49,56 +42,48 @@ fn doorbell(status: &GetStatusResponse) -> String {
 fn text(status: &GetStatusResponse) -> String {
     let ready = if status.ready { "ready" } else { "NOT READY" };
     let uptime = optional_span(status.uptime).map(span).unwrap_or_default();
-    let mut text = format!("trex {}, up {uptime}, {ready}\n", shown(&status.version));
-    // Writing to a String cannot fail.
-    let _ = status.reasons.iter().try_for_each(|reason| writeln!(text, "           {}", shown(reason)));
-    let _ = match status.epoch.as_str() {
-        "" => writeln!(text, "epoch      none yet"),
-        epoch => writeln!(text, "epoch      {}", shown(epoch)),
-    };
-    let sealed =
-        status.database.as_ref().map_or("?".to_owned(), |database| database.sealed_revision.to_string());
-    let compacted =
-        status.database.as_ref().map_or("?".to_owned(), |database| database.compacted_revision.to_string());
+    let mut lines = vec![format!("trex {}, up {uptime}, {ready}", shown(&status.version))];
+    lines.extend(status.reasons.iter().map(|reason| format!("           {}", shown(reason))));
+    let epoch = if status.epoch.is_empty() { "none yet".to_owned() } else { shown(&status.epoch) };
+    lines.push(format!("epoch      {epoch}"));
     let (head, oldest) = (status.head_revision, status.oldest_revision);
-    let _ = writeln!(text, "revisions  head {head}, sealed {sealed}, compacted {compacted}, oldest {oldest}");
+    lines.push(match &status.database {
+        Some(database) => {
+            let (sealed, compacted) = (database.sealed_revision, database.compacted_revision);
+            format!("revisions  head {head}, sealed {sealed}, compacted {compacted}, oldest {oldest}")
+        }
+        None => format!("revisions  head {head}, oldest {oldest}"),
+    });
     let counts = status.doorbell.unwrap_or_default();
-    let _ = writeln!(
-        text,
-        "doorbell   {}: {} rings, {} skips, {} seals of {} events",
-        doorbell(status),
-        counts.rings,
-        counts.skips,
-        counts.seals,
-        counts.sealed_events
-    );
+    let (rings, skips, seals) = (counts.rings, counts.skips, counts.seals);
+    let events = counts.sealed_events;
+    let state = doorbell(status);
+    lines.push(format!("doorbell   {state}: {rings} rings, {skips} skips, {seals} seals of {events} events"));
     match &status.database {
-        Some(database) => text.push_str(&database_text(database)),
-        None => text.push_str("database   does not answer\n"),
+        Some(database) => {
+            lines.push(format!("hubs       {} listening on this database", database.listening_hubs));
+            lines.extend(writers(database));
+        }
+        None => lines.push("database   does not answer".to_owned()),
     }
-    let rows: Vec<_> = status
-        .kinds
-        .iter()
-        .map(|kind| {
-            let numbers = [kind.subscriptions, kind.head_revision, kind.window_events, kind.window_bytes];
-            [shown(&kind.kind)].into_iter().chain(numbers.map(|number| number.to_string())).collect()
-        })
-        .collect();
+    let rows: Vec<_> = status.kinds.iter().map(kind).collect();
     let numbers = ["WATCHES", "HEAD", "IN MEMORY", "BYTES"].map(|heading| (heading, Align::Right));
     let headings: Vec<_> = [("KIND", Align::Left)].into_iter().chain(numbers).collect();
-    text + "\n" + &table(&headings, &rows)
+    lines.join("\n") + "\n\n" + &table(&headings, &rows)
 }
 
-fn database_text(database: &DatabaseStatus) -> String {
-    let mut text = format!("hubs       {} listening on this database\n", database.listening_hubs);
-    if let Some(open) = &database.oldest_writer {
-        let others = match database.open_writers.saturating_sub(1) {
-            0 => String::new(),
-            others => format!(", and {others} more"),
-        };
-        let _ = writeln!(text, "writers    {}: its changes wait for its commit{others}", transaction(open));
-    }
-    text
+fn kind(kind: &KindStatus) -> Vec<String> {
+    let numbers = [kind.subscriptions, kind.head_revision, kind.window_events, kind.window_bytes];
+    [shown(&kind.kind)].into_iter().chain(numbers.map(|number| number.to_string())).collect()
+}
+
+fn writers(database: &DatabaseStatus) -> Option<String> {
+    let open = transaction(database.oldest_writer.as_ref()?);
+    let others = match database.open_writers.saturating_sub(1) {
+        0 => String::new(),
+        others => format!(", and {others} more"),
+    };
+    Some(format!("writers    {open}: its changes wait for its commit{others}"))
 }
 
 fn transaction(open: &OpenTransaction) -> String {

@@ -2,7 +2,7 @@
 
 use super::{
     admin::Hub,
-    print::{Align, Output, Reader, optional_span, print, refresh, shown, span, table},
+    print::{Align, Output, optional_span, shown, span, table},
 };
 use crate::proto::hub::v1::{
     ListSubscriptionsRequest, ListSubscriptionsResponse, Subscription, SubscriptionState,
@@ -66,23 +66,15 @@ impl Subscriptions {
             min_lag_events: self.min_lag,
             page_size: self.limit,
         };
-        loop {
-            let answer = client.list_subscriptions(request.clone()).await;
-            let listed = answer.map_err(|status| self.hub.explain(&status))?.into_inner();
-            let text = match self.output {
-                Output::Text => text(&listed),
-                Output::Json => format!("{}\n", json(&listed)),
-            };
-            let Some(pause) = self.hub.watch else {
-                print(&text)?;
-                return Ok(());
-            };
-            let reader = if self.output == Output::Json { print(&text)? } else { refresh(&text)? };
-            if reader == Reader::Left {
-                return Ok(());
-            }
-            tokio::time::sleep(pause).await;
-        }
+        self.hub
+            .show(self.output, async || {
+                let listed = client.list_subscriptions(request.clone()).await?.into_inner();
+                Ok(match self.output {
+                    Output::Text => text(&listed),
+                    Output::Json => format!("{}\n", json(&listed)),
+                })
+            })
+            .await
     }
 }
 
