@@ -47,11 +47,15 @@ fn span(wire: Option<prost_types::Duration>) -> Duration {
     wire.expect("a duration").try_into().expect("not negative")
 }
 
-/// A hub with small bounds, and dinosaurs in its log.
-async fn hub_with(rows: u64) -> (Database, TestHub) {
+/// A window that a flood passes, and one that it does not.
+const SMALL: usize = 64 << 10;
+const LARGE: usize = 64 << 20;
+
+/// A hub with a window of so many bytes, and dinosaurs in its log.
+async fn hub_with(rows: u64, window: usize) -> (Database, TestHub) {
     let database = Database::create().await;
     let mut settings = Settings::new(database.target());
-    settings.limits.window_bytes = 64 << 10;
+    settings.limits.window_bytes = window;
     settings.limits.blocked_after = Duration::from_millis(100);
     let hub = TestHub::start_with(settings, Registry::of_this_program()).await;
     insert(&database, &hub, "d", rows).await;
@@ -72,7 +76,7 @@ const MANY: u64 = 4 * NARROW as u64 / 100;
 
 #[tokio::test]
 async fn a_subscription_is_shown_as_it_was_asked_for() {
-    let (_database, hub) = hub_with(10).await;
+    let (_database, hub) = hub_with(10, LARGE).await;
     let request = WatchDinosaursRequest {
         types: vec![EventType::Created.into(), EventType::Deleted.into()],
         resource_ids: vec!["d1".into(), "d2".into(), "other".into()],
@@ -102,7 +106,7 @@ async fn a_subscription_is_shown_as_it_was_asked_for() {
 
 #[tokio::test]
 async fn a_state_is_sent_before_it_is_live() {
-    let (database, hub) = hub_with(MANY).await;
+    let (database, hub) = hub_with(MANY, SMALL).await;
     let request = WatchDinosaursRequest { send_initial_state: true, ..Default::default() };
     let mut watch = RawWatch::start(&hub, &request).await;
     insert(&database, &hub, "later", 10).await;
@@ -119,7 +123,7 @@ async fn a_state_is_sent_before_it_is_live() {
 
 #[tokio::test]
 async fn a_reader_of_history_that_takes_nothing_is_blocked_and_dated_by_the_database() {
-    let (_database, hub) = hub_with(MANY).await;
+    let (_database, hub) = hub_with(MANY, SMALL).await;
     let request = WatchDinosaursRequest { after_revision: Some(0), ..Default::default() };
     let mut watch = RawWatch::start(&hub, &request).await;
     watch.event().await.unwrap();
@@ -137,7 +141,7 @@ async fn a_reader_of_history_that_takes_nothing_is_blocked_and_dated_by_the_data
 
 #[tokio::test]
 async fn a_slow_one_that_asked_to_be_ended_is_ending_until_it_takes_its_end() {
-    let (database, hub) = hub_with(1).await;
+    let (database, hub) = hub_with(1, LARGE).await;
     let request = WatchDinosaursRequest {
         backpressure: BackpressurePolicy::Disconnect.into(),
         buffer: 50,
@@ -158,7 +162,7 @@ async fn a_slow_one_that_asked_to_be_ended_is_ending_until_it_takes_its_end() {
 
 #[tokio::test]
 async fn one_of_a_history_that_is_over_is_shown_until_it_has_noticed() {
-    let (database, hub) = hub_with(MANY).await;
+    let (database, hub) = hub_with(MANY, SMALL).await;
     let request = WatchDinosaursRequest { after_revision: Some(0), ..Default::default() };
     let mut watch = RawWatch::start(&hub, &request).await;
     once(&hub, SubscriptionState::Blocked).await;
@@ -175,7 +179,7 @@ async fn one_of_a_history_that_is_over_is_shown_until_it_has_noticed() {
 
 #[tokio::test]
 async fn a_list_is_narrowed_and_bounded() {
-    let (database, hub) = hub_with(1).await;
+    let (database, hub) = hub_with(1, LARGE).await;
     let mut watches = Vec::new();
     for _ in 0..5 {
         watches.push(RawWatch::start(&hub, &WatchDinosaursRequest::default()).await);
