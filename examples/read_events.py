@@ -53,7 +53,7 @@ def keep(batch):
     copy.executemany(
         "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?)",
         (
-            (int(e["revision"]), e["kind"], e["resourceId"], e["type"], e.get("actor"), e.get("after"))
+            (int(e["revision"]), e["kind"], e["resourceId"], e["type"], e.get("actor"), e.get("afterJson"))
             for e in batch.get("events", [])
         ),
     )

@@ -110,7 +110,8 @@ impl Reading {
 
     /// The next page, of at most so many events. An error is the end; what came before it stands.
     pub async fn next(&mut self, most: u32) -> Result<LogPage, Error> {
-        let left = u32::try_from(self.head.get() - self.position.revision.get()).unwrap_or(u32::MAX);
+        let left =
+            u32::try_from(self.head.get().saturating_sub(self.position.revision.get())).unwrap_or(u32::MAX);
         let asked = self.rows.min(most).min(left);
         let (rows, position) = self.shared.clone().page(self.position, asked, self.epoch.clone()).await?;
         // As many as fitted, or twice as many if all did: what is asked for in vain is sent in vain.

@@ -81,8 +81,8 @@ async fn an_event_is_the_change_as_it_was_captured() {
     let [fossil, created, updated, deleted] = &batch.events[..] else { panic!("{:?}", batch.events) };
     assert_eq!((fossil.kind.as_str(), fossil.resource_id.as_str()), ("Fossil", "a%2Fb/7"));
     assert_eq!([&fossil.actor, &fossil.origin, &fossil.trace], ["alice", "billing", "00-1"]);
-    assert!(fossil.after.contains("\"weight\":12345678901234567890.10"), "{}", fossil.after);
-    assert_eq!(fossil.before, "");
+    assert!(fossil.after_json.contains("\"weight\":12345678901234567890.10"), "{}", fossil.after_json);
+    assert_eq!(fossil.before_json, "");
     let user = session.query_one("SELECT session_user::text", &[]).await.unwrap().get::<_, String>(0);
     for event in [created, updated, deleted] {
         assert_eq!((event.kind.as_str(), event.resource_id.as_str()), ("Dinosaur", "x"));
@@ -96,7 +96,7 @@ async fn an_event_is_the_change_as_it_was_captured() {
         ),
     };
     let seen: Vec<_> = [created, updated, deleted]
-        .map(|event| (event.r#type(), species(&event.before), species(&event.after)))
+        .map(|event| (event.r#type(), species(&event.before_json), species(&event.after_json)))
         .into();
     let text = |text: &str| Some(text.to_owned());
     assert_eq!(
@@ -108,7 +108,7 @@ async fn an_event_is_the_change_as_it_was_captured() {
         ]
     );
     let without = batches(&hub, ReadEventsRequest::default()).await.unwrap();
-    assert!(without[0].events.iter().all(|event| event.before.is_empty()), "not asked for");
+    assert!(without[0].events.iter().all(|event| event.before_json.is_empty()), "not asked for");
     hub.stop().await;
 }
 
@@ -223,7 +223,7 @@ async fn a_batch_is_bounded_in_bytes() {
     published(&hub, 650).await;
     let read = batches(&hub, after(0, 10_000)).await.unwrap();
     let sizes: Vec<usize> =
-        read.iter().map(|batch| batch.events.iter().map(|event| event.after.len()).sum()).collect();
+        read.iter().map(|batch| batch.events.iter().map(|event| event.after_json.len()).sum()).collect();
     assert!(sizes.iter().all(|size| *size < MIB + 301_000), "{sizes:?}");
     assert!(sizes.len() >= 12, "{sizes:?}");
     assert_eq!(revisions(read.iter().flat_map(|batch| &batch.events)), (1..=650).collect::<Vec<_>>());

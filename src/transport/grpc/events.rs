@@ -161,8 +161,8 @@ impl Wanted {
             actor: text(writer.actor),
             origin: text(writer.origin),
             trace: text(writer.trace),
-            after: text(change.after),
-            before: if self.previous { text(change.before) } else { String::new() },
+            after_json: text(change.after),
+            before_json: if self.previous { text(change.before) } else { String::new() },
         }))
     }
 }
