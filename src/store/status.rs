@@ -55,12 +55,14 @@ impl Store {
                WHERE l.locktype = 'relation' AND l.relation = 'hub.change'::regclass AND l.mode = 'RowExclusiveLock' AND l.granted
                  AND NOT EXISTS (SELECT FROM flags f WHERE f.objid = {COMPACTION} AND f.pid = l.pid)),
              oldest AS (SELECT * FROM writers WHERE xid IS NOT NULL ORDER BY age(xid) DESC LIMIT 1)
-             SELECT h.revision, r.compacted, (SELECT count(DISTINCT pid) FROM flags WHERE objid = {PRESENT}),
+             SELECT log.revision, log.compacted, (SELECT count(DISTINCT pid) FROM flags WHERE objid = {PRESENT}),
                (SELECT count(*) FROM writers WHERE xid IS NOT NULL), o.xid IS NOT NULL, o.pid,
                extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared))::float8,
                coalesce(a.state, CASE WHEN p.gid IS NOT NULL THEN 'prepared' END), coalesce(a.application_name, p.gid),
                coalesce(a.usename, p.owner)::text
-             FROM hub.head h CROSS JOIN hub.retention r LEFT JOIN oldest o ON true
+             -- Not a join of the two: to the planner, tables of one row may have thousands, and their product be worth compiling for.
+             FROM (SELECT (SELECT revision FROM hub.head) AS revision, (SELECT compacted FROM hub.retention) AS compacted) log
+             LEFT JOIN oldest o ON true
              LEFT JOIN pg_stat_activity a ON a.pid = o.pid LEFT JOIN pg_prepared_xacts p ON o.pid IS NULL AND p.transaction = o.xid"
         );
         let rows = self.run("status", &sql, &[]).await?;

@@ -47,10 +47,10 @@ impl HubConnection {
 
     /// What the log is; an error if its numbers may not mean what they meant.
     pub async fn log_state(&self) -> Result<LogState, SealError> {
-        let sql = "SELECT hub.history_fault(false), r.compacted, h.revision, i.epoch
-                   FROM hub.retention r LEFT JOIN hub.head h ON true LEFT JOIN hub.incarnation i ON true";
+        let sql = "SELECT hub.history_fault(false), (SELECT compacted FROM hub.retention), (SELECT revision FROM hub.head),
+                     (SELECT epoch FROM hub.incarnation)";
         let rows = answered(self.client.query_typed(sql, &[])).await?;
-        let row = rows.first().ok_or_else(|| SealError::Corrupt("hub.retention is empty".into()))?;
+        let row = rows.first().ok_or_else(|| SealError::Corrupt("no answer".into()))?;
         if let Some(fault) = row.try_get::<_, Option<String>>(0)? {
             return Err(SealError::History(fault));
         }
