@@ -1,17 +1,25 @@
 //! Everything that is said to Postgres. SQL text lives here and in the `.sql` files, and nowhere else.
 
+mod audit;
 mod connection;
+mod controller;
 mod hub;
 mod lease;
+mod letters;
 mod migrate;
 mod rows;
 mod snapshot;
 
+pub use audit::{AuditFilter, AuditPlace, AuditRecord};
 pub use connection::{Driven, Target};
+pub use controller::{
+    ControllerConnection, ControllerPosition, ControllerStatus, Parameters, Standing, Turn,
+};
 pub use hub::{
     Bell, BellConnection, HubConnection, ReadPosition, SealError, Sealed, SealedRow, TransactionId,
     begin_epoch,
 };
+pub use letters::{DeadLetters, DueLetter, Letter, Which};
 pub use migrate::{MigrateError, Migration, Scope, migrate};
 pub use rows::{Columns, Page, Table};
 pub use snapshot::{SnapshotRow, TableSnapshot};
