@@ -3,6 +3,7 @@
 use crate::{
     broker::{Ending, EventBroker, Limits},
     capture::{self, Parts},
+    controller::{self, Controllers},
     health::Health,
     kinds::Registry,
     server::{self, Calls, ConnectionLimits, Server},
@@ -10,7 +11,7 @@ use crate::{
     store::{Store, Target, migrate},
     telemetry::Metrics,
     transport::{
-        grpc::{Grpc, Hub},
+        grpc::{Grpc, Hub, serve_audit},
         http,
     },
 };
@@ -35,6 +36,10 @@ pub struct Settings {
     pub db_pool_size: usize,
     /// How the hub follows the database.
     pub capture: capture::Settings,
+    /// What acts on changes.
+    pub controllers: Controllers,
+    /// How that runs.
+    pub controller: controller::Settings,
     /// Bounds on logs and watches.
     pub limits: Limits,
     /// Bounds on connections.
@@ -57,6 +62,8 @@ impl Settings {
             migrate: true,
             db_pool_size: 16,
             capture: capture::Settings::default(),
+            controllers: Controllers::default(),
+            controller: controller::Settings::default(),
             limits: Limits::default(),
             connections: ConnectionLimits {
                 streams: 1024,
@@ -152,6 +159,7 @@ impl App {
         endpoints: Endpoints,
         registry: Registry,
     ) -> anyhow::Result<Self> {
+        settings.controllers.check(&registry.names().collect::<Vec<_>>())?;
         if settings.migrate {
             let applied = migrate(&settings.target, &registry.scopes())
                 .await
@@ -174,6 +182,7 @@ impl App {
         let hub = Hub { store: store.clone(), broker: broker.clone(), snapshots };
         let mut grpc = Grpc::new(settings.max_message_bytes);
         registry.iter().for_each(|kind| kind.serve(&hub, &mut grpc));
+        serve_audit(&hub, &mut grpc);
         let (routes, report) = grpc.finish(health.clone())?;
         let reporting = stop.clone();
         tasks.spawn(async move {
@@ -187,6 +196,13 @@ impl App {
         http::serve(endpoints.metrics, &http::metrics(metrics.clone()), &stop, &mut tasks)?;
         http::serve(endpoints.health, &http::health(health.clone()), &stop, &mut tasks)?;
 
+        let parts = controller::Parts {
+            target: settings.target.clone(),
+            store: store.clone(),
+            broker: broker.clone(),
+            metrics: metrics.clone(),
+        };
+        settings.controllers.spawn(&parts, settings.controller, &stop, &mut tasks);
         let parts = Parts {
             target: settings.target,
             store: store.clone(),

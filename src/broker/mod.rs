@@ -63,6 +63,11 @@ impl Era {
         self.topics.get(kind)
     }
 
+    /// The revision up to which everything has been published.
+    pub fn head(&self) -> Revision {
+        *self.head.borrow()
+    }
+
     /// Waits until everything up to a revision has been published.
     pub async fn reached(&self, revision: Revision) {
         // The sender lives as long as this borrow.
@@ -149,6 +154,11 @@ impl EventBroker {
             topic.publish(batches.remove(kind).unwrap_or_default(), head);
         }
         era.head.send_replace(head);
+    }
+
+    /// Whether the hub stops.
+    pub fn is_draining(&self) -> bool {
+        self.state.read().draining.is_some()
     }
 
     /// Ends every stream, and every one that comes, for this reason.

@@ -4,6 +4,7 @@ use crate::{
     app::{self, App, Endpoints},
     broker::Limits,
     capture::{Retention, Settings, Wakeups},
+    controller::{self, Controllers},
     embedded::{self, EmbeddedPostgres, Options},
     server::ConnectionLimits,
     store::Target,
@@ -88,6 +89,13 @@ pub(super) struct Serve {
     /// What may go is looked for so often
     #[arg(long, env = "TREX_COMPACTION_INTERVAL", default_value = "30s", value_parser = duration, value_name = "TIME")]
     compaction_interval: Duration,
+
+    /// Whether to keep an audit trail: who changed what, when, and how it was before and after
+    #[arg(long, env = "TREX_AUDIT", default_value_t = false, default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set, value_name = "BOOL")]
+    audit: bool,
+    /// The records of the audit trail are kept for so long
+    #[arg(long, env = "TREX_AUDIT_RETENTION", default_value = "90days", value_parser = duration, value_name = "TIME")]
+    audit_retention: Duration,
 
     /// Memory for the newest events, per kind, in bytes
     #[arg(long, env = "TREX_LOG_WINDOW_BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u64).range(1 << 20..), value_name = "BYTES")]
@@ -193,6 +201,8 @@ impl Serve {
                     interval: self.compaction_interval,
                 },
             },
+            controllers: Controllers::of_this_program(self.audit.then_some(self.audit_retention)),
+            controller: controller::Settings::default(),
             limits: Limits {
                 window_bytes: usize::try_from(self.log_window_bytes).unwrap_or(usize::MAX),
                 default_buffer: self.watch_buffer,

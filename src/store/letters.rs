@@ -52,6 +52,14 @@ pub struct Letter {
 }
 
 impl Store {
+    /// How many dead letters a controller has.
+    pub async fn count_letters(&self, controller: &str) -> Result<u64, Error> {
+        let sql = "SELECT count(*) FROM hub.dead_letter WHERE controller = $1";
+        let rows = self.run("count_letters", sql, &[&controller]).await?;
+        let letters: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
+        Ok(u64::try_from(letters).unwrap_or(0))
+    }
+
     /// The dead letter of a controller that has been due for longest.
     pub async fn due_letter(&self, controller: &str) -> Result<Option<DueLetter>, Error> {
         let sql = "SELECT id, attempts, epoch, revision, kind, resource_id, type, after::text, before::text, captured_at, actor, origin, trace

@@ -1,7 +1,9 @@
 //! gRPC: what kinds need to serve their own service, and the body of a watch.
 
+mod audit;
 mod watch;
 
+pub(crate) use audit::serve as serve_audit;
 pub use watch::{RawBody, WatchBody, WatchRequest};
 
 use crate::{
