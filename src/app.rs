@@ -46,6 +46,8 @@ pub struct Settings {
     pub connections: ConnectionLimits,
     /// The largest request, in bytes.
     pub max_message_bytes: usize,
+    /// The metadata that says who calls, if it is to be believed.
+    pub trusted_actor: Option<::http::HeaderName>,
     /// The longest unary call.
     pub call_timeout: Duration,
     /// How long the stop waits for calls under way.
@@ -71,6 +73,7 @@ impl Settings {
                 keepalive: Duration::from_secs(20),
             },
             max_message_bytes: 4 << 20,
+            trusted_actor: None,
             call_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(15),
             lanes: 2,
@@ -188,7 +191,8 @@ impl App {
         tasks.spawn(async move {
             reporting.run_until_cancelled(report).await;
         });
-        let calls = Calls::new(routes, metrics.clone(), settings.call_timeout)?;
+        let calls =
+            Calls::new(routes, metrics.clone(), settings.call_timeout)?.trusting(settings.trusted_actor);
         let serve = |listeners| {
             Server::start(listeners, &calls, settings.lanes, settings.connections, settings.drain_timeout)
         };

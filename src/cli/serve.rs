@@ -97,6 +97,10 @@ pub(super) struct Serve {
     #[arg(long, env = "TREX_AUDIT_RETENTION", default_value = "90days", value_parser = duration, value_name = "TIME")]
     audit_retention: Duration,
 
+    /// The metadata of a call that says who makes it, such as `trex-actor`: believed, so only a proxy that sets it may reach the hub
+    #[arg(long, env = "TREX_TRUST_ACTOR_METADATA", value_name = "NAME")]
+    trust_actor_metadata: Option<http::HeaderName>,
+
     /// Memory for the newest events, per kind, in bytes
     #[arg(long, env = "TREX_LOG_WINDOW_BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u64).range(1 << 20..), value_name = "BYTES")]
     log_window_bytes: u64,
@@ -216,6 +220,7 @@ impl Serve {
                 keepalive: self.keepalive,
             },
             max_message_bytes: self.max_message_bytes,
+            trusted_actor: self.trust_actor_metadata.clone(),
             call_timeout: self.call_timeout,
             drain_timeout: self.drain_timeout,
             lanes: self.lanes.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),

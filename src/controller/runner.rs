@@ -21,6 +21,20 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Metrics of what other hubs may have changed are looked up so often.
 const SURVEY: Duration = Duration::from_secs(5);
 
+/// Who takes the turns lets changes gather for so long: a turn costs the server as much as some hundred of them.
+const REST: Duration = Duration::from_millis(20);
+
+/// What came of the attempt to take a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// Another hub has it, or there was nothing to read.
+    Lost,
+    /// It was taken, and there may be more to do.
+    More,
+    /// It was taken, and that was all that there was.
+    Done,
+}
+
 /// Runs a controller until told to stop. A turn under way is undone then.
 pub(super) async fn run(
     controller: Arc<dyn Controller>,
@@ -36,6 +50,7 @@ pub(super) async fn run(
         connection: None,
         mine: None,
         undone: None,
+        delivered: false,
         head: Revision::ZERO,
         pause: settings.look,
         tidied: None,
@@ -56,6 +71,8 @@ struct Runner {
     mine: Option<i64>,
     /// The turn that there was something to do in at the last look, and that another hub might have taken.
     undone: Option<i64>,
+    /// Whether the last turn was for a dead letter: many of them must not keep others waiting, so a turn for these is next.
+    delivered: bool,
     /// The newest sealed revision at the last look.
     head: Revision,
     /// After the next failure.
@@ -100,9 +117,9 @@ impl Runner {
             self.connection = None;
             return Ok(false);
         }
-        let taken = self.take(&standing).await?;
-        self.mine = taken.then_some(standing.turn + 1);
-        Ok(taken)
+        let outcome = self.take(&standing).await?;
+        self.mine = (outcome != Outcome::Lost).then_some(standing.turn + 1);
+        Ok(outcome == Outcome::More)
     }
 
     /// Waits for something to do: who took the last turn at once, the others for the next look.
@@ -110,22 +127,27 @@ impl Runner {
         let look = tokio::time::sleep(self.settings.look);
         match self.parts.broker.era().filter(|_| self.mine.is_some()) {
             Some(era) => {
-                tokio::select! { () = era.reached(self.head.next()) => {}, () = look => {} }
+                tokio::select! {
+                    () = era.reached(self.head.next()) => tokio::time::sleep(REST).await,
+                    () = look => {}
+                }
             }
             None => look.await,
         }
     }
 
-    async fn take(&mut self, standing: &Standing) -> Result<bool, Failure> {
+    async fn take(&mut self, standing: &Standing) -> Result<Outcome, Failure> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
             None => ControllerConnection::open(&self.parts.target).await?,
         };
         let taken = if let Some(gap) = standing.gap() {
             self.bridge(&connection, standing, &gap).await?
-        } else if standing.due {
+        } else if standing.due && !(self.delivered && standing.is_behind()) {
+            self.delivered = true;
             self.deliver(&connection, standing).await?
         } else {
+            self.delivered = false;
             self.advance(&connection, standing).await?
         };
         self.connection = Some(connection);
@@ -133,29 +155,38 @@ impl Runner {
     }
 
     /// The changes after the position. They are read before the turn is taken: a hub that freezes over a large answer must not hold it.
-    async fn advance(&self, connection: &ControllerConnection, standing: &Standing) -> Result<bool, Failure> {
+    async fn advance(
+        &self,
+        connection: &ControllerConnection,
+        standing: &Standing,
+    ) -> Result<Outcome, Failure> {
         let (most, kind) = (self.controller.at_a_time(), self.controller.kind());
         let store = &self.parts.store;
         let (changes, end) = store.changes_after(&standing.current, standing.position, most, kind).await?;
         if end == standing.position {
             // Compacted since the look.
-            return Ok(false);
+            return Ok(Outcome::Lost);
         }
-        let Some(turn) = self.begin(connection, standing).await? else { return Ok(false) };
+        let Some(turn) = self.begin(connection, standing).await? else { return Ok(Outcome::Lost) };
         let work = async {
             self.work(&turn).apply(changes, standing.letters).await?;
             turn.commit_at(end, &standing.current, &self.holder).await.map_err(Failure::from)
         };
         awake(connection, work).await?;
-        Ok(true)
+        let full = end.revision.get() - standing.position.revision.get() >= u64::from(most);
+        Ok(if full { Outcome::More } else { Outcome::Done })
     }
 
     /// A dead letter that is due.
-    async fn deliver(&self, connection: &ControllerConnection, standing: &Standing) -> Result<bool, Failure> {
+    async fn deliver(
+        &self,
+        connection: &ControllerConnection,
+        standing: &Standing,
+    ) -> Result<Outcome, Failure> {
         let Some(letter) = self.parts.store.due_letter(self.controller.name()).await? else {
-            return Ok(true);
+            return Ok(Outcome::Lost);
         };
-        let Some(turn) = self.begin(connection, standing).await? else { return Ok(false) };
+        let Some(turn) = self.begin(connection, standing).await? else { return Ok(Outcome::Lost) };
         let work = async {
             if turn.hold(letter.id).await? {
                 self.work(&turn).deliver(&letter).await?;
@@ -163,7 +194,7 @@ impl Runner {
             turn.commit(&self.holder).await.map_err(Failure::from)
         };
         awake(connection, work).await?;
-        Ok(true)
+        Ok(Outcome::More)
     }
 
     /// Goes on behind a gap: with a table of which all rows are listed, or with what is retained.
@@ -172,8 +203,8 @@ impl Runner {
         connection: &ControllerConnection,
         standing: &Standing,
         gap: &Gap,
-    ) -> Result<bool, Failure> {
-        let Some(turn) = self.begin(connection, standing).await? else { return Ok(false) };
+    ) -> Result<Outcome, Failure> {
+        let Some(turn) = self.begin(connection, standing).await? else { return Ok(Outcome::Lost) };
         let work = async {
             tracing::warn!(controller = self.controller.name(), cause = ?gap.cause, after = %gap.after, resume = %gap.resume, "changes may be missing");
             self.controller.on_gap(gap, &turn).await.map_err(of_the_world)?;
@@ -184,7 +215,7 @@ impl Runner {
             turn.commit_at(position, &epoch, &self.holder).await.map_err(Failure::from)
         };
         awake(connection, work).await?;
-        Ok(true)
+        Ok(Outcome::More)
     }
 
     /// All rows of a table, as it is at one revision.

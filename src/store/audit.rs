@@ -9,7 +9,10 @@ use crate::{
     model::{AttributedChange, ChangeType, Epoch, Gap, Revision},
 };
 use std::time::{Duration, SystemTime};
-use tokio_postgres::{Row, types::Type};
+use tokio_postgres::{
+    Row,
+    types::{ToSql, Type},
+};
 
 /// One row of the trail.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,44 +103,36 @@ impl Store {
         before: Option<&AuditPlace>,
         most: u32,
     ) -> Result<Vec<AuditRecord>, Error> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM hub.audit
-             WHERE ($1::text IS NULL OR kind = $1) AND ($2::text IS NULL OR resource_id = $2) AND ($3::text IS NULL OR actor = $3)
-               AND ($4::timestamptz IS NULL OR captured_at >= $4) AND ($5::timestamptz IS NULL OR captured_at < $5)
-               AND ($6::bigint IS NULL OR revision <= $6 AND (revision, epoch) < ($6, $7::text))
-             ORDER BY revision DESC, epoch DESC LIMIT $8"
-        );
-        let (revision, epoch) =
-            (before.map(|place| place.revision.to_sql()), before.map(|place| place.epoch.as_str()));
-        let AuditFilter { kind, resource_id, actor, from, until } = filter;
-        let rows = self
-            .run(
-                "audit_list",
-                &sql,
-                &[kind, resource_id, actor, from, until, &revision, &epoch, &i64::from(most)],
-            )
-            .await?;
-        rows.iter().map(record).collect()
+        let mut wanted = Conditions::of(filter, "");
+        let place = before.map(|place| (place.revision.to_sql(), place.epoch.as_str()));
+        if let Some((revision, epoch)) = &place {
+            wanted.add("(revision, epoch) < ({}, {}::text)", &[revision, epoch]);
+        }
+        self.records("audit_list", wanted, "ORDER BY revision DESC, epoch DESC", most).await
     }
 
-    /// At most `most` records after a place, oldest first.
+    /// At most `most` records after a place, oldest first. Gaps are wanted by everybody.
     pub async fn audit_after(
         &self,
         filter: &AuditFilter,
         place: &AuditPlace,
         most: u32,
     ) -> Result<Vec<AuditRecord>, Error> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM hub.audit
-             WHERE revision >= $1 AND (revision, epoch) > ($1, $2) AND ($3::text IS NULL OR kind = $3 OR type = 0)
-               AND ($4::text IS NULL OR resource_id = $4 OR type = 0) AND ($5::text IS NULL OR actor = $5 OR type = 0)
-             ORDER BY revision, epoch LIMIT $6"
-        );
+        let mut wanted = Conditions::of(filter, " OR type = 0");
         let (revision, epoch) = (place.revision.to_sql(), place.epoch.as_str());
-        let AuditFilter { kind, resource_id, actor, .. } = filter;
-        let rows = self
-            .run("audit_after", &sql, &[&revision, &epoch, kind, resource_id, actor, &i64::from(most)])
-            .await?;
+        wanted.add("(revision, epoch) > ({}, {}::text)", &[&revision, &epoch]);
+        self.records("audit_after", wanted, "ORDER BY revision, epoch", most).await
+    }
+
+    async fn records(
+        &self,
+        name: &'static str,
+        wanted: Conditions<'_>,
+        order: &str,
+        most: u32,
+    ) -> Result<Vec<AuditRecord>, Error> {
+        let sql = format!("SELECT {COLUMNS} FROM hub.audit{} {order} LIMIT {most}", wanted.text);
+        let rows = self.run(name, &sql, &wanted.values).await?;
         rows.iter().map(record).collect()
     }
 
@@ -153,6 +148,43 @@ impl Store {
         let rows = self.run("audit_trim", sql, &[&age.as_secs_f64(), &i64::from(step)]).await?;
         let gone: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
         Ok(u64::try_from(gone).unwrap_or(0))
+    }
+}
+
+/// Only those that are asked for stand in the statement: with others in it, turned off by a NULL, no plan fits.
+#[derive(Default)]
+struct Conditions<'a> {
+    text: String,
+    values: Vec<&'a (dyn ToSql + Sync)>,
+}
+
+impl<'a> Conditions<'a> {
+    /// `or`: what is wanted in any case.
+    fn of(filter: &'a AuditFilter, or: &str) -> Self {
+        let AuditFilter { kind, resource_id, actor, from, until } = filter;
+        let mut conditions = Self::default();
+        for (column, value) in [("kind", kind), ("resource_id", resource_id), ("actor", actor)] {
+            if let Some(value) = value {
+                conditions.add(&format!("({column} = {{}}{or})"), &[value]);
+            }
+        }
+        for (comparison, value) in [(">=", from), ("<", until)] {
+            if let Some(value) = value {
+                conditions.add(&format!("captured_at {comparison} {{}}"), &[value]);
+            }
+        }
+        conditions
+    }
+
+    /// A condition with its values in the places of `{}`.
+    fn add(&mut self, condition: &str, values: &[&'a (dyn ToSql + Sync)]) {
+        let mut condition = condition.to_owned();
+        for value in values {
+            self.values.push(*value);
+            condition = condition.replacen("{}", &format!("${}", self.values.len()), 1);
+        }
+        self.text.push_str(if self.text.is_empty() { " WHERE " } else { " AND " });
+        self.text.push_str(&condition);
     }
 }
 

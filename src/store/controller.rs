@@ -55,9 +55,14 @@ impl Standing {
         Some(Gap { cause, after, resume, epoch: self.current.clone() })
     }
 
+    /// Whether there are changes after the position.
+    pub fn is_behind(&self) -> bool {
+        self.position.revision < self.head
+    }
+
     /// Whether there is anything to do.
     pub fn has_work(&self) -> bool {
-        self.due || self.position.revision < self.head || self.gap().is_some()
+        self.due || self.is_behind() || self.gap().is_some()
     }
 }
 
@@ -97,24 +102,22 @@ pub struct ControllerStatus {
 impl Store {
     /// Where a controller stands; one that is not known yet is entered.
     pub async fn standing(&self, name: &str) -> Result<Standing, Error> {
-        let sql = "SELECT c.turn, c.epoch, c.revision, c.seq, i.epoch, r.compacted, h.revision,
+        // Subselects, not a join: to the planner four tables of a row each may be a billion rows, and worth compiling for.
+        let sql = "SELECT c.turn, c.epoch, c.revision, c.seq, (SELECT epoch FROM hub.incarnation), (SELECT compacted FROM hub.retention),
+                     (SELECT revision FROM hub.head),
                      EXISTS (SELECT FROM hub.dead_letter d WHERE d.controller = c.name),
                      EXISTS (SELECT FROM hub.dead_letter d WHERE d.controller = c.name AND d.due_at <= clock_timestamp())
-                   FROM hub.controller c, hub.incarnation i, hub.retention r, hub.head h WHERE c.name = $1";
+                   FROM hub.controller c WHERE c.name = $1";
         loop {
             let rows = self.run("standing", sql, &[&name]).await?;
             if let Some(row) = rows.first() {
-                return Ok(standing(row)?);
-            }
-            let enter = "INSERT INTO hub.controller (name) SELECT $1 FROM hub.head, hub.incarnation ON CONFLICT DO NOTHING";
-            self.run("enter_controller", enter, &[&name]).await?;
-            if self.run("head", "SELECT FROM hub.head, hub.incarnation", &[]).await?.is_empty() {
-                // A new epoch is being begun, or must be.
-                return Err(Error::Unavailable {
+                return standing(row)?.ok_or(Error::Unavailable {
                     why: "the database has no history yet",
                     retry_after: Duration::from_secs(1),
                 });
             }
+            let enter = "INSERT INTO hub.controller (name) VALUES ($1) ON CONFLICT DO NOTHING";
+            self.run("enter_controller", enter, &[&name]).await?;
         }
     }
 
@@ -152,9 +155,9 @@ impl Store {
 
     /// All controllers that ever ran on this database, by name.
     pub async fn controllers(&self) -> Result<Vec<ControllerStatus>, Error> {
-        let sql = "SELECT c.name, c.revision, greatest(h.revision - c.revision, 0), c.holder, c.moved_at,
+        let sql = "SELECT c.name, c.revision, coalesce(greatest((SELECT revision FROM hub.head) - c.revision, 0), 0), c.holder, c.moved_at,
                      (SELECT count(*) FROM hub.dead_letter d WHERE d.controller = c.name)
-                   FROM hub.controller c, hub.head h ORDER BY c.name";
+                   FROM hub.controller c ORDER BY c.name";
         let rows = self.run("controllers", sql, &[]).await?;
         rows.iter()
             .map(|row| {
@@ -171,18 +174,21 @@ impl Store {
     }
 }
 
-fn standing(row: &Row) -> Result<Standing, tokio_postgres::Error> {
+/// `None`: a new epoch is being begun, or must be.
+fn standing(row: &Row) -> Result<Option<Standing>, tokio_postgres::Error> {
+    let (epoch, head): (Option<&str>, Option<i64>) = (row.try_get(4)?, row.try_get(6)?);
+    let (Some(current), Some(head)) = (epoch, head) else { return Ok(None) };
     let position = ControllerPosition { revision: Revision::from_sql(row.try_get(2)?), seq: row.try_get(3)? };
-    Ok(Standing {
+    Ok(Some(Standing {
         turn: row.try_get(0)?,
         epoch: row.try_get(1)?,
         position,
-        current: Epoch::new(row.try_get(4)?),
+        current: Epoch::new(current),
         oldest: Revision::from_sql(row.try_get(5)?),
-        head: Revision::from_sql(row.try_get(6)?),
+        head: Revision::from_sql(head),
         letters: row.try_get(7)?,
         due: row.try_get(8)?,
-    })
+    }))
 }
 
 /// From the columns kind, resource_id, type, after, before, captured_at, actor, origin, trace, of which the first is at `first`.

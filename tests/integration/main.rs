@@ -6,6 +6,7 @@ mod api;
 mod bookmarks;
 mod capture;
 mod capture_names;
+mod controllers;
 mod epoch;
 mod following;
 mod history;
