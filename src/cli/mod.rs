@@ -1,6 +1,8 @@
 //! The command line: arguments, and one file per command.
 
+mod audit;
 mod config;
+mod dead_letters;
 mod epoch;
 mod migrate;
 mod serve;
@@ -32,6 +34,10 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Declare that revisions begin to mean something else: after the files of the database were rolled back while no hub ran
     NewEpoch(epoch::NewEpoch),
+    /// Who changed what, and when: the records of the audit trail, newest first; or, with --follow, as they come
+    Audit(audit::Audit),
+    /// Changes that a controller could not handle: list them, have them tried again, let them go
+    DeadLetters(dead_letters::DeadLetters),
 }
 
 const EXAMPLES: &str = "\
@@ -59,6 +65,8 @@ pub fn main() -> ExitCode {
                     Command::Watch(watch) => watch.run().await,
                     Command::Migrate(migrate) => migrate.run().await,
                     Command::NewEpoch(epoch) => epoch.run().await,
+                    Command::Audit(audit) => audit.run().await,
+                    Command::DeadLetters(letters) => letters.run().await,
                 }
             });
             // Nothing that matters is left; a blocked reader of standard input must not hold the exit.

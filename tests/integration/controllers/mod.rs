@@ -3,6 +3,7 @@
 mod attribution;
 mod audit;
 mod gaps;
+mod leases;
 mod letters;
 
 use crate::support::Database;
