@@ -3,6 +3,7 @@
 use crate::{
     broker::{Ending, EventBroker, Limits},
     capture::{self, Doorbell, Parts},
+    controller::{self, Controllers},
     health::Health,
     introspection::Introspection,
     kinds::Registry,
@@ -12,7 +13,7 @@ use crate::{
     store::{Store, Target, migrate},
     telemetry::Metrics,
     transport::{
-        grpc::{Grpc, Hub},
+        grpc::{Grpc, Hub, serve_audit},
         http,
     },
 };
@@ -44,12 +45,18 @@ pub struct Settings {
     pub db_pool_size: usize,
     /// How the hub follows the database.
     pub capture: capture::Settings,
+    /// What acts on changes.
+    pub controllers: Controllers,
+    /// How that runs.
+    pub controller: controller::Settings,
     /// Bounds on logs and watches.
     pub limits: Limits,
     /// Bounds on connections.
     pub connections: ConnectionLimits,
     /// The largest request, in bytes.
     pub max_message_bytes: usize,
+    /// The metadata that says who calls, if it is to be believed.
+    pub trusted_actor: Option<::http::HeaderName>,
     /// The longest unary call.
     pub call_timeout: Duration,
     /// How long the stop waits for calls under way.
@@ -66,6 +73,8 @@ impl Settings {
             migrate: true,
             db_pool_size: 16,
             capture: capture::Settings::default(),
+            controllers: Controllers::default(),
+            controller: controller::Settings::default(),
             limits: Limits::default(),
             connections: ConnectionLimits {
                 streams: 1024,
@@ -73,6 +82,7 @@ impl Settings {
                 keepalive: Duration::from_secs(20),
             },
             max_message_bytes: 4 << 20,
+            trusted_actor: None,
             call_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(15),
             lanes: 2,
@@ -173,6 +183,7 @@ impl App {
         endpoints: Endpoints,
         registry: Registry,
     ) -> anyhow::Result<Self> {
+        settings.controllers.check(&registry.names().collect::<Vec<_>>())?;
         if settings.migrate {
             let applied = migrate(&settings.target, &registry.scopes())
                 .await
@@ -198,6 +209,7 @@ impl App {
         let session = settings.capture.wakeups == capture::Wakeups::Listen;
         let reader = LogReader::new(settings.target.clone(), session);
         grpc.serve_events(reader, registry.clone(), broker.clone(), metrics.clone());
+        serve_audit(&hub, &mut grpc);
         let doorbell = Arc::new(Doorbell::default());
         let mut admin = Grpc::new(settings.max_message_bytes);
         admin.serve_admin(Introspection {
@@ -215,7 +227,8 @@ impl App {
             tasks.spawn(async move {
                 reporting.run_until_cancelled(report).await;
             });
-            let calls = Calls::new(routes, metrics.clone(), settings.call_timeout)?;
+            let calls = Calls::new(routes, metrics.clone(), settings.call_timeout)?
+                .trusting(settings.trusted_actor.clone());
             anyhow::Ok(Server::start(listeners, &calls, lanes, settings.connections, drain)?)
         };
         let server = endpoints
@@ -227,6 +240,13 @@ impl App {
         http::serve(endpoints.metrics, &http::metrics(metrics.clone()), &stop, &mut tasks)?;
         http::serve(endpoints.health, &http::health(health.clone()), &stop, &mut tasks)?;
 
+        let parts = controller::Parts {
+            target: settings.target.clone(),
+            store: store.clone(),
+            broker: broker.clone(),
+            metrics: metrics.clone(),
+        };
+        settings.controllers.spawn(&parts, settings.controller, &stop, &mut tasks);
         let parts = Parts {
             target: settings.target,
             store: store.clone(),

@@ -7,7 +7,7 @@ use crate::{
     health::Health,
     kinds::Registry,
     model::{Epoch, Revision},
-    store::{DatabaseStatus, Store},
+    store::{ControllerStatus, DatabaseStatus, Store},
     telemetry::Metrics,
 };
 use std::{
@@ -55,8 +55,8 @@ pub struct HubStatus {
     pub doorbell: DoorbellState,
     /// Its kinds.
     pub kinds: Vec<KindStatus>,
-    /// What the database says; `None`: nothing, in time.
-    pub database: Option<DatabaseStatus>,
+    /// What the database says of itself, and of what acts on changes; `None`: nothing, in time.
+    pub database: Option<(DatabaseStatus, Vec<ControllerStatus>)>,
 }
 
 /// A kind at a moment.
@@ -90,7 +90,8 @@ pub struct SubscriptionQuery {
 impl Introspection {
     /// The hub now.
     pub async fn status(&self) -> HubStatus {
-        let database = self.in_time("status", self.store.status()).await;
+        let asking = async { tokio::try_join!(self.store.status(), self.store.controllers()) };
+        let database = self.in_time("status", asking).await;
         let subscriptions = self.broker.subscriptions();
         let count = |kind| subscriptions.iter().filter(|open| open.kind == kind).count() as u64;
         let era = self.broker.era();

@@ -69,6 +69,11 @@ impl Era {
         self.topics.get(kind)
     }
 
+    /// The revision up to which everything has been published.
+    pub fn head(&self) -> Revision {
+        *self.head.borrow()
+    }
+
     /// Waits until everything up to a revision has been published.
     pub async fn reached(&self, revision: Revision) {
         // The sender lives as long as this borrow.
@@ -174,6 +179,11 @@ impl EventBroker {
         let topics: Vec<_> = present.chain(state.past.iter().filter_map(Weak::upgrade)).collect();
         drop(state);
         topics.iter().flat_map(|topic| status::of(topic)).collect()
+    }
+
+    /// Whether the hub stops.
+    pub fn is_draining(&self) -> bool {
+        self.state.read().draining.is_some()
     }
 
     /// Ends every stream, and every one that comes, for this reason.

@@ -1,7 +1,9 @@
 //! The command line: arguments, and one file per command.
 
 mod admin;
+mod audit;
 mod config;
+mod dead_letters;
 mod epoch;
 mod generate;
 mod migrate;
@@ -45,6 +47,10 @@ enum Command {
     Completions(generate::Completions),
     /// Print a page of the manual
     Man(generate::Man),
+    /// Who changed what, and when: the records of the audit trail, newest first; or, with --follow, as they come
+    Audit(audit::Audit),
+    /// Changes that a controller could not handle: list them, have them tried again, let them go
+    DeadLetters(dead_letters::DeadLetters),
 }
 
 const EXAMPLES: &str = "\
@@ -77,6 +83,8 @@ pub fn main() -> ExitCode {
                     Command::Man(man) => man.run(),
                     Command::Migrate(migrate) => migrate.run().await,
                     Command::NewEpoch(epoch) => epoch.run().await,
+                    Command::Audit(audit) => audit.run().await,
+                    Command::DeadLetters(letters) => letters.run().await,
                 }
             });
             // Nothing that matters is left; a blocked reader of standard input must not hold the exit.

@@ -5,6 +5,7 @@ use crate::{
     app::{self, App, Endpoints},
     broker::Limits,
     capture::{Retention, Settings, Wakeups},
+    controller::{self, Controllers},
     embedded::{self, EmbeddedPostgres, Options},
     server::ConnectionLimits,
     store::Target,
@@ -97,6 +98,17 @@ pub(super) struct Serve {
     /// What may go is looked for so often
     #[arg(long, env = "TREX_COMPACTION_INTERVAL", default_value = "30s", value_parser = duration, value_name = "TIME")]
     compaction_interval: Duration,
+
+    /// Whether to keep an audit trail: who changed what, when, and how it was before and after
+    #[arg(long, env = "TREX_AUDIT", default_value_t = false, default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set, value_name = "BOOL")]
+    audit: bool,
+    /// The records of the audit trail are kept for so long
+    #[arg(long, env = "TREX_AUDIT_RETENTION", default_value = "90days", value_parser = duration, value_name = "TIME")]
+    audit_retention: Duration,
+
+    /// The metadata of a call that says who makes it, such as `trex-actor`: believed, so only a proxy that sets it may reach the hub
+    #[arg(long, env = "TREX_TRUST_ACTOR_METADATA", value_name = "NAME")]
+    trust_actor_metadata: Option<http::HeaderName>,
 
     /// Memory for the newest events, per kind, in bytes
     #[arg(long, env = "TREX_LOG_WINDOW_BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u64).range(1 << 20..), value_name = "BYTES")]
@@ -197,6 +209,8 @@ impl Serve {
                     interval: self.compaction_interval,
                 },
             },
+            controllers: Controllers::of_this_program(self.audit.then_some(self.audit_retention)),
+            controller: controller::Settings::default(),
             limits: Limits {
                 window_bytes: usize::try_from(self.log_window_bytes).unwrap_or(usize::MAX),
                 default_buffer: self.watch_buffer,
@@ -210,6 +224,7 @@ impl Serve {
                 keepalive: self.keepalive,
             },
             max_message_bytes: self.max_message_bytes,
+            trusted_actor: self.trust_actor_metadata.clone(),
             call_timeout: self.call_timeout,
             drain_timeout: self.drain_timeout,
             lanes: self.lanes.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),

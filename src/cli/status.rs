@@ -69,7 +69,25 @@ fn text(status: &GetStatusResponse) -> String {
     let rows: Vec<_> = status.kinds.iter().map(kind).collect();
     let numbers = ["WATCHES", "HEAD", "IN MEMORY", "BYTES"].map(|heading| (heading, Align::Right));
     let headings: Vec<_> = [("KIND", Align::Left)].into_iter().chain(numbers).collect();
-    lines.join("\n") + "\n\n" + &table(&headings, &rows)
+    lines.join("\n") + "\n\n" + &table(&headings, &rows) + &controllers(status)
+}
+
+/// A table of its own, if there are any.
+fn controllers(status: &GetStatusResponse) -> String {
+    let controllers = status.database.iter().flat_map(|database| &database.controllers);
+    let rows: Vec<_> = controllers
+        .map(|controller| {
+            let numbers = [controller.revision, controller.lag_events, controller.dead_letters];
+            let holder =
+                if controller.holder.is_empty() { "-".to_owned() } else { shown(&controller.holder) };
+            let numbers = numbers.map(|number| number.to_string());
+            [shown(&controller.name)].into_iter().chain(numbers).chain([holder]).collect()
+        })
+        .collect();
+    let numbers = ["REVISION", "LAG", "DEAD LETTERS"].map(|heading| (heading, Align::Right));
+    let headings: Vec<_> =
+        [("CONTROLLER", Align::Left)].into_iter().chain(numbers).chain([("HUB", Align::Left)]).collect();
+    if rows.is_empty() { String::new() } else { format!("\n{}", table(&headings, &rows)) }
 }
 
 fn kind(kind: &KindStatus) -> Vec<String> {
@@ -125,6 +143,14 @@ fn json(status: &GetStatusResponse) -> serde_json::Value {
             "compacted_revision": database.compacted_revision,
             "listening_hubs": database.listening_hubs,
             "open_writers": database.open_writers,
+            "controllers": database.controllers.iter().map(|controller| json!({
+                "name": controller.name,
+                "revision": controller.revision,
+                "lag_events": controller.lag_events,
+                "dead_letters": controller.dead_letters,
+                "holder": controller.holder,
+                "moved_at": controller.moved_at.as_ref().map(ToString::to_string),
+            })).collect::<Vec<_>>(),
             "oldest_writer": database.oldest_writer.as_ref().map(|open| json!({
                 "pid": open.pid,
                 "age_seconds": seconds(open.age),

@@ -39,6 +39,7 @@ const HUB: Scope = Scope {
         Migration { version: 4, name: "head", sql: include_str!("migrations/0004_head.sql") },
         Migration { version: 5, name: "retention", sql: include_str!("migrations/0005_retention.sql") },
         Migration { version: 6, name: "epoch", sql: include_str!("migrations/0006_epoch.sql") },
+        Migration { version: 8, name: "controllers", sql: include_str!("migrations/0008_controllers.sql") },
     ],
     table: None,
 };

@@ -4,4 +4,4 @@ mod logs;
 mod metrics;
 
 pub use logs::{LogFormat, init as init_logs};
-pub use metrics::{KindMetrics, Metrics, Reason};
+pub use metrics::{ControllerMetrics, KindMetrics, Metrics, Reason};

@@ -13,6 +13,7 @@ mod process;
 mod proxy;
 mod suite;
 mod survivor;
+mod trail;
 mod watcher;
 mod world;
 

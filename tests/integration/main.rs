@@ -8,6 +8,7 @@ mod bookmarks;
 mod capture;
 mod capture_names;
 mod commands;
+mod controllers;
 mod epoch;
 mod following;
 mod history;

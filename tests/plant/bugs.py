@@ -7,12 +7,14 @@ RIVALS = "stress::rivals"
 WINDOW = "slow_reader::a_reader_that_the_window_passes_is_told_what_it_lost"
 BLOCKED = "slow_reader::a_blocked_reader_is_told_what_it_lost"
 WAKEUPS = "lib::broker::tests"
+POISONED = "controllers::letters::a_poisoned_resource_holds_up_only_itself"
 
 SEAL = "src/store/migrations/0003_seal.sql"
 CAPTURE = "src/store/migrations/0002_capture.sql"
 READ = "src/store/read.sql"
 TAILER = "src/capture/tailer.rs"
 POSITION = "src/broker/position.rs"
+RUNNER = "src/controller/runner.rs"
 
 
 @dataclass(frozen=True)
@@ -249,5 +251,78 @@ BUGS = [
         "AND f.pid = l.pid)",
         "AND f.pid = 0)",
         ("admin::status::the_transaction_that_holds_changes_back_is_named",),
+    ),
+    Bug(
+        "position-committed-before-the-effects",
+        RUNNER,
+        """            self.work(&turn).apply(changes, standing.letters).await?;
+            turn.commit_at(end, &standing.current, &self.holder).await.map_err(Failure::from)
+""",
+        """            turn.commit_at(end, &standing.current, &self.holder).await?;
+            if let Some(turn) = connection.take_turn(self.controller.name(), standing.turn + 1).await? {
+                self.work(&turn).apply(changes, standing.letters).await?;
+                turn.commit(&self.holder).await?;
+            }
+            Ok(())
+""",
+        ("controllers::letters::a_world_that_fails_holds_all_up_and_loses_nothing",),
+    ),
+    Bug(
+        "dead-letter-that-does-not-park",
+        "src/controller/turn.rs",
+        "if letters {",
+        "if letters && changes.is_empty() {",
+        (POISONED,),
+    ),
+    Bug(
+        "parked-letters-in-the-wrong-order",
+        "src/store/letters.rs",
+        "ORDER BY n.id LIMIT 1)",
+        "ORDER BY n.id DESC LIMIT 1)",
+        (POISONED,),
+    ),
+    Bug(
+        "effects-of-a-failed-change-stay",
+        "src/controller/turn.rs",
+        """                self.turn.undo().await?;
+                metrics.failed();""",
+        """                self.turn.release().await?;
+                metrics.failed();""",
+        (POISONED,),
+    ),
+    Bug(
+        "controllers-read-by-seq-alone",
+        "src/store/migrations/0008_controllers.sql",
+        "  ORDER BY l.revision, c.seq",
+        "  ORDER BY c.seq",
+        ("controllers::audit::it_has_every_change_once_and_in_order_though_its_hubs_die",),
+    ),
+    Bug(
+        "turn-without-a-fence",
+        "src/store/controller.rs",
+        "WHERE name = $1 AND turn = $2",
+        "WHERE name = $1 AND turn >= $2",
+        ("controllers::leases::a_hub_that_freezes_in_a_turn_is_freed_from_it",),
+    ),
+    Bug(
+        "slow-taken-for-frozen",
+        RUNNER,
+        "lost = connection.stay_awake() =>",
+        "lost = async { std::future::pending::<()>().await; connection.stay_awake().await } =>",
+        ("controllers::leases::one_that_is_slow_or_panics_or_hangs_is_not_taken_for_frozen",),
+    ),
+    Bug(
+        "gap-without-a-word",
+        "src/controller/audit.rs",
+        "Ok(turn.record_gap(gap).await?)",
+        "if gap.after < gap.resume { turn.record_gap(gap).await? };\n        Ok(())",
+        ("controllers::gaps::a_new_epoch_is_bridged_and_told",),
+    ),
+    Bug(
+        "actor-that-sticks-to-the-connection",
+        "src/store/lease.rs",
+        "set_config('hub.actor', coalesce($1, ''), true)",
+        "set_config('hub.actor', coalesce($1, ''), false)",
+        ("controllers::attribution::who_calls_is_recorded_where_the_hub_is_told_to_believe_it",),
     ),
 ]

@@ -13,7 +13,7 @@ use crate::{
         },
         rh_trex::v1::{BackpressurePolicy, EventType},
     },
-    store::{DatabaseStatus, OpenTransaction},
+    store::{ControllerStatus, DatabaseStatus, OpenTransaction},
 };
 use std::time::Duration;
 use tonic::{Request, Response, Status, codec::CompressionEncoding};
@@ -188,7 +188,7 @@ fn kind(status: &KindStatus) -> pb::KindStatus {
     }
 }
 
-fn database(status: DatabaseStatus) -> pb::DatabaseStatus {
+fn database((status, controllers): (DatabaseStatus, Vec<ControllerStatus>)) -> pb::DatabaseStatus {
     let transaction = |open: OpenTransaction| pb::OpenTransaction {
         pid: open.pid.unwrap_or_default(),
         age: open.age.and_then(duration),
@@ -202,5 +202,17 @@ fn database(status: DatabaseStatus) -> pb::DatabaseStatus {
         listening_hubs: status.listening_hubs,
         open_writers: status.open_writers,
         oldest_writer: status.oldest_writer.map(transaction),
+        controllers: controllers.into_iter().map(controller).collect(),
+    }
+}
+
+fn controller(status: ControllerStatus) -> pb::ControllerStatus {
+    pb::ControllerStatus {
+        name: status.name,
+        revision: status.position.get(),
+        lag_events: status.lag,
+        dead_letters: status.dead_letters,
+        holder: status.holder.unwrap_or_default(),
+        moved_at: Some(status.moved_at.into()),
     }
 }

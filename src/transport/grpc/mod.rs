@@ -1,9 +1,11 @@
 //! gRPC: what kinds need to serve their own service, and the body of a watch.
 
 mod admin;
+mod audit;
 mod events;
 mod watch;
 
+pub(crate) use audit::serve as serve_audit;
 pub use watch::{RawBody, WatchBody, WatchRequest};
 
 use crate::{

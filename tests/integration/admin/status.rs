@@ -2,11 +2,12 @@
 
 use super::{list, span};
 use crate::support::{Database, TestHub, until, wire::RawWatch};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tonic::Code;
 use trex::{
     app::Settings,
     capture::Wakeups,
+    controller::{AuditTrail, Controllers},
     embedded::testing::EphemeralPostgres,
     kinds::Registry,
     proto::{
@@ -171,4 +172,37 @@ async fn a_hub_whose_database_is_away_says_what_it_knows() {
     until("it is back", || hub.app().health().reasons().is_empty()).await;
     hub.stop().await;
     cluster.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn controllers_are_shown_with_their_lag() {
+    let database = Database::create().await;
+    let plain = TestHub::start(&database).await;
+    assert_eq!(database_of(&plain).await.controllers, [], "none ever ran");
+    let mut settings = Settings::new(database.target());
+    settings.controllers = Controllers::new(vec![Arc::new(AuditTrail::new(Duration::from_secs(3600)))]);
+    let auditing = TestHub::start_with(settings, Registry::of_this_program()).await;
+    let session = database.connect().await;
+    let insert = "INSERT INTO dinosaurs (species) SELECT 's' FROM generate_series(1, 10)";
+    session.batch_execute(insert).await.unwrap();
+    let deadline = std::time::Instant::now() + crate::support::PATIENCE;
+    let audit = loop {
+        // Any hub knows.
+        let controllers = database_of(&plain).await.controllers;
+        if let [audit] = &controllers[..]
+            && audit.revision == 10
+        {
+            break audit.clone();
+        }
+        assert!(std::time::Instant::now() < deadline, "{controllers:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert_eq!((audit.lag_events, audit.dead_letters), (0, 0));
+    assert!(!audit.holder.is_empty() && audit.moved_at.is_some(), "{audit:?}");
+    auditing.stop().await;
+    session.batch_execute(insert).await.unwrap();
+    until("it is sealed", || plain.metric("hub_head_revision", "") == 20.0).await;
+    let controllers = database_of(&plain).await.controllers;
+    assert_eq!((controllers[0].revision, controllers[0].lag_events), (10, 10), "nobody runs it");
+    plain.stop().await;
 }
