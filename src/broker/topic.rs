@@ -4,12 +4,12 @@ use super::{
     Clock, Ending,
     history::History,
     interest::Interest,
-    position::{Fall, Place, Position},
+    position::{Fall, Place, Position, Wait},
     sleepers::Sleepers,
     subscription::{Subscriber, Subscription},
 };
 use crate::{
-    log::{Batch, Log, Outside},
+    log::{Batch, Log, Outside, Size},
     model::{Revision, Start},
     telemetry::{KindMetrics, Reason},
 };
@@ -109,6 +109,11 @@ impl Topic {
         }
     }
 
+    /// The kind.
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
     /// The newest revision up to which everything of this kind has been published.
     pub fn head(&self) -> Revision {
         self.log.head()
@@ -123,6 +128,26 @@ impl Topic {
     /// How many subscriptions there are.
     pub fn subscribers(&self) -> usize {
         self.registry.lock().len()
+    }
+
+    /// All of them: the registry is held for no longer than it takes to copy it.
+    pub(super) fn registered(&self) -> Vec<Arc<Subscriber>> {
+        self.registry.lock().values().cloned().collect()
+    }
+
+    /// The bounds on them.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// What the window holds.
+    pub fn window(&self) -> Size {
+        self.log.size()
+    }
+
+    /// A watch can start after this revision, and after any later one.
+    pub fn oldest(&self) -> Revision {
+        self.log.floor().min(self.history.oldest())
     }
 
     /// How many of them wait for an event.
@@ -147,7 +172,11 @@ impl Topic {
             // Not live: a stream that is still sending its initial state does not take events, and must not lose any for that.
             Start::AfterStateAt(revision) => (revision, Place::History),
         };
-        let subscriber = Arc::new(Subscriber::new(id, interest, Position::new(place, revision, now), now));
+        let mut position = Position::new(place, revision, now);
+        if matches!(start, Start::AfterStateAt(_)) {
+            position.wait = Wait::ForState;
+        }
+        let subscriber = Arc::new(Subscriber::new(id, interest, position, now));
         registry.insert(id, subscriber.clone());
         drop(registry);
         self.metrics.subscribed();

@@ -3,6 +3,7 @@
 mod aside;
 mod backoff;
 mod compactor;
+mod doorbell;
 mod drain;
 mod history;
 mod inspector;
@@ -21,6 +22,8 @@ use crate::{
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
+
+pub use doorbell::{Doorbell, DoorbellState};
 
 /// How the hub learns of changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -91,6 +94,8 @@ pub struct Parts {
     pub health: Arc<Health>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Where the tailer says how it waits.
+    pub doorbell: Arc<Doorbell>,
 }
 
 /// The reader of the history being served.

@@ -17,6 +17,7 @@ mod program;
 mod proxy;
 mod suite;
 mod survivor;
+mod trail;
 mod wal;
 mod watcher;
 mod world;

@@ -1,6 +1,6 @@
 //! A watch: its request in the hub's own words, and its response body, which hands the log's bytes to HTTP/2 as they are.
 
-use super::{EventStream, Hub, topic};
+use super::{CALLER, EventStream, Hub, topic};
 use crate::{
     broker::{Ending, Era, Interest, Policy, Refused, Step, Subscription, Topic},
     error::Error,
@@ -140,6 +140,7 @@ impl Hub {
             (after.map_or(Start::Now, Start::After), None)
         };
         let subscription = self.subscribe(&era, topic, start, interest).await?;
+        let subscription = subscription.of(CALLER.try_with(Clone::clone).unwrap_or_default());
         let mut response = Response::new(EventStream::default());
         let metadata = response.metadata_mut();
         metadata.insert("hub-revision", subscription.revision_at_start().get().into());
