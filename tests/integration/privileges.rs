@@ -1,13 +1,17 @@
 //! The rights of `docs/privileges.md` are enough, and a writer needs and lends none.
 
-use crate::support::{Database, TestHub, fossil::Fossils};
-use std::sync::Arc;
+use crate::support::{Database, TestHub, fossil::Fossils, until};
+use std::{sync::Arc, time::Duration};
 use tonic::Streaming;
 use trex::{
     app::Settings,
+    controller::Controllers,
     kinds::{Registry, dinosaur::Dinosaurs},
-    proto::rh_trex::v1::{
-        CreateDinosaurRequest, DinosaurWatchEvent, EventType, ListDinosaursRequest, WatchDinosaursRequest,
+    proto::{
+        hub::v1::{GetStatusRequest, ReadEventsRequest},
+        rh_trex::v1::{
+            CreateDinosaurRequest, DinosaurWatchEvent, EventType, ListDinosaursRequest, WatchDinosaursRequest,
+        },
     },
     store::migrate,
 };
@@ -102,11 +106,18 @@ async fn a_hub_that_does_not_migrate_needs_less() {
     database.target_as(&owner).open().await.unwrap().batch_execute(&statements).await.unwrap();
     let mut settings = Settings::new(database.target_as(&hub));
     settings.migrate = false;
+    settings.controllers = Controllers::of_this_program(Some(Duration::from_secs(3600)));
     let served = TestHub::start_with(settings, registry).await;
     let mut client = served.client().await;
     let mut watch = client.watch_dinosaurs(WatchDinosaursRequest::default()).await.unwrap().into_inner();
     client.create_dinosaur(CreateDinosaurRequest { species: "s".into() }).await.unwrap();
     assert_eq!(next(&mut watch).await.revision, 1);
+    until("the trail is kept", || served.metric("hub_controller_changes_total", "handled") == 1.0).await;
+    assert_eq!(served.metric("hub_controller_hold_ups_total", ""), 0.0);
+    let status = served.admin().await.get_status(GetStatusRequest {}).await.unwrap().into_inner();
+    assert_eq!(status.database.expect("an answer of the database").sealed_revision, 1);
+    let mut log = served.events().await.read_events(ReadEventsRequest::default()).await.unwrap().into_inner();
+    assert_eq!(log.message().await.unwrap().unwrap().events.len(), 1);
     served.stop().await;
 }
 
