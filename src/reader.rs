@@ -22,8 +22,8 @@ const PAGES_AT_A_TIME: usize = 2;
 const READINGS: usize = 64;
 /// Bytes of rows in a page, unless a single row has more.
 const PAGE_BYTES: usize = 1 << 20;
-/// Rows of a first page, before it is known how large they are.
-const FIRST_ROWS: u32 = 500;
+/// Rows that are asked for at a time. Where rows are suddenly large, the server sends as many in vain.
+const STEP: u32 = 500;
 
 /// Reads the log.
 #[derive(Clone)]
@@ -59,7 +59,7 @@ pub struct Reading {
     /// Where it ends.
     pub head: Revision,
     position: ReadPosition,
-    /// Rows that a page of this log is likely to have room for.
+    /// Rows that are likely to fit, `STEP` at most.
     rows: u32,
 }
 
@@ -97,7 +97,7 @@ impl LogReader {
             epoch: found,
             head,
             position: ReadPosition::after(after),
-            rows: FIRST_ROWS,
+            rows: STEP,
         })
     }
 }
@@ -110,13 +110,33 @@ impl Reading {
 
     /// The next page, of at most so many events. An error is the end; what came before it stands.
     pub async fn next(&mut self, most: u32) -> Result<LogPage, Error> {
-        let left =
-            u32::try_from(self.head.get().saturating_sub(self.position.revision.get())).unwrap_or(u32::MAX);
-        let asked = self.rows.min(most).min(left);
-        let (rows, position) = self.shared.clone().page(self.position, asked, self.epoch.clone()).await?;
+        let mut page = self.step(most, PAGE_BYTES).await?;
+        loop {
+            let left = most.saturating_sub(u32::try_from(page.rows.len()).unwrap_or(u32::MAX));
+            let room = PAGE_BYTES.saturating_sub(page.rows.iter().map(SealedRow::bytes).sum());
+            if left == 0 || room == 0 || self.is_over() {
+                return Ok(page);
+            }
+            match self.step(left, room).await {
+                Ok(more) => {
+                    page.rows.extend(more.rows);
+                    page.upto = more.upto;
+                }
+                // What is here is good; the next call finds the same again.
+                Err(_) => return Ok(page),
+            }
+        }
+    }
+
+    /// A part of a page.
+    async fn step(&mut self, most: u32, bytes: usize) -> Result<LogPage, Error> {
+        let left = u32::try_from(self.head.get().saturating_sub(self.position.revision.get()));
+        let asked = self.rows.min(most).min(left.unwrap_or(u32::MAX));
+        let reading = self.shared.clone().read(self.position, (asked, bytes), self.epoch.clone());
+        let (rows, position) = reading.await?;
         // As many as fitted, or twice as many if all did: what is asked for in vain is sent in vain.
         let fitted = u32::try_from(rows.len()).unwrap_or(u32::MAX);
-        self.rows = if fitted < asked { fitted.max(1) } else { asked.saturating_mul(2).max(self.rows) };
+        self.rows = if fitted < asked { fitted.max(1) } else { (asked * 2).clamp(self.rows, STEP) };
         self.position = position;
         Ok(LogPage { rows, upto: position.revision })
     }
@@ -135,10 +155,10 @@ impl Shared {
         self.run(asking).await
     }
 
-    async fn page(
+    async fn read(
         self: Arc<Self>,
         mut position: ReadPosition,
-        most: u32,
+        (most, bytes): (u32, usize),
         epoch: Epoch,
     ) -> Result<(Vec<SealedRow>, ReadPosition), Error> {
         let (shared, asked) = (self.clone(), position.revision);
@@ -146,7 +166,7 @@ impl Shared {
         let reading = async move {
             let _turn = shared.turn().await?;
             let connection = shared.connection().await?;
-            let read = connection.read_within(&mut position, most, PAGE_BYTES).await;
+            let read = connection.read_within(&mut position, most, bytes).await;
             let (rows, state) = read.map_err(|error| match error {
                 SealError::Compacted { oldest } => compacted(oldest),
                 error => error.into(),

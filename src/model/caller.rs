@@ -7,7 +7,7 @@ use std::{net::SocketAddr, sync::Arc};
 pub struct Caller {
     /// The client's address.
     pub peer: Option<SocketAddr>,
-    /// Who the client is; `None`: nobody was asked.
+    /// Who the client is, as somebody says who is trusted to know; `None`: nobody did.
     pub principal: Option<Arc<str>>,
     /// Names the call in the hub's log.
     pub operation: Arc<str>,

@@ -29,6 +29,11 @@ pub struct Writer<'a> {
 }
 
 impl SealedRow {
+    /// Its bytes, as the server sent them.
+    pub fn bytes(&self) -> usize {
+        self.row.raw_size_bytes()
+    }
+
     /// Who made the change.
     pub fn writer(&self) -> Result<Writer<'_>, SealError> {
         Ok(Writer {

@@ -14,7 +14,13 @@ use crate::{
 use futures_util::stream;
 use prost_types::Timestamp;
 use sha2::{Digest, Sha256};
-use std::{collections::VecDeque, pin::Pin, time::Duration, time::SystemTime};
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status};
 
 /// Records per page, if the request does not say, and at most.
@@ -24,21 +30,30 @@ const LARGEST_PAGE: u32 = 500;
 const LONGEST_FIELD: usize = 1024;
 /// Records that a stream reads at a time.
 const CHUNK: u32 = 200;
-/// A stream that has everything looks again so often, and sooner while the log has more than the trail.
-const LOOK: Duration = Duration::from_millis(500);
+/// Streams at a time.
+const STREAMS: usize = 256;
+/// While the log has more than the trail, a stream looks again so soon.
 const SOON: Duration = Duration::from_millis(50);
+/// One that has everything looks so often whether the hub stops,
+const STOPPED: Duration = Duration::from_millis(500);
+/// and so often, in times of that, whether the trail has something that the log does not tell: a gap.
+const LOOK: u32 = 10;
 
 /// Adds the service.
 pub(crate) fn serve(hub: &Hub, grpc: &mut Grpc) {
-    let service = AuditServiceServer::new(Service(hub.clone()));
+    let service = Service { hub: hub.clone(), streams: Arc::new(Semaphore::new(STREAMS)) };
+    let service = AuditServiceServer::new(service);
     grpc.add(service.max_decoding_message_size(grpc.max_message_bytes()));
 }
 
-struct Service(Hub);
+struct Service {
+    hub: Hub,
+    streams: Arc<Semaphore>,
+}
 
 impl Service {
     async fn complete(&self) -> Result<Revision, Error> {
-        let complete = self.0.store.audited(AuditTrail::NAME).await?;
+        let complete = self.hub.store.audited(AuditTrail::NAME).await?;
         complete.ok_or(Error::Unimplemented { what: "an audit trail, which a hub keeps with --audit," })
     }
 }
@@ -69,7 +84,7 @@ impl AuditService for Service {
         };
         // Before the page is read: what is complete by then is in it.
         let complete = self.complete().await?;
-        let mut records = self.0.store.audit_list(&filter, before.as_ref(), size + 1).await?;
+        let mut records = self.hub.store.audit_list(&filter, before.as_ref(), size + 1).await?;
         let more = records.len() > size as usize;
         records.truncate(size as usize);
         let last = records.last().filter(|_| more);
@@ -90,11 +105,14 @@ impl AuditService for Service {
     ) -> Result<Response<Self::WatchAuditRecordsStream>, Status> {
         let request = request.into_inner();
         let filter = filter(request.kind, request.resource_id, request.actor)?;
+        let permit = self.streams.clone().try_acquire_owned();
+        let permit = permit
+            .map_err(|_| Error::TooMany { what: "the hub has as many audit streams as it may hold" })?;
         let complete = self.complete().await?;
         let after = request.after_revision.map_or(complete, Revision::new);
         // After every epoch's record at this revision.
         let place = AuditPlace { revision: after.next(), epoch: Epoch::new("") };
-        let follow = Follow { hub: self.0.clone(), filter, place, read: VecDeque::new() };
+        let follow = Follow { hub: self.hub.clone(), filter, place, read: VecDeque::new(), _permit: permit };
         let mut response: Response<Self::WatchAuditRecordsStream> =
             Response::new(Box::pin(stream::try_unfold(follow, |mut follow| async move {
                 let record = follow.next().await?;
@@ -112,6 +130,8 @@ struct Follow {
     /// Of the last record that was read.
     place: AuditPlace,
     read: VecDeque<AuditRecord>,
+    /// Kept for its end.
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Follow {
@@ -139,11 +159,19 @@ impl Follow {
     /// Until there may be more. Another hub may keep the trail, so it is looked at; soon, while it lacks what the log has.
     async fn wait(&self, head: Revision) -> Result<(), Error> {
         let complete = self.hub.store.audited(AuditTrail::NAME).await?.unwrap_or_default();
+        if complete < head {
+            tokio::time::sleep(SOON).await;
+            return Ok(());
+        }
         let era = self.hub.era()?;
-        let pause = if complete < head { SOON } else { LOOK };
-        tokio::select! {
-            () = era.passes(head) => tokio::time::sleep(SOON).await,
-            () = tokio::time::sleep(pause) => {}
+        for _ in 0..LOOK {
+            if tokio::time::timeout(STOPPED, era.passes(head)).await.is_ok() {
+                tokio::time::sleep(SOON).await;
+                break;
+            }
+            if self.hub.broker.is_draining() {
+                break;
+            }
         }
         Ok(())
     }

@@ -105,6 +105,20 @@ async fn a_subscription_is_shown_as_it_was_asked_for() {
 }
 
 #[tokio::test]
+async fn a_principal_is_shown_where_a_proxy_is_believed() {
+    let database = Database::create().await;
+    let mut settings = Settings::new(database.target());
+    settings.trusted_actor = Some(http::HeaderName::from_static("trex-actor"));
+    let hub = TestHub::start_with(settings, Registry::of_this_program()).await;
+    let mut request = tonic::Request::new(WatchDinosaursRequest::default());
+    request.metadata_mut().insert("trex-actor", "alice".parse().unwrap());
+    let watch = hub.client().await.watch_dinosaurs(request).await.unwrap();
+    assert_eq!(the_one(&hub).await.principal, "alice");
+    drop(watch);
+    hub.stop().await;
+}
+
+#[tokio::test]
 async fn a_state_is_sent_before_it_is_live() {
     let (database, hub) = hub_with(MANY, SMALL).await;
     let request = WatchDinosaursRequest { send_initial_state: true, ..Default::default() };

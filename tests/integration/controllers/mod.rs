@@ -22,7 +22,7 @@ use trex::{
     store::{ControllerStatus, Driven, Store, Turn},
 };
 
-use crate::support::PATIENCE;
+use crate::support::recorder::PATIENCE;
 
 /// What the controller of these tests did: one row per effect, so that one that comes twice is seen.
 pub const EFFECTS: &str = "CREATE TABLE public.effects (place bigint GENERATED ALWAYS AS IDENTITY (CACHE 1), what text, id text, revision bigint, species text)";
@@ -129,14 +129,14 @@ pub async fn until_controller(
     what: &str,
     condition: impl Fn(&ControllerStatus) -> bool,
 ) -> ControllerStatus {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + *PATIENCE;
     loop {
         let all = store.controllers().await.unwrap();
         let status = all.into_iter().find(|status| status.name == name);
         if let Some(status) = status.as_ref().filter(|status| condition(status)) {
             return status.clone();
         }
-        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}, but {status:?}");
+        assert!(Instant::now() < deadline, "{what}: not within {:?}, but {status:?}", *PATIENCE);
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
