@@ -244,6 +244,13 @@ BUGS = [
         ("bulk::create::a_steady_trickle_is_committed_too",),
     ),
     Bug(
+        "a-deadlock-ends-an-import",
+        "src/bulk/writer.rs",
+        "const ATTEMPTS: u32 = 10;",
+        "const ATTEMPTS: u32 = 1;",
+        ("bulk::fairness::imports_that_meet_on_the_same_ids_both_get_through",),
+    ),
+    Bug(
         "a-stream-is-read-however-full-it-is",
         "src/bulk/session.rs",
         "if open && !full =>",
