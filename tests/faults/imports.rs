@@ -366,8 +366,9 @@ async fn endless_streams_do_not_make_a_hub_grow() {
             let channel =
                 Channel::from_shared(address).expect("a URL").connect().await.expect("a connection");
             // Most of them fail, and cost the database nothing: as fast as it goes.
-            let item =
-                |n: u64| CreateDinosaurRequest { species: "x".repeat(if n % 50 == 0 { 255 } else { 2000 }) };
+            let item = |n: u64| CreateDinosaurRequest {
+                species: "x".repeat(if n.is_multiple_of(50) { 255 } else { 2000 }),
+            };
             let items = (0..).map(item).inspect(move |item| {
                 bytes.fetch_add(item.species.len() as u64, Ordering::Relaxed);
             });
