@@ -4,6 +4,7 @@ use super::{cluster::Cluster, cpu, hub::HubProcess};
 use anyhow::{Context, ensure};
 use futures_util::{StreamExt, stream};
 use std::{
+    collections::HashMap,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -25,6 +26,8 @@ use trex::{
 /// Like the dinosaurs' table, but nobody captures what happens to it.
 pub const BARE_TABLE: &str = "plain_dinosaurs";
 const CAPTURED_TABLE: &str = "dinosaurs";
+/// The hub has sealed everything by then.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How rows are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,11 +79,12 @@ pub struct Load {
 /// What came of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Outcome {
-    /// Rows committed.
-    pub rows: u64,
-    /// Rows a second.
+    /// Rows a second, until they were committed.
     pub rate: f64,
-    /// Microseconds of processor time per row: of the hub, of the sessions of Postgres that did the work, and of this program.
+    /// Rows a second, until they were sealed too.
+    pub sealed_rate: f64,
+    /// Microseconds of processor time per row, sealing included: of the hub, of the sessions of Postgres that did the work, and of this
+    /// program.
     pub cpu: [f64; 3],
 }
 
@@ -107,12 +111,22 @@ impl Names {
     }
 }
 
-/// Runs a load against a hub and its database.
+/// A hub and its database.
+pub struct Place<'a> {
+    /// The server.
+    pub cluster: &'a Cluster,
+    /// The database.
+    pub database: &'a str,
+    /// The hub.
+    pub hub: &'a HubProcess,
+}
+
+/// Runs a load.
 pub async fn run(
     way: Way,
     load: Load,
     names: &Names,
-    (cluster, database, hub): (&Cluster, &str, &HubProcess),
+    &Place { cluster, database, hub }: &Place<'_>,
 ) -> anyhow::Result<Outcome> {
     let watch = cluster.connect(database).await?;
     watch.batch_execute("CHECKPOINT").await?;
@@ -120,22 +134,18 @@ pub async fn run(
     let mut channels = Vec::new();
     for _ in 0..load.streams {
         match way {
-            Way::BareCopy | Way::Copy => sessions.push(cluster.connect(database).await?),
+            Way::BareCopy | Way::Copy => sessions.push(Arc::new(cluster.connect(database).await?)),
             _ => channels.push(Endpoint::from_shared(format!("http://{}", hub.grpc))?.connect().await?),
         }
     }
-    let backends = backends(&watch).await?;
-    let cpu = || {
-        let of_backends: Duration = backends.iter().map(|&pid| cpu::of_process(pid)).sum();
-        anyhow::Ok([cpu::of_process(hub.pid()?), of_backends, cpu::of_self()])
-    };
-    let before = cpu()?;
+    let before = Spent::by_now(&watch, hub).await?;
+    let head = head(hub).await?;
     let began = Instant::now();
     let until = began + load.lasting;
     let mut tasks = JoinSet::new();
-    for session in sessions {
+    for session in &sessions {
         let table = if way == Way::Copy { CAPTURED_TABLE } else { BARE_TABLE };
-        tasks.spawn(copy(session, table, load.batch, names.clone(), until));
+        tasks.spawn(copy(session.clone(), table, load.batch, names.clone(), until));
     }
     for channel in channels {
         match way {
@@ -149,24 +159,69 @@ pub async fn run(
         rows += result??;
     }
     let elapsed = began.elapsed();
-    let after = cpu()?;
-    let per_row = |n: usize| {
-        let spent = after.get(n).zip(before.get(n)).map(|(after, before)| after.saturating_sub(*before));
-        spent.unwrap_or_default().as_secs_f64() * 1e6 / rows as f64
-    };
-    Ok(Outcome { rows, rate: rows as f64 / elapsed.as_secs_f64(), cpu: [per_row(0), per_row(1), per_row(2)] })
+    // Nothing of this is left for the hub to do in the next measurement.
+    sealed(hub, head + if way.is_captured() { rows } else { 0 }).await?;
+    let until_sealed = began.elapsed();
+    let cpu =
+        before.until(&Spent::by_now(&watch, hub).await?).map(|time| time.as_secs_f64() * 1e6 / rows as f64);
+    // Not before: what a session has spent is known while it is there.
+    drop(sessions);
+    Ok(Outcome {
+        rate: rows as f64 / elapsed.as_secs_f64(),
+        sealed_rate: rows as f64 / until_sealed.as_secs_f64(),
+        cpu,
+    })
 }
 
-/// Those of this database, but the one that asks.
-async fn backends(session: &Driven) -> anyhow::Result<Vec<u32>> {
-    let sql = "SELECT pid FROM pg_stat_activity
-               WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    let rows = session.query(sql, &[]).await?;
-    Ok(rows.iter().filter_map(|row| u32::try_from(row.get::<_, i32>(0)).ok()).collect())
+async fn head(hub: &HubProcess) -> anyhow::Result<u64> {
+    Ok(hub.metrics().await?.value("hub_head_revision") as u64)
+}
+
+/// Waits until the hub has sealed up to this revision.
+async fn sealed(hub: &HubProcess, revision: u64) -> anyhow::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let head = head(hub).await?;
+        if head == revision {
+            return Ok(());
+        }
+        ensure!(head < revision, "revision {head} is sealed, and {revision} were written");
+        ensure!(Instant::now() < deadline, "revision {head} is sealed of {revision}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Processor time.
+struct Spent {
+    hub: Duration,
+    /// By process id: the sessions of the database, but the one that asks.
+    sessions: HashMap<u32, Duration>,
+    this: Duration,
+}
+
+impl Spent {
+    async fn by_now(session: &Driven, hub: &HubProcess) -> anyhow::Result<Self> {
+        let sql = "SELECT pid FROM pg_stat_activity
+                   WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        let rows = session.query(sql, &[]).await?;
+        let pids = rows.iter().filter_map(|row| u32::try_from(row.get::<_, i32>(0)).ok());
+        Ok(Self {
+            hub: cpu::of_process(hub.pid()?),
+            sessions: pids.map(|pid| (pid, cpu::of_process(pid))).collect(),
+            this: cpu::of_self(),
+        })
+    }
+
+    /// Since then: of the hub, the sessions, this program. A session that was not there yet has spent all of its time since.
+    fn until(&self, later: &Self) -> [Duration; 3] {
+        let before = |pid| self.sessions.get(pid).copied().unwrap_or_default();
+        let sessions = later.sessions.iter().map(|(pid, time)| time.saturating_sub(before(pid)));
+        [later.hub.saturating_sub(self.hub), sessions.sum(), later.this.saturating_sub(self.this)]
+    }
 }
 
 async fn copy(
-    session: Driven,
+    session: Arc<Driven>,
     table: &'static str,
     batch: u32,
     names: Names,

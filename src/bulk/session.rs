@@ -9,8 +9,9 @@ use crate::{
     store::{Batch, Failure, NewRow},
 };
 use futures_util::{FutureExt, Stream, StreamExt, future::BoxFuture};
-use std::{mem, time::Duration};
+use std::{mem, pin::Pin, time::Duration};
 use tokio::time::Instant;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 /// A batch that is not full goes off when nothing has come for so long: a client that waits for its acknowledgement has sent all it has.
 const IDLE: Duration = Duration::from_millis(20);
@@ -118,6 +119,8 @@ pub struct Session<S> {
     filling: Filling,
     /// Items that an earlier stream has decided, and this one has yet to pass over.
     skip: u64,
+    /// Ready when the hub drains.
+    drain: Pin<Box<WaitForCancellationFutureOwned>>,
     place: Place,
 }
 
@@ -128,6 +131,7 @@ impl<S: Stream<Item = Result<Item, Error>> + Unpin> Session<S> {
             filling: Filling::new(batch_size as usize, writer.next_index()),
             committer: Committer::Idle(Box::new(writer)),
             skip,
+            drain: Box::pin(place.shared.drain.clone().cancelled_owned()),
             place,
         }
     }
@@ -144,13 +148,13 @@ impl<S: Stream<Item = Result<Item, Error>> + Unpin> Session<S> {
                     self.skip -= 1;
                     self.place.shared.metrics.skipped();
                 }
+                Event::Item(Some(Ok(_))) if self.filling.batch.end >= MOST_ITEMS => {
+                    let why = format!("a stream has at most {MOST_ITEMS} items");
+                    self.source = Source::Closed(Some(Error::TooLarge(why)));
+                }
                 Event::Item(Some(Ok(item))) => {
                     self.place.shared.metrics.received();
                     self.filling.push(item);
-                    if self.filling.batch.end == MOST_ITEMS {
-                        let why = format!("a stream has at most {MOST_ITEMS} items");
-                        self.source = Source::Closed(Some(Error::TooLarge(why)));
-                    }
                 }
                 Event::Item(Some(Err(error))) => self.source = Source::Closed(Some(error)),
                 Event::Item(None) => self.source = Source::Closed(None),
@@ -203,8 +207,7 @@ impl<S: Stream<Item = Result<Item, Error>> + Unpin> Session<S> {
     }
 
     async fn event(&mut self) -> Event {
-        let Self { source, committer, filling, place, .. } = self;
-        let drain = &place.shared.drain;
+        let Self { source, committer, filling, drain, .. } = self;
         let (open, idle) = (matches!(source, Source::Open(_)), matches!(committer, Committer::Idle(_)));
         let (full, due) = (filling.is_full(), filling.due());
         let committed = async {
@@ -219,13 +222,19 @@ impl<S: Stream<Item = Result<Item, Error>> + Unpin> Session<S> {
                 Source::Closed(_) => std::future::pending().await,
             }
         };
+        let due = async {
+            match due {
+                Some(due) if idle => tokio::time::sleep_until(due).await,
+                _ => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
-            () = drain.cancelled(), if open => Event::Draining,
+            () = drain, if open => Event::Draining,
             (writer, result) = committed, if !idle => Event::Committed(writer, result),
             item = item, if open && !full => Event::Item(item),
             // Items come first: what has arrived already still gets into the batch.
-            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if idle && due.is_some() => Event::Due,
+            () = due => Event::Due,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! It knows how many items were offered to it, how many of those the hub has decided, and keeps the ones in between. When a connection
 //! is lost it opens another one with the same import id and is told where to go on: what was decided meanwhile is forgotten, the rest is
 //! sent again. So every item is created once, or fails once, whatever happens to the hub, to its database or to the connection. A second
-//! process may offer the same items again from the first on; those that were decided before are passed over.
+//! process may offer the same items again from the first on; those that were decided before are passed over. Step by step: docs/bulk.md.
 
 use super::{FIRST_PAUSE, LAST_PAUSE, chain, endpoint, is_final};
 use crate::proto::{

@@ -18,6 +18,10 @@ use std::{
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::{
@@ -27,13 +31,13 @@ use tokio::{
 };
 use tokio_postgres::Client;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Request, Status, transport::Channel};
 use trex::{
     embedded::testing::EphemeralPostgres,
     proto::{
         codec::Streamed,
         rh_trex::v1::{
-            ImportDinosaursItem, ImportDinosaursRequest, ImportDinosaursStart,
+            CreateDinosaurRequest, ImportDinosaursItem, ImportDinosaursRequest, ImportDinosaursStart,
             dinosaur_service_client::DinosaurServiceClient, import_dinosaurs_request::Message,
         },
     },
@@ -175,10 +179,11 @@ struct World {
 }
 
 impl World {
-    async fn start() -> Self {
+    /// Without a client. What it leaves behind goes to a folder of this name.
+    async fn start(name: &str) -> Self {
         let cluster = EphemeralPostgres::start(Vec::new()).await.expect("a cluster");
         cluster.create_database(DATABASE).await.expect("a database");
-        let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("imports");
+        let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let _ = fs::remove_dir_all(&place);
         fs::create_dir_all(&place).expect("a folder");
         let log = place.join("hub.log");
@@ -186,7 +191,6 @@ impl World {
         let way = Proxy::start(Upstream::Nowhere).await;
         let mut world = Self { cluster, hub: None, way, client: None, notes: Notes(place), log, group };
         world.start_hub().await;
-        world.start_client();
         world
     }
 
@@ -244,6 +248,12 @@ impl World {
         }
     }
 
+    async fn stop(mut self) {
+        self.hub.take().expect("a hub").terminate().await;
+        self.cluster.stop().await.expect("a stop");
+        let _ = fs::remove_dir_all(&self.notes.0);
+    }
+
     async fn session(&self) -> Client {
         loop {
             match session(&self.cluster.database_url(DATABASE)).await {
@@ -285,7 +295,8 @@ async fn an_import_outlives_kills_and_every_item_is_there_once() {
     let (rounds, seed) = (number("TREX_IMPORT_ROUNDS", 9), number("TREX_SEED", 1) as u64);
     let mut random = Rng::with_seed(seed);
     let started = Instant::now();
-    let mut world = World::start().await;
+    let mut world = World::start("imports").await;
+    world.start_client();
     let (mut unacknowledged, mut committed) = (0, 0);
     for round in 0..rounds {
         world.until_going().await;
@@ -313,9 +324,7 @@ async fn an_import_outlives_kills_and_every_item_is_there_once() {
          that it never heard of; {items} items, each exactly once; {:.0} s",
         started.elapsed().as_secs_f32()
     ));
-    world.hub.take().expect("a hub").terminate().await;
-    world.cluster.stop().await.expect("a stop");
-    let _ = fs::remove_dir_all(&world.notes.0);
+    world.stop().await;
 }
 
 /// The table, and what the client was told, against what it sent. Returns how many items that was.
@@ -332,4 +341,49 @@ async fn check(world: &World) -> u64 {
     let failed: Vec<u64> = (0..position).filter(|&n| species(n).is_empty()).collect();
     assert_eq!(failures, failed, "every failure was told, and once");
     position
+}
+
+/// A line of a process' `status`, in KiB.
+fn memory(pid: u32, line: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process that runs");
+    let found = status.lines().find_map(|text| text.strip_prefix(line)?.trim().strip_suffix(" kB"));
+    found.expect("a line").trim().parse().expect("a number")
+}
+
+/// Clients that never end and are faster than the database: the hub holds them back, and does not grow.
+#[tokio::test(flavor = "multi_thread")]
+async fn endless_streams_do_not_make_a_hub_grow() {
+    const STREAMS: u64 = 8;
+    const GROWTH: u64 = 32 << 10; // KiB; what they send would be far more
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let world = World::start("endless").await;
+    let hub = world.hub.as_ref().expect("a hub");
+    let before = memory(hub.pid, "VmRSS:");
+    let (bytes, ended) = (Arc::new(AtomicU64::new(0)), Instant::now() + Duration::from_secs(4));
+    let streams = (0..STREAMS).map(|_| {
+        let (address, bytes) = (format!("http://{}", hub.address), bytes.clone());
+        tokio::spawn(async move {
+            let channel =
+                Channel::from_shared(address).expect("a URL").connect().await.expect("a connection");
+            // Most of them fail, and cost the database nothing: as fast as it goes.
+            let item = |n: u64| CreateDinosaurRequest {
+                species: "x".repeat(if n.is_multiple_of(50) { 255 } else { 2000 }),
+            };
+            let items = (0..).map(item).inspect(move |item| {
+                bytes.fetch_add(item.species.len() as u64, Ordering::Relaxed);
+            });
+            let mut request = Request::new(tokio_stream::iter(items.map(Streamed::from)));
+            request.set_timeout(ended - Instant::now());
+            DinosaurServiceClient::new(channel).bulk_create_dinosaurs(request).await.expect_err("a deadline")
+        })
+    });
+    for stream in streams.collect::<Vec<_>>() {
+        let status = stream.await.expect("a stream");
+        assert!([Code::DeadlineExceeded, Code::Cancelled].contains(&status.code()), "{status:?}");
+    }
+    let (grown, sent) = (memory(hub.pid, "VmHWM:") - before, bytes.load(Ordering::Relaxed) >> 10);
+    say(&format!("imports: {STREAMS} endless streams sent {sent} KiB, and the hub grew by {grown} KiB"));
+    assert!(sent > 2 * GROWTH, "{sent} KiB are too little to show anything");
+    assert!(grown < GROWTH, "the hub grew by {grown} KiB");
+    world.stop().await;
 }

@@ -214,10 +214,10 @@ BUGS = [
         ("bulk::resuming::of_two_streams_the_newer_goes_on",),
     ),
     Bug(
-        "an-id-twice-in-a-batch-is-created-twice",
+        "of-equal-ids-in-a-batch-the-last-is-created",
         "src/store/bulk.rs",
-        "WHERE nth > 1 OR key",
-        "WHERE nth > 9 OR key",
+        "WHERE key IS NOT NULL ORDER BY at",
+        "WHERE key IS NOT NULL ORDER BY at DESC",
         ("bulk::bad_items::one_in_a_hundred_of_an_import_and_duplicate_ids",),
     ),
     Bug(
@@ -247,6 +247,13 @@ BUGS = [
         "(self.last + IDLE).min(self.first + OLDEST)",
         "(self.last + IDLE).max(self.first + OLDEST)",
         ("bulk::create::a_steady_trickle_is_committed_too",),
+    ),
+    Bug(
+        "a-deadlock-ends-an-import",
+        "src/bulk/writer.rs",
+        "const ATTEMPTS: u32 = 10;",
+        "const ATTEMPTS: u32 = 1;",
+        ("bulk::fairness::imports_that_meet_on_the_same_ids_both_get_through",),
     ),
     Bug(
         "a-stream-is-read-however-full-it-is",

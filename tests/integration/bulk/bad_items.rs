@@ -4,7 +4,7 @@ use super::{
     Created, ITEM_NOT_UTF8, Imported, NOT_UTF8, all_indices, count, create, garbage, hub, import, indices,
     item, start,
 };
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use trex::proto::rh_trex::v1::{self as pb, ImportDinosaursRequest};
 
 const MANY: u64 = 20_000;
@@ -77,12 +77,12 @@ fn id(index: u64) -> String {
 async fn one_in_a_hundred_of_an_import_and_duplicate_ids() {
     let (database, hub) = hub().await;
     // Who has an id first keeps it.
-    let (mut taken, mut expected) = (HashSet::new(), BTreeMap::new());
+    let (mut taken, mut expected) = (BTreeMap::new(), BTreeMap::new());
     for n in 0..MANY {
         let id = id(n);
         if let Some(why) = bad(n) {
             expected.insert(n, why);
-        } else if !id.is_empty() && !taken.insert(id) {
+        } else if !id.is_empty() && *taken.entry(id).or_insert(n.to_string()) != n.to_string() {
             expected.insert(n, "exists");
         }
     }
@@ -90,7 +90,8 @@ async fn one_in_a_hundred_of_an_import_and_duplicate_ids() {
         match bad(n) {
             Some("utf8") => garbage(ITEM_NOT_UTF8),
             Some("garbage") => garbage(b"\xff\xff"),
-            why => item(&id(n), species(why)),
+            Some(why) => item(&id(n), species(Some(why))),
+            None => item(&id(n), n.to_string()),
         }
     });
     let acknowledgements = import(&mut hub.client().await, start("bad"), items).await;
@@ -101,6 +102,10 @@ async fn one_in_a_hundred_of_an_import_and_duplicate_ids() {
     let errors: Vec<_> = acknowledgements.iter().flat_map(|one| one.errors.clone()).collect();
     assert_reasons(&errors, &expected);
     assert_eq!(count(&database, "true").await, MANY - failed);
+    let sql = "SELECT id, species FROM dinosaurs WHERE length(id) <= 5";
+    let rows = database.connect().await.query(sql, &[]).await.unwrap();
+    let there: BTreeMap<String, String> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(there, taken);
     hub.stop().await;
 }
 
