@@ -205,6 +205,13 @@ BUGS = [
         ("history::a_watch_whose_next_page_is_compacted_in_part_is_told",),
     ),
     Bug(
+        "a-bookmark-that-goes-back",
+        "src/broker/subscription.rs",
+        "position.revision = revision;\n        let mut framed",
+        "let mut framed",
+        ("lib::broker::tests",),
+    ),
+    Bug(
         "hold-up-other-kinds",
         ASIDE,
         "transaction.events() > LARGE",
