@@ -103,6 +103,9 @@ impl Subscription {
     pub fn bookmark(&self) -> Bytes {
         let mut position = self.subscriber.position.lock();
         let revision = complete_up_to(&self.topic, &position);
+        // What was said stays said: the head that this stream stands at may be beyond the last event of its kind, and the next bookmark may
+        // come when there is an event to be read.
+        position.revision = revision;
         let mut framed = Vec::new();
         frame::write(&mut framed, |message| {
             message.extend(frame::varint_field(TYPE, BOOKMARK));

@@ -292,6 +292,13 @@ BUGS = [
         ("lib::cli::import::records::tests",),
     ),
     Bug(
+        "a-bookmark-that-goes-back",
+        "src/broker/subscription.rs",
+        "position.revision = revision;\n        let mut framed",
+        "let mut framed",
+        ("lib::broker::tests",),
+    ),
+    Bug(
         "hold-up-other-kinds",
         ASIDE,
         "transaction.events() > LARGE",
