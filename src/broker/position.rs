@@ -10,10 +10,10 @@
 //!     └───── falls behind, DISCONNECT: Lost
 //! ```
 
-use super::interest::{Interest, Policy};
+use super::{filters::Source, interest::Policy, view::View};
 use crate::{
     log::{self, Log, Segment, frame},
-    model::Revision,
+    model::{Revision, filter::Malformed},
 };
 use bytes::Bytes;
 
@@ -29,6 +29,8 @@ pub(super) enum Place {
     History,
     /// From nowhere: the stream was too slow, and its client wants to know that rather than anything else.
     Lost,
+    /// From nowhere: its filter cannot be evaluated.
+    Failed,
 }
 
 /// Where a subscriber stands. Every event up to `revision` was delivered, dropped, or not wanted.
@@ -61,6 +63,8 @@ pub(super) enum Fall {
     ToHistory,
     /// The stream ends.
     Lost,
+    /// The stream ends, for its filter cannot be evaluated.
+    Failed,
 }
 
 impl Position {
@@ -70,44 +74,49 @@ impl Position {
 
     /// Passes the rest of a segment, from the event at `index`, before which this position stands. Nothing wanted there: nothing is
     /// returned.
-    pub(super) fn take(&mut self, segment: &Segment, index: usize, interest: &Interest) -> Option<Chunk> {
-        if self.untold == 0 && interest.is_plain() {
+    pub(super) fn take(
+        &mut self,
+        source: Source,
+        (segment, index): (&Segment, usize),
+        view: &View,
+    ) -> Result<Option<Chunk>, Malformed> {
+        if self.untold == 0 && view.is_plain() {
+            let Some(first) = segment.entries().get(index) else { return Ok(None) };
             let chunk = Chunk {
                 frames: segment.frames(index..segment.len()),
                 events: (segment.len() - index) as u64,
-                sealed_at: segment.entries().get(index)?.sealed_at,
+                sealed_at: first.sealed_at,
             };
             self.pass(segment, segment.len(), chunk.events);
-            return Some(chunk);
+            return Ok(Some(chunk));
         }
-        self.compose(segment, index, interest)
+        self.compose(source, (segment, index), view)
     }
 
     /// As `take`, for a stream whose bytes are not the log's: some events left out, or additions to them. A plain stream that has a
     /// drop to tell gets one event so, and slices of the log from then on.
-    fn compose(&mut self, segment: &Segment, index: usize, interest: &Interest) -> Option<Chunk> {
+    fn compose(
+        &mut self,
+        source: Source,
+        (segment, index): (&Segment, usize),
+        view: &View,
+    ) -> Result<Option<Chunk>, Malformed> {
+        let verdicts = view.judge(source, segment, index..segment.len())?;
         let mut frames = Vec::new();
         let mut events = 0;
         let mut sealed_at = None;
         let mut at = index;
-        while at < segment.len() && !(interest.is_plain() && events > 0) {
-            if segment.matches(at, &interest.selector) {
-                let framed = segment.frames(at..at + 1);
-                let told = self.tell();
-                let previous = if interest.include_previous { segment.previous(at) } else { &[] };
-                match told {
-                    None if previous.is_empty() => frames.extend_from_slice(&framed),
-                    told => {
-                        frame::write_extended(&mut frames, &framed, &[&told.unwrap_or_default(), previous])
-                    }
-                }
+        while at < segment.len() && !(view.is_plain() && events > 0) {
+            if let Some(verdict) = view.seen(segment, at, &verdicts) {
+                let told = self.tell().unwrap_or_default();
+                view.write(&mut frames, (segment, at), verdict, &told)?;
                 events += 1;
                 sealed_at = sealed_at.or_else(|| Some(segment.entries().get(at)?.sealed_at));
             }
             at += 1;
         }
         self.pass(segment, at, events);
-        Some(Chunk { frames: frames.into(), events, sealed_at: sealed_at? })
+        Ok(sealed_at.map(|sealed_at| Chunk { frames: frames.into(), events, sealed_at }))
     }
 
     /// The field that tells what was dropped since it was last told.
@@ -119,15 +128,15 @@ impl Position {
     pub(super) fn lag(&self, next: u64) -> Option<u64> {
         match self.place {
             Place::Live { ordinal } => Some(next.saturating_sub(ordinal)),
-            Place::History | Place::Lost => None,
+            Place::History | Place::Lost | Place::Failed => None,
         }
     }
 
     /// Does as the policy says to a live stream that is further behind than it may be, or that stands before `floor`, which the window
     /// is about to leave. What is dropped is counted to the event, for everything passed is still in the log.
-    pub(super) fn fall_behind(&mut self, log: &Log, floor: u64, interest: &Interest) -> Fall {
+    pub(super) fn fall_behind(&mut self, log: &Log, floor: u64, view: &View) -> Fall {
         let Place::Live { ordinal } = self.place else { return Fall::Dropped(0) };
-        match interest.policy {
+        match view.interest.policy {
             Policy::CatchUp => {
                 // Nothing of this kind lies between here and the next event: the history need not reach further back.
                 if let log::Place::In(segment, index) = log.locate(ordinal)
@@ -145,8 +154,11 @@ impl Position {
             Policy::Drop => {}
         }
         // At least one event stays ahead, so that something follows that tells.
-        let target = log.next().saturating_sub((interest.buffer / 2).max(1)).max(floor).max(ordinal);
-        let missed = log.count(ordinal..target, &interest.selector);
+        let target = log.next().saturating_sub((view.interest.buffer / 2).max(1)).max(floor).max(ordinal);
+        let Ok(missed) = view.count(log, ordinal..target) else {
+            self.place = Place::Failed;
+            return Fall::Failed;
+        };
         if let Some(log::Place::In(segment, index)) = target.checked_sub(1).map(|last| log.locate(last))
             && let Some(entry) = segment.entries().get(index)
         {

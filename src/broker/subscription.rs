@@ -3,13 +3,14 @@
 use super::{
     Ending,
     history::{Compacted, Fetch, Glimpse},
-    interest::Interest,
+    filters::Source,
     position::{Chunk, Place, Position},
     topic::Topic,
+    view::View,
 };
 use crate::{
     log::{self, frame},
-    model::Revision,
+    model::{Revision, filter::Malformed},
 };
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
@@ -28,7 +29,7 @@ const LOOKS_PER_POLL: usize = 64;
 
 pub(super) struct Subscriber {
     pub(super) id: u64,
-    pub(super) interest: Interest,
+    pub(super) view: View,
     pub(super) position: Mutex<Position>,
     /// When it began, and after which revision.
     pub(super) since: u64,
@@ -36,8 +37,8 @@ pub(super) struct Subscriber {
 }
 
 impl Subscriber {
-    pub(super) fn new(id: u64, interest: Interest, position: Position, since: u64) -> Self {
-        Self { id, interest, position: Mutex::new(position), since, after: position.revision }
+    pub(super) fn new(id: u64, view: View, position: Position, since: u64) -> Self {
+        Self { id, view, position: Mutex::new(position), since, after: position.revision }
     }
 }
 
@@ -111,6 +112,7 @@ impl Subscription {
                     self.look_back(cx)
                 }
                 Place::Lost => Poll::Ready(Looked::End(Ending::SlowConsumer)),
+                Place::Failed => Poll::Ready(Looked::End(Ending::FilterFailed)),
             };
             match ready!(looked) {
                 Looked::Found(chunk) => return Poll::Ready(Step::Frames(self.sent(chunk))),
@@ -139,9 +141,7 @@ impl Subscription {
         let log::Place::In(segment, index) = topic.log.locate(ordinal) else {
             return Poll::Ready(Looked::Nothing);
         };
-        Poll::Ready(
-            position.take(&segment, index, &subscriber.interest).map_or(Looked::Nothing, Looked::Found),
-        )
+        Poll::Ready(position.take(Source::Log, (&segment, index), &subscriber.view).into())
     }
 
     /// Reads history, until the window reaches where this stream stands.
@@ -175,7 +175,7 @@ impl Subscription {
         let mut position = subscriber.position.lock();
         Poll::Ready(match page.look(topic.kind, after) {
             Glimpse::Event(segment, index) => {
-                position.take(segment, index, &subscriber.interest).map_or(Looked::Nothing, Looked::Found)
+                position.take(page.source(), (segment, index), &subscriber.view).into()
             }
             Glimpse::NothingUpTo(upto) => {
                 position.revision = upto;
@@ -202,6 +202,16 @@ enum Looked {
     /// Nothing that is wanted here; look further.
     Nothing,
     End(Ending),
+}
+
+impl From<Result<Option<Chunk>, Malformed>> for Looked {
+    fn from(taken: Result<Option<Chunk>, Malformed>) -> Self {
+        match taken {
+            Ok(Some(chunk)) => Self::Found(chunk),
+            Ok(None) => Self::Nothing,
+            Err(Malformed) => Self::End(Ending::FilterFailed),
+        }
+    }
 }
 
 fn complete_up_to(topic: &Topic, position: &Position) -> Revision {

@@ -134,7 +134,7 @@ pub(super) fn topic(published: &Published, window_bytes: usize) -> Arc<Topic> {
 }
 
 pub(super) fn interest(selector: Selector, include_previous: bool, policy: Policy) -> Interest {
-    Interest { selector, include_previous, buffer: 20, policy }
+    Interest { selector, filter: None, include_previous, buffer: 20, policy }
 }
 
 /// A subscription and what it has brought.

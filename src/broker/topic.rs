@@ -2,11 +2,13 @@
 
 use super::{
     Clock, Ending,
+    filters::Filters,
     history::History,
     interest::Interest,
     position::{Fall, Place, Position},
     sleepers::Sleepers,
     subscription::{Subscriber, Subscription},
+    view::View,
 };
 use crate::{
     log::{Batch, Log, Outside},
@@ -65,6 +67,8 @@ pub enum Refused {
     },
     /// As many streams as the hub may hold.
     TooMany,
+    /// As many distinct filters as the hub may hold.
+    TooManyFilters,
 }
 
 /// One kind's log and its subscribers.
@@ -75,6 +79,7 @@ pub struct Topic {
     pub(super) sleepers: Sleepers,
     pub(super) metrics: KindMetrics,
     pub(super) clock: Clock,
+    filters: Filters,
     limits: Limits,
     /// Held while a subscription takes its place and while the window is trimmed, so that no position is ever left behind the window.
     registry: Mutex<HashMap<u64, Arc<Subscriber>>>,
@@ -98,6 +103,7 @@ impl Topic {
             sleepers: Sleepers::default(),
             metrics,
             clock,
+            filters: Filters::default(),
             limits,
             registry: Mutex::default(),
             next_id: AtomicU64::new(0),
@@ -122,6 +128,10 @@ impl Topic {
 
     /// Takes a place in the log: what is appended from now on, or what comes after a revision in the window.
     pub fn subscribe(self: &Arc<Self>, start: Start, interest: Interest) -> Result<Subscription, Refused> {
+        let column = interest.filter.as_ref().map(|filter| {
+            self.filters.column(filter, &self.metrics).ok_or(Refused::TooManyFilters)
+        });
+        let view = View::new(interest, column.transpose()?);
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let now = self.clock.now();
         let mut registry = self.registry.lock();
@@ -137,7 +147,7 @@ impl Topic {
             // Not live: a stream that is still sending its initial state does not take events, and must not lose any for that.
             Start::AfterStateAt(revision) => (revision, Place::History),
         };
-        let subscriber = Arc::new(Subscriber::new(id, interest, Position::new(place, revision, now), now));
+        let subscriber = Arc::new(Subscriber::new(id, view, Position::new(place, revision, now), now));
         registry.insert(id, subscriber.clone());
         drop(registry);
         self.metrics.subscribed();
@@ -204,7 +214,7 @@ impl Topic {
         for subscriber in registry.values() {
             let mut position = subscriber.position.lock();
             if matches!(position.place, Place::Live { ordinal } if ordinal < floor) {
-                let fall = position.fall_behind(&self.log, floor, &subscriber.interest);
+                let fall = position.fall_behind(&self.log, floor, &subscriber.view);
                 drop(position);
                 self.fallen(subscriber, fall, Reason::Window);
             }
@@ -218,6 +228,7 @@ impl Topic {
             Fall::Dropped(events) => self.metrics.dropped(events, reason),
             Fall::ToHistory => self.metrics.caught_up(),
             Fall::Lost => self.metrics.disconnected(),
+            Fall::Failed => {}
         }
         self.sleepers.wake(subscriber.id);
     }
@@ -232,8 +243,8 @@ impl Topic {
             let mut position = subscriber.position.lock();
             let Some(lag) = position.lag(next) else { continue };
             slowest = slowest.max(lag);
-            if lag > subscriber.interest.buffer && now.saturating_sub(position.polled_at) > blocked_after {
-                let fall = position.fall_behind(&self.log, 0, &subscriber.interest);
+            if lag > subscriber.view.interest.buffer && now.saturating_sub(position.polled_at) > blocked_after {
+                let fall = position.fall_behind(&self.log, 0, &subscriber.view);
                 drop(position);
                 self.fallen(subscriber, fall, Reason::Buffer);
             }

@@ -33,6 +33,9 @@ pub(super) struct Watch {
     /// Only this dinosaur; may be given again
     #[arg(long = "id", value_name = "ID")]
     ids: Vec<String>,
+    /// Only what matches, such as 'species = "T*" AND type != DELETED'
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "FILTER")]
+    filter: String,
     /// How to write events: lines for people, or JSON objects, one per line, for programs
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -71,6 +74,7 @@ impl Watch {
         let options = WatchOptions {
             types: self.types.iter().map(|&name| event_type(name)).collect(),
             resource_ids: self.ids.clone(),
+            filter: self.filter.clone(),
             start,
             backpressure: match self.backpressure {
                 Backpressure::Drop => BackpressurePolicy::Drop,

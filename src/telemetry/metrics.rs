@@ -22,6 +22,7 @@ pub struct Metrics {
     dropped: IntCounterVec,
     catch_ups: IntCounterVec,
     disconnects: IntCounterVec,
+    filter_evaluations: IntCounterVec,
     stream_duration: HistogramVec,
     sealed_to_sent: Histogram,
     window_events: IntGaugeVec,
@@ -97,6 +98,12 @@ impl Metrics {
                 r,
                 "hub_stream_disconnects_total",
                 "Slow streams that were ended, as they asked",
+                &["kind"],
+            )?,
+            filter_evaluations: counters(
+                r,
+                "hub_filter_evaluations_total",
+                "Events that filters judged, once per distinct filter",
                 &["kind"],
             )?,
             stream_duration: histograms(
@@ -197,6 +204,7 @@ impl Metrics {
             dropped_by_window: dropped("window"),
             catch_ups: self.catch_ups.with_label_values(kind),
             disconnects: self.disconnects.with_label_values(kind),
+            filter_evaluations: self.filter_evaluations.with_label_values(kind),
             duration: self.stream_duration.with_label_values(kind),
             sealed_to_sent: self.sealed_to_sent.clone(),
             window_events: self.window_events.with_label_values(kind),
@@ -236,7 +244,8 @@ pub enum Reason {
     Window,
 }
 
-/// The metrics of one kind's streams.
+/// The metrics of one kind's streams. Clones count together.
+#[derive(Clone)]
 pub struct KindMetrics {
     subscribers: IntGauge,
     sent: IntCounter,
@@ -244,6 +253,7 @@ pub struct KindMetrics {
     dropped_by_window: IntCounter,
     catch_ups: IntCounter,
     disconnects: IntCounter,
+    filter_evaluations: IntCounter,
     duration: Histogram,
     sealed_to_sent: Histogram,
     window_events: IntGauge,
@@ -288,6 +298,11 @@ impl KindMetrics {
     /// A slow stream was ended, as it asked to be.
     pub fn disconnected(&self) {
         self.disconnects.inc();
+    }
+
+    /// A filter judged so many events.
+    pub fn evaluated(&self, events: u64) {
+        self.filter_evaluations.inc_by(events);
     }
 
     /// What the log holds.

@@ -32,7 +32,7 @@ fn subscribe(hub: &TestHub, interest: Interest) -> Subscription {
 }
 
 const EVERYTHING: Interest =
-    Interest { selector: Selector::ALL, include_previous: false, buffer: 8192, policy: Policy::Drop };
+    Interest { selector: Selector::ALL, filter: None, include_previous: false, buffer: 8192, policy: Policy::Drop };
 
 #[tokio::test]
 async fn exact_values_come_back() {

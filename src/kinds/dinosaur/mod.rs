@@ -1,5 +1,6 @@
 //! The dinosaur, the first watched kind.
 
+mod fields;
 mod grpc;
 mod row;
 mod rules;
