@@ -2,8 +2,8 @@
 
 use super::{
     Ending,
-    history::{Compacted, Fetch, Glimpse},
     filters::Source,
+    history::{Compacted, Fetch, Glimpse},
     position::{Chunk, Place, Position},
     topic::Topic,
     view::View,

@@ -128,9 +128,10 @@ impl Topic {
 
     /// Takes a place in the log: what is appended from now on, or what comes after a revision in the window.
     pub fn subscribe(self: &Arc<Self>, start: Start, interest: Interest) -> Result<Subscription, Refused> {
-        let column = interest.filter.as_ref().map(|filter| {
-            self.filters.column(filter, &self.metrics).ok_or(Refused::TooManyFilters)
-        });
+        let column = interest
+            .filter
+            .as_ref()
+            .map(|filter| self.filters.column(filter, &self.metrics).ok_or(Refused::TooManyFilters));
         let view = View::new(interest, column.transpose()?);
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let now = self.clock.now();
@@ -243,7 +244,8 @@ impl Topic {
             let mut position = subscriber.position.lock();
             let Some(lag) = position.lag(next) else { continue };
             slowest = slowest.max(lag);
-            if lag > subscriber.view.interest.buffer && now.saturating_sub(position.polled_at) > blocked_after {
+            if lag > subscriber.view.interest.buffer && now.saturating_sub(position.polled_at) > blocked_after
+            {
                 let fall = position.fall_behind(&self.log, 0, &subscriber.view);
                 drop(position);
                 self.fallen(subscriber, fall, Reason::Buffer);

@@ -89,7 +89,8 @@ impl View {
         {
             let end = segment.len().min(index + (ordinals.end - at) as usize);
             let verdicts = self.judge(Source::Log, &segment, index..end)?;
-            count += (index..end).filter(|&event| self.seen(&segment, event, &verdicts).is_some()).count() as u64;
+            count +=
+                (index..end).filter(|&event| self.seen(&segment, event, &verdicts).is_some()).count() as u64;
             at += (end - index) as u64;
         }
         Ok(count)

@@ -144,7 +144,12 @@ impl<'a> EncodedEvent<'a> {
     /// An event of a segment.
     pub(crate) fn of(segment: &'a Segment, event: usize, schema: &'static Schema) -> Result<Self, Malformed> {
         let change = segment.entries().get(event).ok_or(Malformed)?.change;
-        Self::new((change, segment.resource_id(event)), segment.message(event), segment.previous(event), schema)
+        Self::new(
+            (change, segment.resource_id(event)),
+            segment.message(event),
+            segment.previous(event),
+            schema,
+        )
     }
 }
 
@@ -214,6 +219,9 @@ mod tests {
     #[test]
     fn the_last_of_a_field_counts() {
         assert_eq!(find_number(&[0x08, 1, 0x08, 0x96, 0x01], 1), Ok(150));
-        assert_eq!(find_number(&[0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01], 1), Ok(-1));
+        assert_eq!(
+            find_number(&[0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01], 1),
+            Ok(-1)
+        );
     }
 }

@@ -75,7 +75,9 @@ impl Snapshots {
         let frames = spool.reader();
         let reading = self.runtime.spawn(async move {
             let _permit = permit;
-            let copied = tokio::time::timeout(LIMIT, copy(&table, &*kind, (&selector, filter.as_ref()), &mut spool)).await;
+            let copied =
+                tokio::time::timeout(LIMIT, copy(&table, &*kind, (&selector, filter.as_ref()), &mut spool))
+                    .await;
             spool.finish(match copied {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(error)) => Err(error.into()),
@@ -142,7 +144,8 @@ async fn copy(
             }
             if let Some(filter) = filter {
                 let message = frames.get(begin + frame::HEADER..).unwrap_or_default();
-                let row = EncodedEvent::new((ChangeType::Snapshot, resource_id), message, &[], filter.schema())?;
+                let row =
+                    EncodedEvent::new((ChangeType::Snapshot, resource_id), message, &[], filter.schema())?;
                 if filter.judge(&row)? == Verdict::Unwanted {
                     frames.truncate(begin);
                 }

@@ -71,7 +71,11 @@ fn write_test(column: &str, test: &Test, parameters: &mut Vec<Parameter>) -> Str
             format!("({column} = {with} AND {column} COLLATE \"C\" = {with})")
         }
         Test::Text(comparison, with) => {
-            format!("(coalesce({column}, '') COLLATE \"C\" {} {})", sign(*comparison), place(text(with.clone())))
+            format!(
+                "(coalesce({column}, '') COLLATE \"C\" {} {})",
+                sign(*comparison),
+                place(text(with.clone()))
+            )
         }
         Test::Matches(pattern) => {
             format!("(coalesce({column}, '') COLLATE \"C\" LIKE {})", place(text(like(pattern))))
@@ -90,7 +94,11 @@ fn text(value: String) -> Parameter {
 
 fn time(micros: i64) -> SystemTime {
     let distance = Duration::from_micros(micros.unsigned_abs());
-    let time = if micros < 0 { SystemTime::UNIX_EPOCH.checked_sub(distance) } else { SystemTime::UNIX_EPOCH.checked_add(distance) };
+    let time = if micros < 0 {
+        SystemTime::UNIX_EPOCH.checked_sub(distance)
+    } else {
+        SystemTime::UNIX_EPOCH.checked_add(distance)
+    };
     // A filter's times are of the years 1 to 9999, which every clock has.
     time.unwrap_or(SystemTime::UNIX_EPOCH)
 }

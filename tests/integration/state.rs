@@ -367,8 +367,13 @@ async fn the_state_of_a_partitioned_table_is_exact() {
             }
         }
     });
-    let everything =
-        Interest { selector: Selector::ALL, filter: None, include_previous: false, buffer: 8192, policy: Policy::CatchUp };
+    let everything = Interest {
+        selector: Selector::ALL,
+        filter: None,
+        include_previous: false,
+        buffer: 8192,
+        policy: Policy::CatchUp,
+    };
     let era = hub.app().broker().era().unwrap();
     let mut watches = Vec::new();
     for _ in 0..12 {

@@ -1,8 +1,6 @@
 //! What a filter says of an event: whether its watch sees it, and as what.
 
-use super::{
-    ChangeType, Filter, Predicate, Subject, Test, Value,
-};
+use super::{ChangeType, Filter, Predicate, Subject, Test, Value};
 
 /// An event's bytes are not those of its message. The hub wrote them itself, so this is a fault of the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -76,14 +74,24 @@ impl Filter {
         Ok(if wanted { verdict } else { Verdict::Unwanted })
     }
 
-    fn holds(&self, event: &impl Event, row: Which, facts: Option<&Facts>) -> Result<Option<bool>, Malformed> {
+    fn holds(
+        &self,
+        event: &impl Event,
+        row: Which,
+        facts: Option<&Facts>,
+    ) -> Result<Option<bool>, Malformed> {
         self.predicate().holds(event, row, facts)
     }
 }
 
 impl Predicate {
     /// `None`: it depends on what is left open.
-    fn holds(&self, event: &impl Event, row: Which, facts: Option<&Facts>) -> Result<Option<bool>, Malformed> {
+    fn holds(
+        &self,
+        event: &impl Event,
+        row: Which,
+        facts: Option<&Facts>,
+    ) -> Result<Option<bool>, Malformed> {
         match self {
             Self::All(parts) => decide(parts, false, |part| part.holds(event, row, facts)),
             Self::Any(parts) => decide(parts, true, |part| part.holds(event, row, facts)),

@@ -101,7 +101,10 @@ impl<'a> Lexer<'a> {
                     if c == '*' { literal.push_star() } else { literal.text.push(c) }
                 }
                 if matches!(literal.text.as_str(), "AND" | "OR" | "NOT") {
-                    return Err(Fault::at(at, format!("a value is missing; if {0} is it, write \"{0}\"", literal.text)));
+                    return Err(Fault::at(
+                        at,
+                        format!("a value is missing; if {0} is it, write \"{0}\"", literal.text),
+                    ));
                 }
                 Ok((at, literal))
             }

@@ -131,7 +131,10 @@ impl Parser<'_> {
             return Err(if self.next.kind == Kind::Open {
                 Fault::at(field_at, format!("there is no function {field}, nor any other"))
             } else {
-                Fault::at(field_at, format!("{field} stands alone; compare a field with a value, as in field = \"{field}\""))
+                Fault::at(
+                    field_at,
+                    format!("{field} stands alone; compare a field with a value, as in field = \"{field}\""),
+                )
             });
         };
         let comparator_at = self.next.at;
@@ -142,7 +145,14 @@ impl Parser<'_> {
         // The lexer stands behind the comparator.
         let (literal_at, literal) = self.lexer.literal()?;
         self.next = self.lexer.token()?;
-        Ok(Expression::Restriction(Restriction { field, field_at, comparator, comparator_at, literal, literal_at }))
+        Ok(Expression::Restriction(Restriction {
+            field,
+            field_at,
+            comparator,
+            comparator_at,
+            literal,
+            literal_at,
+        }))
     }
 
     /// Goes on to the next token, and returns the one that was to come.
@@ -178,7 +188,9 @@ impl Parser<'_> {
             Kind::Minus => "'-' is not expected here".to_owned(),
             Kind::Comparator(comparator) => format!("{:?} has no field before it", comparator.as_str()),
             Kind::Word(word) => format!("{word} is not expected here"),
-            Kind::Literal(_) => "a value stands alone; compare a field with it, as in field = \"value\"".to_owned(),
+            Kind::Literal(_) => {
+                "a value stands alone; compare a field with it, as in field = \"value\"".to_owned()
+            }
             Kind::End => "more is expected".to_owned(),
         };
         Fault::at(self.next.at, problem)

@@ -19,7 +19,8 @@ static SCHEMA: Schema = Schema {
 };
 
 fn parsed(text: &str) -> Predicate {
-    let filter = Filter::parse(text, &SCHEMA, Scope::Events).unwrap_or_else(|fault| panic!("{text}: {fault}"));
+    let filter =
+        Filter::parse(text, &SCHEMA, Scope::Events).unwrap_or_else(|fault| panic!("{text}: {fault}"));
     filter.expect("something").predicate().clone()
 }
 
@@ -118,10 +119,7 @@ fn strings_have_quotes_escapes_and_wildcards() {
 fn types_and_times_are_checked() {
     let test = |subject, test| Predicate::Test(subject, test);
     assert_eq!(parsed("type != DELETED"), not(test(Subject::Type, Test::Type(ChangeType::Deleted))));
-    assert_eq!(
-        parsed("type = \"EVENT_TYPE_CREATED\""),
-        test(Subject::Type, Test::Type(ChangeType::Created))
-    );
+    assert_eq!(parsed("type = \"EVENT_TYPE_CREATED\""), test(Subject::Type, Test::Type(ChangeType::Created)));
     let created = |comparison, micros| test(Subject::Field(1), Test::Time(comparison, micros));
     assert_eq!(parsed("created_at >= 1970-01-01T00:00:01.5Z"), created(AtLeast, 1_500_000));
     assert_eq!(parsed("metadata.created_at<'1970-01-01T02:00:00+02:00'"), created(Less, 0));
@@ -135,11 +133,17 @@ fn types_and_times_are_checked() {
 #[test]
 fn faults_say_where() {
     for (text, expected) in [
-        ("specie = a", "at character 1: there is no field specie; there are species, created_at, type, resource_id, occurred_at"),
+        (
+            "specie = a",
+            "at character 1: there is no field specie; there are species, created_at, type, resource_id, occurred_at",
+        ),
         ("species = a AND ", "at character 17: more is expected"),
         ("species = a AND AND", "at character 17: AND is not expected here"),
         ("é", "at character 1: 'é' is not expected here"),
-        ("species = 'é' AND rex", "at character 19: rex stands alone; compare a field with a value, as in field = \"rex\""),
+        (
+            "species = 'é' AND rex",
+            "at character 19: rex stands alone; compare a field with a value, as in field = \"rex\"",
+        ),
         ("'rex'", "at character 1: a value stands alone; compare a field with it, as in field = \"value\""),
         ("lower(species) = 'a'", "at character 1: there is no function lower, nor any other"),
         ("species = (a OR b)", "at character 11: one value is expected here; write field = a OR field = b"),
@@ -151,13 +155,28 @@ fn faults_say_where() {
         ("= a", "at character 1: \"=\" has no field before it"),
         ("(species = a", "at character 1: this parenthesis has no end"),
         ("species = a)", "at character 12: ')' is not expected here"),
-        ("species = T*x", "at character 11: a wildcard stands at the beginning or the end; as a character it is written \"\\*\""),
-        ("species > T*", "at character 11: wildcards go with = and != only; as a character the star is written \"\\*\""),
+        (
+            "species = T*x",
+            "at character 11: a wildcard stands at the beginning or the end; as a character it is written \"\\*\"",
+        ),
+        (
+            "species > T*",
+            "at character 11: wildcards go with = and != only; as a character the star is written \"\\*\"",
+        ),
         ("type = GONE", "at character 8: \"GONE\" is no type; there are CREATED, UPDATED, DELETED, SNAPSHOT"),
         ("type > CREATED", "at character 6: type is not compared by >, but by = and !="),
-        ("created_at = soon", "at character 14: \"soon\" is no time as RFC 3339 writes it, such as 2026-11-20T08:00:00Z"),
-        ("created_at: 2026-11-20T08:00:00Z", "at character 11: created_at is not compared by :, but by = != < <= > >=, and :* asks whether it is set"),
-        ("created_at = 2026-11-20T08:00:00.0000001Z", "at character 14: a time has no more than microseconds"),
+        (
+            "created_at = soon",
+            "at character 14: \"soon\" is no time as RFC 3339 writes it, such as 2026-11-20T08:00:00Z",
+        ),
+        (
+            "created_at: 2026-11-20T08:00:00Z",
+            "at character 11: created_at is not compared by :, but by = != < <= > >=, and :* asks whether it is set",
+        ),
+        (
+            "created_at = 2026-11-20T08:00:00.0000001Z",
+            "at character 14: a time has no more than microseconds",
+        ),
         ("created_at > 0000-01-01T00:00:00Z", "at character 14: a time is of the years 1 to 9999"),
         ("species = 'a\0'", "at character 13: there is a NUL"),
     ] {

@@ -62,7 +62,8 @@ pub struct WatchRequest {
 impl WatchRequest {
     /// Reads the filter of a request.
     pub fn filter(text: &str, schema: &'static Schema) -> Result<Option<Filter>, Error> {
-        Filter::parse(text, schema, Scope::Events).map_err(|fault| Error::invalid("filter", fault.to_string()))
+        Filter::parse(text, schema, Scope::Events)
+            .map_err(|fault| Error::invalid("filter", fault.to_string()))
     }
 
     fn interest(self, hub: &Hub) -> Result<Interest, Error> {
@@ -139,7 +140,8 @@ impl Hub {
         let (initial, after) = (request.send_initial_state, request.after);
         let interest = request.interest(self)?;
         let (start, state) = if initial {
-            let snapshot = self.snapshots.open(kind, interest.selector.clone(), interest.filter.clone()).await?;
+            let snapshot =
+                self.snapshots.open(kind, interest.selector.clone(), interest.filter.clone()).await?;
             if snapshot.epoch != era.epoch {
                 return Err(Error::EpochChanged { current: snapshot.epoch }.into());
             }
@@ -174,7 +176,9 @@ impl Hub {
         };
         match refused {
             Refused::TooMany => Err(Error::TooMany { what: "the hub has as many watches as it may hold" }),
-            Refused::TooManyFilters => Err(Error::TooMany { what: "the hub has as many different filters as it may hold" }),
+            Refused::TooManyFilters => {
+                Err(Error::TooMany { what: "the hub has as many different filters as it may hold" })
+            }
             Refused::Compacted { oldest } => Err(Error::RevisionCompacted { asked, oldest }),
             // Another hub may have sealed it: the database knows, and this hub reads it any moment.
             Refused::Ahead { .. } => match self.store.head().await? {
