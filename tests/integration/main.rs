@@ -7,6 +7,7 @@ mod bookmarks;
 mod capture;
 mod capture_names;
 mod epoch;
+mod filters;
 mod following;
 mod history;
 mod kinds;

@@ -250,8 +250,7 @@ fn gaps_are_told(evidence: &Evidence<'_>, stream: &Stream) -> Verdict {
     let mut last = stream.headers.revision;
     for (at, event) in stream.events.iter().enumerate() {
         let missed = evidence.wanted(stream, last, event.revision.saturating_sub(1)).count() as u64;
-        let bookmarks = stream.bookmarks.iter().filter(|bookmark| bookmark.at == at);
-        let told = event.dropped_before + bookmarks.map(|bookmark| bookmark.dropped_before).sum::<u64>();
+        let told = stream.told_before(at);
         ensure!(
             missed == told,
             "{}: before {} {missed} are missing, and {told} are told",

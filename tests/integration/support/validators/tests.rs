@@ -20,6 +20,7 @@ fn change(change: ChangeType, id: &str, species: &str, before: &str) -> Change {
         id: id.to_owned(),
         after: (!species.is_empty()).then(|| Row::new(species, 7)),
         before: (!before.is_empty()).then(|| before.to_owned()),
+        took: None,
     }
 }
 
@@ -68,6 +69,7 @@ impl Run {
             after: (!species.is_empty()).then(|| Row::new(species, 7)),
             previous: None,
             dropped_before: 0,
+            took: None,
         };
         let stream = Stream {
             name: "plain".into(),
