@@ -62,8 +62,7 @@ fn write_test(column: &str, test: &Test, parameters: &mut Vec<Parameter>) -> Str
         format!("${}", parameters.len())
     };
     match test {
-        // Of a text, which always is.
-        Test::Present => "true".to_owned(),
+        Test::Present => format!("({column} COLLATE \"C\" <> '')"),
         Test::Type(_) => "false".to_owned(),
         // The first may use an index; the second is exact under every collation.
         Test::Text(Comparison::Equal, with) if !with.is_empty() => {

@@ -27,7 +27,7 @@ fn an_event_is_judged_once_per_distinct_filter() {
     let published = Published::default();
     let (topic, evaluations) = counted(&published);
     let filters =
-        ["species = T*", "species = 'Allo'", "species:o", "type = CREATED", "species > B AND species < U"];
+        ["species = T*", "species = 'Allo'", "species = *o", "type = CREATED", "species > B AND species < U"];
     let mut readers: Vec<_> =
         (0..100).map(|n| Reader::new(&topic, Start::Now, filter(filters[n % filters.len()]))).collect();
     // One by one, so that segments grow under their readers.

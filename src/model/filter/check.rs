@@ -82,25 +82,21 @@ fn is_star(literal: &Literal) -> bool {
     literal.text == "*" && literal.stars == [0]
 }
 
-fn comparison(comparator: Comparator) -> Option<Comparison> {
+/// What a field has, it is: rows have no collections.
+fn comparison(comparator: Comparator) -> Comparison {
     match comparator {
-        Comparator::Equal | Comparator::NotEqual => Some(Comparison::Equal),
-        Comparator::Less => Some(Comparison::Less),
-        Comparator::AtMost => Some(Comparison::AtMost),
-        Comparator::Greater => Some(Comparison::Greater),
-        Comparator::AtLeast => Some(Comparison::AtLeast),
-        Comparator::Has => None,
+        Comparator::Equal | Comparator::NotEqual | Comparator::Has => Comparison::Equal,
+        Comparator::Less => Comparison::Less,
+        Comparator::AtMost => Comparison::AtMost,
+        Comparator::Greater => Comparison::Greater,
+        Comparator::AtLeast => Comparison::AtLeast,
     }
 }
 
-fn unfit(restriction: &Restriction, fit: &str) -> Fault {
-    let Restriction { field, comparator, comparator_at, .. } = restriction;
-    Fault::at(*comparator_at, format!("{field} is not compared by {}, but by {fit}", comparator.as_str()))
-}
-
 fn type_test(restriction: &Restriction) -> Result<Test, Fault> {
-    if !matches!(restriction.comparator, Comparator::Equal | Comparator::NotEqual) {
-        return Err(unfit(restriction, "= and !="));
+    if comparison(restriction.comparator) != Comparison::Equal {
+        let (at, sign) = (restriction.comparator_at, restriction.comparator.as_str());
+        return Err(Fault::at(at, format!("a type is not compared by {sign}, but by = and !=")));
     }
     let name = restriction.literal.text.as_str();
     let short = name.strip_prefix("EVENT_TYPE_").unwrap_or(name);
@@ -115,22 +111,18 @@ fn type_test(restriction: &Restriction) -> Result<Test, Fault> {
 
 fn text_test(restriction: &Restriction) -> Result<Test, Fault> {
     let Restriction { comparator, literal, literal_at, .. } = restriction;
-    let text = literal.text.as_str();
     match comparison(*comparator) {
-        Some(Comparison::Equal) if !literal.stars.is_empty() => match pattern(literal) {
-            Some(Pattern::Contains(part)) if part.is_empty() => Ok(Test::Present),
-            Some(pattern) => Ok(Test::Matches(pattern)),
-            None => Err(Fault::at(
+        comparison if literal.stars.is_empty() => Ok(Test::Text(comparison, literal.text.clone())),
+        Comparison::Equal => pattern(literal).map(Test::Matches).ok_or_else(|| {
+            Fault::at(
                 *literal_at,
                 r#"a wildcard stands at the beginning or the end; as a character it is written "\*""#,
-            )),
-        },
-        _ if !literal.stars.is_empty() => Err(Fault::at(
+            )
+        }),
+        _ => Err(Fault::at(
             *literal_at,
             r#"wildcards go with = and != only; as a character the star is written "\*""#,
         )),
-        Some(comparison) => Ok(Test::Text(comparison, text.to_owned())),
-        None => Ok(Test::Matches(Pattern::Contains(text.to_owned()))),
     }
 }
 
@@ -150,9 +142,7 @@ fn pattern(literal: &Literal) -> Option<Pattern> {
 }
 
 fn time_test(restriction: &Restriction) -> Result<Test, Fault> {
-    let Some(comparison) = comparison(restriction.comparator) else {
-        return Err(unfit(restriction, "= != < <= > >=, and :* asks whether it is set"));
-    };
+    let comparison = comparison(restriction.comparator);
     let (at, text) = (restriction.literal_at, restriction.literal.text.as_str());
     let time = text.parse::<jiff::Timestamp>().map_err(|_| {
         Fault::at(at, format!("{text:?} is no time as RFC 3339 writes it, such as 2026-11-20T08:00:00Z"))

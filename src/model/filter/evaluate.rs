@@ -135,7 +135,8 @@ fn decide(
 impl Test {
     fn holds(&self, value: Value<'_>) -> bool {
         match (self, value) {
-            (Self::Present, _) => true,
+            (Self::Present, Value::Text(text)) => !text.is_empty(),
+            (Self::Present, Value::Time(_)) => true,
             (Self::Matches(pattern), Value::Text(text)) => pattern.holds(text),
             (Self::Text(comparison, with), Value::Text(text)) => comparison.holds(text, with.as_str()),
             (Self::Time(comparison, with), Value::Time(time)) => comparison.holds(&time, with),

@@ -31,7 +31,7 @@ pub enum Subject {
 /// A test of a value of the subject's type.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Test {
-    /// It is set.
+    /// It is set, and a text is not empty.
     Present,
     /// It is this type.
     Type(ChangeType),

@@ -106,11 +106,13 @@ fn strings_have_quotes_escapes_and_wildcards() {
     assert_eq!(parsed("species = T*"), matches(Pattern::Begins("T".into())));
     assert_eq!(parsed("species = \"*é\""), matches(Pattern::Ends("é".into())));
     assert_eq!(parsed("species = '*a b*'"), matches(Pattern::Contains("a b".into())));
-    assert_eq!(parsed("species:rex"), matches(Pattern::Contains("rex".into())));
+    assert_eq!(parsed("species:rex"), is("rex"), "what a row has, it is");
+    assert_eq!(parsed("species:*rex"), matches(Pattern::Ends("rex".into())));
     assert_eq!(parsed(r#"species = "T\*""#), is("T*"));
     let present = Predicate::Test(Subject::Field(0), Test::Present);
-    for text in ["species:*", "species = *", "species = '**'"] {
-        assert_eq!(parsed(text), present, "{text}");
+    assert_eq!(parsed("species:*"), present);
+    for text in ["species = *", "species = '**'"] {
+        assert_eq!(parsed(text), matches(Pattern::Contains(String::new())), "{text}");
     }
     assert_eq!(parsed("species = ''"), is(""));
 }
@@ -164,14 +166,10 @@ fn faults_say_where() {
             "at character 11: wildcards go with = and != only; as a character the star is written \"\\*\"",
         ),
         ("type = GONE", "at character 8: \"GONE\" is no type; there are CREATED, UPDATED, DELETED, SNAPSHOT"),
-        ("type > CREATED", "at character 6: type is not compared by >, but by = and !="),
+        ("type > CREATED", "at character 6: a type is not compared by >, but by = and !="),
         (
             "created_at = soon",
             "at character 14: \"soon\" is no time as RFC 3339 writes it, such as 2026-11-20T08:00:00Z",
-        ),
-        (
-            "created_at: 2026-11-20T08:00:00Z",
-            "at character 11: created_at is not compared by :, but by = != < <= > >=, and :* asks whether it is set",
         ),
         (
             "created_at = 2026-11-20T08:00:00.0000001Z",
@@ -244,6 +242,7 @@ fn what_is_unset_fails_every_test_and_no_negation() {
         ("created_at = 2026-01-01T00:00:00Z", Verdict::Unwanted),
         ("created_at != 2026-01-01T00:00:00Z", Verdict::Same),
         ("NOT created_at < 2026-01-01T00:00:00Z", Verdict::Same),
+        ("created_at:2026-01-01T00:00:00Z", Verdict::Unwanted),
         ("created_at:*", Verdict::Unwanted),
         ("NOT created_at:*", Verdict::Same),
     ] {
