@@ -11,6 +11,8 @@ pub enum Policy {
     CatchUp,
     /// It ends.
     Disconnect,
+    /// It gets only the newest event of each resource.
+    Latest,
 }
 
 /// What a subscriber wants, and how far it may fall behind.

@@ -3,6 +3,7 @@
 //! Locks, in this order: a topic's registry, a subscriber's position, the log's window, a filter's verdicts. None is held across an await.
 
 mod clock;
+mod conflation;
 mod filters;
 mod history;
 mod interest;

@@ -38,7 +38,8 @@ pub(super) struct Subscriber {
 
 impl Subscriber {
     pub(super) fn new(id: u64, view: View, position: Position, since: u64) -> Self {
-        Self { id, view, position: Mutex::new(position), since, after: position.revision }
+        let after = position.revision;
+        Self { id, view, position: Mutex::new(position), since, after }
     }
 }
 
@@ -132,6 +133,9 @@ impl Subscription {
     ) -> Poll<Looked> {
         let Self { topic, subscriber, .. } = self;
         if topic.log.next() == ordinal {
+            if let Some(chunk) = position.release() {
+                return Poll::Ready(Looked::Found(chunk));
+            }
             topic.sleepers.add(subscriber.id, cx.waker());
             // An append may have come before the sleeper was seen.
             if topic.log.next() == ordinal && topic.ending().is_none() {
@@ -192,6 +196,7 @@ impl Subscription {
         let waited =
             (chunk.sealed_at >= subscriber.since).then(|| topic.clock.now().saturating_sub(chunk.sealed_at));
         topic.metrics.sent(chunk.events, waited);
+        topic.metrics.conflated(chunk.conflated);
         chunk.frames
     }
 }
@@ -217,8 +222,8 @@ impl From<Result<Option<Chunk>, Malformed>> for Looked {
 fn complete_up_to(topic: &Topic, position: &Position) -> Revision {
     let (head, next) = topic.log.end();
     match position.place {
-        Place::Live { ordinal } if ordinal >= next => head.max(position.revision),
-        _ => position.revision,
+        Place::Live { ordinal } if ordinal >= next && !position.is_behind() => head.max(position.revision),
+        _ => position.complete_up_to(),
     }
 }
 

@@ -2,6 +2,7 @@
 //! an argument, the history a vector.
 
 mod filters;
+mod latest;
 mod wakeups;
 
 use super::{history::Fetch, topic::Topic, *};
@@ -59,6 +60,8 @@ pub(super) struct Event {
     dropped_before: u64,
     #[prost(message, optional, tag = "7")]
     previous: Option<Row>,
+    #[prost(uint64, tag = "8")]
+    conflated: u64,
     #[prost(bytes, tag = "15")]
     weight: Vec<u8>,
 }
@@ -215,7 +218,9 @@ impl Reader {
 
     /// Takes at most so many chunks; whether there was nothing left.
     fn read(&mut self, chunks: usize) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
+        let woken = Arc::new(CountingWaker::default());
+        let waker = Waker::from(woken.clone());
+        let mut cx = Context::from_waker(&waker);
         for _ in 0..chunks {
             match self.subscription.poll_next(&mut cx) {
                 Poll::Ready(Step::Frames(bytes)) => self.received.extend(decode(bytes)),
@@ -223,6 +228,8 @@ impl Reader {
                     self.ended = Some(ending);
                     return true;
                 }
+                // It only let others run.
+                Poll::Pending if woken.0.swap(0, Ordering::SeqCst) > 0 => {}
                 Poll::Pending => return true,
             }
         }
@@ -232,6 +239,9 @@ impl Reader {
     /// Ordered, Unique, Complete and Attributed, of what was read to the end.
     fn validate(&self, published: &Published) {
         let wanted = published.matching(self.subscription.revision_at_start(), &self.interest);
+        if self.interest.policy == Policy::Latest {
+            return self.validate_latest(&wanted);
+        }
         let mut expected = wanted.iter();
         let mut told = 0;
         for event in &self.received {
@@ -251,6 +261,26 @@ impl Reader {
         if self.interest.policy != Policy::Drop {
             assert_eq!(self.subscription.dropped(), 0);
         }
+    }
+
+    /// In order; and each event stands for those of its resource since the one before of it, to the last.
+    fn validate_latest(&self, wanted: &[(u64, ChangeType, Happened)]) {
+        assert!(self.received.is_sorted_by(|one, two| one.revision < two.revision));
+        let mut passed: HashMap<&str, u64> = HashMap::new();
+        for event in &self.received {
+            let revision = event.revision;
+            let (_, seen_as, happened) = wanted.iter().find(|(wanted, ..)| *wanted == revision).unwrap();
+            let last = passed.insert(&happened.id, revision).unwrap_or(0);
+            let of_resource = wanted.iter().filter(|(.., other)| other.id == happened.id);
+            let stands_for = of_resource.filter(|(at, ..)| (last + 1..=revision).contains(at)).count() as u64;
+            assert_eq!(event.conflated.max(1), stands_for, "at {revision}");
+            assert_ne!(event.conflated, 1, "one is not said");
+            assert_eq!((event.change, event.dropped_before), (*seen_as as i32, 0));
+            self.validate_rows(event, *seen_as, happened);
+        }
+        let stand_for = self.received.iter().map(|event| event.conflated.max(1)).sum::<u64>();
+        assert_eq!(stand_for, wanted.len() as u64, "delivered, and what that stands for, is what matched");
+        assert_eq!(self.subscription.dropped(), 0);
     }
 
     /// The row is there unless it went; the row before on request, and always where an update left the filter.
@@ -279,7 +309,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     let act = prop_oneof![
         4 => (1..60u64).prop_map(Act::Publish),
         1 => Just(Act::Skip),
-        4 => (0..12usize, 1..4usize).prop_map(|(reader, chunks)| Act::Read(reader, chunks)),
+        4 => (0..15usize, 1..4usize).prop_map(|(reader, chunks)| Act::Read(reader, chunks)),
         1 => Just(Act::Sweep),
     ];
     prop::collection::vec(act, 1..120)
@@ -307,6 +337,9 @@ proptest! {
             filtered(interest(some(), true, Policy::Drop)),
             filtered(interest(Selector::ALL, true, Policy::CatchUp)),
             filtered(interest(few(), false, Policy::Disconnect)),
+            interest(Selector::ALL, false, Policy::Latest),
+            interest(few(), true, Policy::Latest),
+            filtered(interest(Selector::ALL, true, Policy::Latest)),
         ].into_iter().map(|interest| Reader::new(&topic, Start::Now, interest)).collect();
         let mut head = 0;
         for act in acts {

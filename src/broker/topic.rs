@@ -229,7 +229,8 @@ impl Topic {
             Fall::Dropped(events) => self.metrics.dropped(events, reason),
             Fall::ToHistory => self.metrics.caught_up(),
             Fall::Lost => self.metrics.disconnected(),
-            Fall::Failed => {}
+            Fall::Conflates => self.metrics.fell_to_conflation(),
+            Fall::Nothing | Fall::Failed => {}
         }
         self.sleepers.wake(subscriber.id);
     }

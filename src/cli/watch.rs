@@ -55,6 +55,8 @@ enum Backpressure {
     CatchUp,
     /// End the stream; it is resumed at once
     Disconnect,
+    /// Only the newest event of each resource, and say how many it stands for
+    Latest,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -80,6 +82,7 @@ impl Watch {
                 Backpressure::Drop => BackpressurePolicy::Drop,
                 Backpressure::CatchUp => BackpressurePolicy::CatchUp,
                 Backpressure::Disconnect => BackpressurePolicy::Disconnect,
+                Backpressure::Latest => BackpressurePolicy::Latest,
             },
         };
         let mut watch =
@@ -159,10 +162,14 @@ fn text(event: &DinosaurWatchEvent) -> String {
         0 => String::new(),
         dropped => format!("  ({dropped} dropped before this)"),
     };
+    let conflated = match event.conflated {
+        0 => String::new(),
+        conflated => format!("  (stands for {conflated})"),
+    };
     let species = event.dinosaur.as_ref().map(|dinosaur| dinosaur.species.as_str()).unwrap_or_default();
     let at = time(event.occurred_at.as_ref());
     format!(
-        "{:>10}  {at:<27}  {:<7}  {}  {species}{dropped}",
+        "{:>10}  {at:<27}  {:<7}  {}  {species}{dropped}{conflated}",
         event.revision,
         type_name(event),
         event.resource_id
@@ -191,6 +198,7 @@ fn json(event: &DinosaurWatchEvent) -> serde_json::Value {
         "resource_id": event.resource_id,
         "occurred_at": time(event.occurred_at.as_ref()),
         "dropped_before": event.dropped_before,
+        "conflated": event.conflated,
         "dinosaur": dinosaur,
     })
 }

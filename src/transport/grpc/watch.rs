@@ -71,9 +71,7 @@ impl WatchRequest {
             Ok(BackpressurePolicy::Unspecified | BackpressurePolicy::Drop) => Policy::Drop,
             Ok(BackpressurePolicy::CatchUp) => Policy::CatchUp,
             Ok(BackpressurePolicy::Disconnect) => Policy::Disconnect,
-            Ok(BackpressurePolicy::Latest) => {
-                return Err(Error::Unimplemented { what: "backpressure LATEST" });
-            }
+            Ok(BackpressurePolicy::Latest) => Policy::Latest,
             Err(_) => {
                 return Err(Error::invalid("backpressure", format!("{} is no policy", self.backpressure)));
             }
