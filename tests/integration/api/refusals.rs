@@ -11,8 +11,8 @@ use trex::{
     app::Settings,
     kinds::Registry,
     proto::rh_trex::v1::{
-        BackpressurePolicy, CreateDinosaurRequest, DeleteDinosaurRequest, EventType, GetDinosaurRequest,
-        UpdateDinosaurRequest, WatchDinosaursRequest,
+        CreateDinosaurRequest, DeleteDinosaurRequest, EventType, GetDinosaurRequest, UpdateDinosaurRequest,
+        WatchDinosaursRequest,
     },
 };
 
@@ -127,9 +127,6 @@ async fn what_is_not_built_is_named() {
         assert_eq!(status.get_details_error_info().unwrap().metadata["what"], what);
         assert!(status.message().contains(what));
     };
-    let watch = WatchDinosaursRequest::default;
-    let latest = WatchDinosaursRequest { backpressure: BackpressurePolicy::Latest.into(), ..watch() };
-    assert_unimplemented(client.watch_dinosaurs(latest).await.unwrap_err(), "backpressure LATEST");
     let bulk = client.bulk_create_dinosaurs(tokio_stream::iter([])).await.unwrap_err();
     assert_unimplemented(bulk, "BulkCreateDinosaurs");
     let import = client.import_dinosaurs(tokio_stream::iter([])).await.unwrap_err();

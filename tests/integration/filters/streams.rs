@@ -66,6 +66,12 @@ async fn what_a_filter_shows_keeps_every_promise() {
             ..watch(filter)
         };
         slow.push((filter, Recorder::start(hub.narrow_client().await, "slow", request).await));
+        let request = WatchDinosaursRequest {
+            backpressure: BackpressurePolicy::Latest.into(),
+            buffer: 50,
+            ..watch(filter)
+        };
+        slow.push((filter, Recorder::start(hub.narrow_client().await, "slow, LATEST", request).await));
     }
     control.write(&[(Verb::Insert, &shared_ids())]).await;
     let load = Load::start(writers(&database, &mut random));
@@ -82,6 +88,8 @@ async fn what_a_filter_shows_keeps_every_promise() {
     slow.iter().for_each(|(_, reader)| reader.pause());
     load.until_rows(ROWS * 3 / 2).await;
     until("a stopped reader has lost something", || dropped() > 0.0).await;
+    let conflations = || hub.metric("hub_stream_conflations_total", "");
+    until("another one gets only the newest", || conflations() > 0.0).await;
     slow.iter().for_each(|(_, reader)| reader.resume());
     let writers = load.stop().await;
     control.write_sentinel().await;
@@ -98,9 +106,11 @@ async fn what_a_filter_shows_keeps_every_promise() {
     for (filter, wants) in FILTERS {
         let of_filter: Vec<_> =
             streams.iter().filter(|(of, _)| *of == filter).map(|(_, stream)| stream.clone()).collect();
-        let lengths: Vec<_> =
-            of_filter.iter().map(|stream| (stream.events.len(), stream.dropped())).collect();
-        println!("{filter}: events and dropped {lengths:?}");
+        let lengths: Vec<_> = of_filter
+            .iter()
+            .map(|stream| (stream.events.len(), stream.dropped(), stream.conflated()))
+            .collect();
+        println!("{filter}: events, dropped, conflated {lengths:?}");
         validate(&oracle::history(of_filter), &oracle::journal(&journal, wants));
     }
     hub.stop().await;

@@ -190,6 +190,7 @@ fn event(line: &str) -> Event {
         after: (!json["dinosaur"].is_null()).then(|| row(&json["dinosaur"])),
         previous: None,
         dropped_before: json["dropped_before"].as_u64().expect("a number"),
+        conflated: json["conflated"].as_u64().expect("a number"),
         took: None,
     }
 }

@@ -51,11 +51,18 @@ pub struct Event {
     pub after: Option<Row>,
     pub previous: Option<Row>,
     pub dropped_before: u64,
+    /// As on the wire: 0 says one.
+    pub conflated: u64,
     /// See [`Change::took`].
     pub took: Option<String>,
 }
 
 impl Event {
+    /// How many events it stands for, itself included.
+    pub fn stands_for(&self) -> u64 {
+        self.conflated.max(1)
+    }
+
     pub fn key(&self) -> Key {
         Key::new(self.change, &self.id, self.after.as_ref()).taking(self.took.clone())
     }
@@ -70,6 +77,7 @@ impl From<DinosaurWatchEvent> for Event {
             after: event.dinosaur.map(Row::from),
             previous: event.previous.map(Row::from),
             dropped_before: event.dropped_before,
+            conflated: event.conflated,
             took: None,
         }
     }
@@ -155,6 +163,11 @@ impl Stream {
         let by_event = self.events.get(event).map_or(0, |event| event.dropped_before);
         let bookmarks = self.bookmarks.iter().filter(|bookmark| bookmark.at == event);
         by_event + bookmarks.map(|bookmark| bookmark.dropped_before).sum::<u64>()
+    }
+
+    /// How many events were not delivered, for newer ones that stand for them.
+    pub fn conflated(&self) -> u64 {
+        self.events.iter().map(|event| event.stands_for() - 1).sum()
     }
 
     /// The revision up to which it must be complete.

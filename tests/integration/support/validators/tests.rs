@@ -69,6 +69,7 @@ impl Run {
             after: (!species.is_empty()).then(|| Row::new(species, 7)),
             previous: None,
             dropped_before: 0,
+            conflated: 0,
             took: None,
         };
         let stream = Stream {
