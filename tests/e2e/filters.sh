@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Filters and orders: docs/filters.md.
+# Filters and orders (docs/filters.md), and the policy LATEST.
 
 filtered_watches() {
   local filter='species = \\"T*\\"' position
@@ -26,6 +26,17 @@ CREATED c ->The end'
     refused "filter: what is wrong at character ${position%%:*}" "$SERVICE/WatchDinosaurs" "{\"filter\":\"${position#*:}\"}" InvalidArgument \
       "fields == ['filter'] and 'at character ${position%%:*}:' in r['message']"
   done
+  unwatch
+}
+
+# A stream that keeps up gets every event, whatever it asks for when it does not.
+latest_watch() {
+  watch latest '{"backpressure":"BACKPRESSURE_POLICY_LATEST"}'
+  sql "INSERT INTO dinosaurs(id, species) VALUES ('l', '1')" "UPDATE dinosaurs SET species = '2' WHERE id = 'l'" \
+    "DELETE FROM dinosaurs WHERE id = 'l'"
+  delivered 'watch: LATEST' latest 'CREATED l ->1
+UPDATED l ->2
+DELETED l ->-'
   unwatch
 }
 

@@ -234,6 +234,27 @@ BUGS = [
         ("filters::watches::a_hundred_subscribers_with_five_filters_cost_five_evaluations_an_event",),
     ),
     Bug(
+        "the-newest-stands-for-itself",
+        "src/broker/conflation.rs",
+        "stands_for += older.stands_for;",
+        "stands_for += older.stands_for * 0;",
+        ("lib::broker::tests", "slow_reader::latest::a_blocked_reader_gets_the_newest"),
+    ),
+    Bug(
+        "the-older-comes-too",
+        "src/broker/conflation.rs",
+        "self.events.remove(newest)",
+        "self.events.get(newest)",
+        ("lib::broker::tests", "slow_reader::latest::a_blocked_reader_gets_the_newest"),
+    ),
+    Bug(
+        "a-conflation-under-way-is-a-position",
+        "src/broker/subscription.rs",
+        "_ => position.complete_up_to(),",
+        "_ => position.revision,",
+        ("lib::broker::tests",),
+    ),
+    Bug(
         "null-is-not-false",
         "src/store/condition.rs",
         '({} IS NOT TRUE)',
