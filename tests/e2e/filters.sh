@@ -2,7 +2,7 @@
 # Filters and orders (docs/filters.md), and the policy LATEST.
 
 filtered_watches() {
-  local filter='species = \\"T*\\"' position
+  local filter='species = \"T*\"' position
   sql 'DELETE FROM dinosaurs'
   watch entering "{\"filter\":\"$filter\"}"
   watch staying "{\"filter\":\"$filter AND type != DELETED\",\"include_previous\":true}"
@@ -22,7 +22,7 @@ CREATED b ->Torvo
 CREATED c ->The end'
   metric_is 0 hub_filter_evaluations_total && fail 'filter: evaluations are counted' 'more than 0' 0
   ok 'filter: evaluations are counted'
-  for position in 9:'species ~ x' 1:'size = 3' 21:'species = x AND type = GONE'; do
+  for position in 9:'species ~ x' 1:'size = 3' 24:'species = x AND type = GONE'; do
     refused "filter: what is wrong at character ${position%%:*}" "$SERVICE/WatchDinosaurs" "{\"filter\":\"${position#*:}\"}" InvalidArgument \
       "fields == ['filter'] and 'at character ${position%%:*}:' in r['message']"
   done
