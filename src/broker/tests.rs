@@ -309,7 +309,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     let act = prop_oneof![
         4 => (1..60u64).prop_map(Act::Publish),
         1 => Just(Act::Skip),
-        4 => (0..15usize, 1..4usize).prop_map(|(reader, chunks)| Act::Read(reader, chunks)),
+        4 => (0..16usize, 1..4usize).prop_map(|(reader, chunks)| Act::Read(reader, chunks)),
         1 => Just(Act::Sweep),
     ];
     prop::collection::vec(act, 1..120)
@@ -323,6 +323,7 @@ proptest! {
         let published = Published::default();
         let topic = topic(&published, window);
         let some = || Selector::new(&[ChangeType::Created], vec![]);
+        let going = || Selector::new(&[ChangeType::Deleted], vec![]);
         let few = || Selector::new(&[], vec!["r3".into()]);
         let mut readers: Vec<_> = [
             interest(Selector::ALL, false, Policy::Drop),
@@ -339,6 +340,7 @@ proptest! {
             filtered(interest(few(), false, Policy::Disconnect)),
             interest(Selector::ALL, false, Policy::Latest),
             interest(few(), true, Policy::Latest),
+            filtered(interest(going(), false, Policy::CatchUp)),
             filtered(interest(Selector::ALL, true, Policy::Latest)),
         ].into_iter().map(|interest| Reader::new(&topic, Start::Now, interest)).collect();
         let mut head = 0;
