@@ -1,8 +1,10 @@
 //! The `EventBroker`: publishes sealed events into per-kind logs and hands out subscriptions to them. The publisher never waits.
 //!
-//! Locks, in this order: a topic's registry, a subscriber's position, the log's window. None is held across an await.
+//! Locks, in this order: a topic's registry, a subscriber's position, the log's window, a filter's verdicts. None is held across an await.
 
 mod clock;
+mod conflation;
+mod filters;
 mod history;
 mod interest;
 mod position;
@@ -10,6 +12,7 @@ mod sleepers;
 mod status;
 mod subscription;
 mod topic;
+mod view;
 
 pub use clock::Clock;
 pub use history::{Compacted, Fetch, History, Page};
@@ -46,6 +49,8 @@ pub enum Ending {
     },
     /// The stream was too slow, and asked to be ended then.
     SlowConsumer,
+    /// The stream's filter could not be evaluated: a fault of the hub.
+    FilterFailed,
     /// What the stream would read next is no longer retained.
     Compacted {
         /// Where it stands.

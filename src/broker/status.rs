@@ -53,7 +53,7 @@ pub struct SubscriptionStatus {
 impl SubscriptionStatus {
     /// What it asked for.
     pub fn interest(&self) -> &Interest {
-        &self.subscriber.interest
+        &self.subscriber.view.interest
     }
 
     /// Whose it is, if that was said.
@@ -74,8 +74,7 @@ pub(super) fn of(topic: &Topic) -> Vec<SubscriptionStatus> {
 }
 
 fn look(topic: &Topic, subscriber: Arc<Subscriber>) -> SubscriptionStatus {
-    // A copy: what follows keeps nobody from delivering.
-    let position = *subscriber.position.lock();
+    let position = subscriber.position.lock();
     // The clock after the position, so that no span is negative.
     let now = topic.clock.now();
     let since = |then: u64| Duration::from_micros(now.saturating_sub(then));
@@ -88,18 +87,23 @@ fn look(topic: &Topic, subscriber: Arc<Subscriber>) -> SubscriptionStatus {
             };
             (waiting.saturating_sub(ordinal), next.map(since))
         }
-        Place::History | Place::Lost => (topic.head().get().saturating_sub(position.revision.get()), None),
+        Place::History | Place::Lost | Place::Failed => {
+            (topic.head().get().saturating_sub(position.revision.get()), None)
+        }
     };
     let quiet = since(position.polled_at);
     let state = state(topic, &position, lag_events, quiet);
+    let revision = complete_up_to(topic, &position);
+    let (sent, dropped) = (position.delivered, position.dropped);
+    drop(position);
     SubscriptionStatus {
         kind: topic.kind,
         state,
-        revision: complete_up_to(topic, &position),
+        revision,
         lag_events,
         lag,
-        sent: position.delivered,
-        dropped: position.dropped,
+        sent,
+        dropped,
         age: since(subscriber.since),
         blocked_for: (state == SubscriptionState::Blocked).then_some(quiet),
         subscriber,
@@ -107,7 +111,7 @@ fn look(topic: &Topic, subscriber: Arc<Subscriber>) -> SubscriptionStatus {
 }
 
 fn state(topic: &Topic, position: &Position, lag_events: u64, quiet: Duration) -> SubscriptionState {
-    if topic.ending().is_some() || position.place == Place::Lost {
+    if topic.ending().is_some() || matches!(position.place, Place::Lost | Place::Failed) {
         return SubscriptionState::Ending;
     }
     let takes_nothing = lag_events > 0 && quiet > topic.limits().blocked_after;
@@ -115,6 +119,6 @@ fn state(topic: &Topic, position: &Position, lag_events: u64, quiet: Duration) -
         (Wait::ForState, _) => SubscriptionState::Initial,
         (Wait::No, _) if takes_nothing => SubscriptionState::Blocked,
         (_, Place::Live { .. }) => SubscriptionState::Live,
-        (_, Place::History | Place::Lost) => SubscriptionState::History,
+        (_, Place::History | Place::Lost | Place::Failed) => SubscriptionState::History,
     }
 }

@@ -2,14 +2,15 @@
 
 use super::{
     Ending,
+    filters::Source,
     history::{Compacted, Fetch, Glimpse},
-    interest::Interest,
     position::{Chunk, Place, Position, Wait},
     topic::Topic,
+    view::View,
 };
 use crate::{
     log::{self, frame},
-    model::{Caller, Revision},
+    model::{Caller, Revision, filter::Malformed},
 };
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
@@ -28,7 +29,7 @@ const LOOKS_PER_POLL: usize = 64;
 
 pub(super) struct Subscriber {
     pub(super) id: u64,
-    pub(super) interest: Interest,
+    pub(super) view: View,
     pub(super) position: Mutex<Position>,
     /// When it began, and after which revision.
     pub(super) since: u64,
@@ -38,15 +39,9 @@ pub(super) struct Subscriber {
 }
 
 impl Subscriber {
-    pub(super) fn new(id: u64, interest: Interest, position: Position, since: u64) -> Self {
-        Self {
-            id,
-            interest,
-            position: Mutex::new(position),
-            since,
-            after: position.revision,
-            caller: OnceLock::new(),
-        }
+    pub(super) fn new(id: u64, view: View, position: Position, since: u64) -> Self {
+        let after = position.revision;
+        Self { id, view, position: Mutex::new(position), since, after, caller: OnceLock::new() }
     }
 }
 
@@ -131,6 +126,7 @@ impl Subscription {
                     self.look_back(cx)
                 }
                 Place::Lost => Poll::Ready(Looked::End(Ending::SlowConsumer)),
+                Place::Failed => Poll::Ready(Looked::End(Ending::FilterFailed)),
             };
             match ready!(looked) {
                 Looked::Found(chunk) => return Poll::Ready(Step::Frames(self.sent(chunk))),
@@ -150,6 +146,9 @@ impl Subscription {
     ) -> Poll<Looked> {
         let Self { topic, subscriber, .. } = self;
         if topic.log.next() == ordinal {
+            if let Some(chunk) = position.release() {
+                return Poll::Ready(Looked::Found(chunk));
+            }
             topic.sleepers.add(subscriber.id, cx.waker());
             // An append may have come before the sleeper was seen.
             if topic.log.next() == ordinal && topic.ending().is_none() {
@@ -159,9 +158,7 @@ impl Subscription {
         let log::Place::In(segment, index) = topic.log.locate(ordinal) else {
             return Poll::Ready(Looked::Nothing);
         };
-        Poll::Ready(
-            position.take(&segment, index, &subscriber.interest).map_or(Looked::Nothing, Looked::Found),
-        )
+        Poll::Ready(position.take(Source::Log, (&segment, index), &subscriber.view).into())
     }
 
     /// Reads history, until the window reaches where this stream stands.
@@ -199,7 +196,7 @@ impl Subscription {
         let mut position = subscriber.position.lock();
         Poll::Ready(match page.look(topic.kind, after) {
             Glimpse::Event(segment, index) => {
-                position.take(segment, index, &subscriber.interest).map_or(Looked::Nothing, Looked::Found)
+                position.take(page.source(), (segment, index), &subscriber.view).into()
             }
             Glimpse::NothingUpTo(upto) => {
                 position.revision = upto;
@@ -216,6 +213,7 @@ impl Subscription {
         let waited =
             (chunk.sealed_at >= subscriber.since).then(|| topic.clock.now().saturating_sub(chunk.sealed_at));
         topic.metrics.sent(chunk.events, waited);
+        topic.metrics.conflated(chunk.conflated);
         chunk.frames
     }
 }
@@ -228,11 +226,21 @@ enum Looked {
     End(Ending),
 }
 
+impl From<Result<Option<Chunk>, Malformed>> for Looked {
+    fn from(taken: Result<Option<Chunk>, Malformed>) -> Self {
+        match taken {
+            Ok(Some(chunk)) => Self::Found(chunk),
+            Ok(None) => Self::Nothing,
+            Err(Malformed) => Self::End(Ending::FilterFailed),
+        }
+    }
+}
+
 pub(super) fn complete_up_to(topic: &Topic, position: &Position) -> Revision {
     let (head, next) = topic.log.end();
     match position.place {
-        Place::Live { ordinal } if ordinal >= next => head.max(position.revision),
-        _ => position.revision,
+        Place::Live { ordinal } if ordinal >= next && !position.is_behind() => head.max(position.revision),
+        _ => position.complete_up_to(),
     }
 }
 

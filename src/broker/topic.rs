@@ -2,11 +2,13 @@
 
 use super::{
     Clock, Ending,
+    filters::Filters,
     history::History,
     interest::Interest,
     position::{Fall, Place, Position, Wait},
     sleepers::Sleepers,
     subscription::{Subscriber, Subscription},
+    view::View,
 };
 use crate::{
     log::{Batch, Log, Outside, Size},
@@ -66,6 +68,8 @@ pub enum Refused {
     },
     /// As many streams as the hub may hold.
     TooMany,
+    /// As many distinct filters as the hub may hold.
+    TooManyFilters,
 }
 
 /// One kind's log and its subscribers.
@@ -76,6 +80,7 @@ pub struct Topic {
     pub(super) sleepers: Sleepers,
     pub(super) metrics: KindMetrics,
     pub(super) clock: Clock,
+    filters: Filters,
     limits: Limits,
     /// The head, for those who wait for it.
     reached: watch::Sender<Revision>,
@@ -101,6 +106,7 @@ impl Topic {
             sleepers: Sleepers::default(),
             metrics,
             clock,
+            filters: Filters::default(),
             limits,
             reached: watch::Sender::new(head),
             registry: Mutex::default(),
@@ -157,6 +163,11 @@ impl Topic {
 
     /// Takes a place in the log: what is appended from now on, or what comes after a revision in the window.
     pub fn subscribe(self: &Arc<Self>, start: Start, interest: Interest) -> Result<Subscription, Refused> {
+        let column = interest
+            .filter
+            .as_ref()
+            .map(|filter| self.filters.column(filter, &self.metrics).ok_or(Refused::TooManyFilters));
+        let view = View::new(interest, column.transpose()?);
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let now = self.clock.now();
         let mut registry = self.registry.lock();
@@ -176,7 +187,7 @@ impl Topic {
         if matches!(start, Start::AfterStateAt(_)) {
             position.wait = Wait::ForState;
         }
-        let subscriber = Arc::new(Subscriber::new(id, interest, position, now));
+        let subscriber = Arc::new(Subscriber::new(id, view, position, now));
         registry.insert(id, subscriber.clone());
         drop(registry);
         self.metrics.subscribed();
@@ -244,7 +255,7 @@ impl Topic {
         for subscriber in registry.values() {
             let mut position = subscriber.position.lock();
             if matches!(position.place, Place::Live { ordinal } if ordinal < floor) {
-                let fall = position.fall_behind(&self.log, floor, &subscriber.interest);
+                let fall = position.fall_behind(&self.log, floor, &subscriber.view);
                 drop(position);
                 self.fallen(subscriber, fall, Reason::Window);
             }
@@ -258,6 +269,8 @@ impl Topic {
             Fall::Dropped(events) => self.metrics.dropped(events, reason),
             Fall::ToHistory => self.metrics.caught_up(),
             Fall::Lost => self.metrics.disconnected(),
+            Fall::Conflates => self.metrics.fell_to_conflation(),
+            Fall::Nothing | Fall::Failed => {}
         }
         self.sleepers.wake(subscriber.id);
     }
@@ -272,8 +285,9 @@ impl Topic {
             let mut position = subscriber.position.lock();
             let Some(lag) = position.lag(next) else { continue };
             slowest = slowest.max(lag);
-            if lag > subscriber.interest.buffer && now.saturating_sub(position.polled_at) > blocked_after {
-                let fall = position.fall_behind(&self.log, 0, &subscriber.interest);
+            if lag > subscriber.view.interest.buffer && now.saturating_sub(position.polled_at) > blocked_after
+            {
+                let fall = position.fall_behind(&self.log, 0, &subscriber.view);
                 drop(position);
                 self.fallen(subscriber, fall, Reason::Buffer);
             }

@@ -36,6 +36,8 @@ pub struct WatchOptions {
     pub types: Vec<EventType>,
     /// Only these resources; empty: all.
     pub resource_ids: Vec<String>,
+    /// Only what this filter wants, in the language of AIP-160; empty: all.
+    pub filter: String,
     /// Where to begin.
     pub start: WatchStart,
     /// What the hub does when this client is too slow.
@@ -178,6 +180,7 @@ impl Watch {
         WatchDinosaursRequest {
             types: self.options.types.iter().map(|&kind| kind.into()).collect(),
             resource_ids: self.options.resource_ids.clone(),
+            filter: self.options.filter.clone(),
             after_revision: after,
             epoch,
             send_initial_state: self.position == WatchStart::State,

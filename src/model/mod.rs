@@ -1,8 +1,9 @@
-//! Pure values: positions, changes, what a watch selects. No I/O, nothing of ours imported.
+//! Pure values: positions, changes, what a watch selects, filters. No I/O, nothing of ours imported.
 
 mod attributed;
 mod caller;
 mod change;
+pub mod filter;
 mod position;
 mod selector;
 

@@ -2,7 +2,10 @@
 
 use super::Attribution;
 use deadpool_postgres::{ClientWrapper, Object};
-use tokio_postgres::{NoTls, Row, types::ToSql};
+use tokio_postgres::{
+    NoTls, Row,
+    types::{ToSql, Type},
+};
 
 /// If it is dropped before the statement has ended, its caller's deadline has passed: the statement is cancelled and the connection
 /// leaves the pool, or the next caller would wait behind what this one no longer waits for.
@@ -15,16 +18,32 @@ impl Lease {
 
     /// The rows of a statement, which is prepared once per connection.
     pub(super) async fn query(
-        mut self,
+        self,
         sql: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
-        let Some(connection) = &self.0 else { return Ok(Vec::new()) };
-        let result = async {
+        self.lend(async |connection| {
             let statement = connection.prepare_cached(sql).await?;
             connection.query(&statement, parameters).await
-        };
-        let result = result.await;
+        })
+        .await
+    }
+
+    /// The rows of a statement that is not prepared.
+    pub(super) async fn query_once(
+        self,
+        sql: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        self.lend(async |connection| connection.query_typed(sql, parameters).await).await
+    }
+
+    async fn lend(
+        mut self,
+        query: impl AsyncFnOnce(&Object) -> Result<Vec<Row>, tokio_postgres::Error>,
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let Some(connection) = &self.0 else { return Ok(Vec::new()) };
+        let result = query(connection).await;
         // It has ended: back to the pool.
         self.0 = None;
         result

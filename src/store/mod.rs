@@ -3,6 +3,7 @@
 mod attribution;
 mod audit;
 mod bulk;
+mod condition;
 mod connection;
 mod controller;
 mod hub;
@@ -26,7 +27,7 @@ pub use hub::{
 };
 pub use letters::{DeadLetters, DueLetter, Letter, Which};
 pub use migrate::{MigrateError, Migration, Scope, migrate};
-pub use rows::{Columns, Page, Table};
+pub use rows::{Choice, Columns, Page, Table};
 pub use snapshot::{SnapshotRow, TableSnapshot};
 pub use status::{DatabaseStatus, OpenTransaction};
 
@@ -36,7 +37,10 @@ use deadpool_postgres::{
 };
 use lease::Lease;
 use std::time::Duration;
-use tokio_postgres::{NoTls, Row, types::ToSql};
+use tokio_postgres::{
+    NoTls, Row,
+    types::{ToSql, Type},
+};
 
 /// A statement on a pooled connection may take so long.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -165,6 +169,20 @@ impl Store {
         let connection = self.connection().await?;
         let started = std::time::Instant::now();
         let rows = Lease::new(connection).query(sql, parameters).await?;
+        tracing::debug!(statement = name, elapsed = ?started.elapsed(), rows = rows.len(), "statement");
+        Ok(rows)
+    }
+
+    /// The same for a statement whose text the caller shapes: it is not prepared, so that a connection does not collect them.
+    async fn run_once(
+        &self,
+        name: &'static str,
+        sql: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, Error> {
+        let connection = self.connection().await?;
+        let started = std::time::Instant::now();
+        let rows = Lease::new(connection).query_once(sql, parameters).await?;
         tracing::debug!(statement = name, elapsed = ?started.elapsed(), rows = rows.len(), "statement");
         Ok(rows)
     }

@@ -23,6 +23,9 @@ pub struct Metrics {
     dropped: IntCounterVec,
     catch_ups: IntCounterVec,
     disconnects: IntCounterVec,
+    conflations: IntCounterVec,
+    conflated: IntCounterVec,
+    filter_evaluations: IntCounterVec,
     stream_duration: HistogramVec,
     sealed_to_sent: Histogram,
     window_events: IntGaugeVec,
@@ -105,6 +108,24 @@ impl Metrics {
                 r,
                 "hub_stream_disconnects_total",
                 "Slow streams that were ended, as they asked",
+                &["kind"],
+            )?,
+            conflations: counters(
+                r,
+                "hub_stream_conflations_total",
+                "Slow streams that went to get only the newest event of each resource",
+                &["kind"],
+            )?,
+            conflated: counters(
+                r,
+                "hub_stream_events_conflated_total",
+                "Events for which a newer one of the same resource was sent",
+                &["kind"],
+            )?,
+            filter_evaluations: counters(
+                r,
+                "hub_filter_evaluations_total",
+                "Events that filters judged, once per distinct filter",
                 &["kind"],
             )?,
             stream_duration: histograms(
@@ -239,6 +260,9 @@ impl Metrics {
             dropped_by_window: dropped("window"),
             catch_ups: self.catch_ups.with_label_values(kind),
             disconnects: self.disconnects.with_label_values(kind),
+            conflations: self.conflations.with_label_values(kind),
+            conflated: self.conflated.with_label_values(kind),
+            filter_evaluations: self.filter_evaluations.with_label_values(kind),
             duration: self.stream_duration.with_label_values(kind),
             sealed_to_sent: self.sealed_to_sent.clone(),
             window_events: self.window_events.with_label_values(kind),
@@ -297,7 +321,8 @@ pub enum Reason {
     Window,
 }
 
-/// The metrics of one kind's streams.
+/// The metrics of one kind's streams. Clones count together.
+#[derive(Clone)]
 pub struct KindMetrics {
     subscribers: IntGauge,
     sent: IntCounter,
@@ -305,6 +330,9 @@ pub struct KindMetrics {
     dropped_by_window: IntCounter,
     catch_ups: IntCounter,
     disconnects: IntCounter,
+    conflations: IntCounter,
+    conflated: IntCounter,
+    filter_evaluations: IntCounter,
     duration: Histogram,
     sealed_to_sent: Histogram,
     window_events: IntGauge,
@@ -349,6 +377,21 @@ impl KindMetrics {
     /// A slow stream was ended, as it asked to be.
     pub fn disconnected(&self) {
         self.disconnects.inc();
+    }
+
+    /// A slow stream gets only the newest event of each resource from now on.
+    pub fn fell_to_conflation(&self) {
+        self.conflations.inc();
+    }
+
+    /// So many events went out only as newer ones that stand for them.
+    pub fn conflated(&self, events: u64) {
+        self.conflated.inc_by(events);
+    }
+
+    /// A filter judged so many events.
+    pub fn evaluated(&self, events: u64) {
+        self.filter_evaluations.inc_by(events);
     }
 
     /// What the log holds.

@@ -36,6 +36,8 @@ async fn read(client: &Client) -> Stream {
             after: row(3),
             previous: row(5),
             dropped_before: 0,
+            conflated: 0,
+            took: None,
         }
     };
     Stream {

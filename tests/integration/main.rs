@@ -12,6 +12,7 @@ mod commands;
 mod controllers;
 mod delays;
 mod epoch;
+mod filters;
 mod following;
 mod history;
 mod import_cli;

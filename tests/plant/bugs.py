@@ -10,6 +10,9 @@ WAKEUPS = "lib::broker::tests"
 MIXED = "delays::large::each_kind_stays_in_order_through_large_transactions_and_lost_connections"
 POISONED = "controllers::letters::a_poisoned_resource_holds_up_only_itself"
 
+FILTERED = "filters::streams::what_a_filter_shows_keeps_every_promise"
+LISTED = "filters::lists::the_database_and_the_hub_agree_on_every_filter"
+
 RANGES = "src/store/migrations/0003_seal.sql"
 SEAL = "src/store/migrations/0010_seal_by_range.sql"
 CAPTURE = "src/store/migrations/0002_capture.sql"
@@ -18,6 +21,7 @@ TAILER = "src/capture/tailer.rs"
 ASIDE = "src/capture/aside.rs"
 POSITION = "src/broker/position.rs"
 RUNNER = "src/controller/runner.rs"
+VIEW = "src/broker/view.rs"
 
 
 @dataclass(frozen=True)
@@ -160,8 +164,8 @@ BUGS = [
     Bug(
         "count-what-was-not-wanted",
         POSITION,
-        'log.count(ordinal..target, &interest.selector)',
-        'target - ordinal',
+        'view.count(log, ordinal..target)',
+        'Ok::<_, Malformed>(target - ordinal)',
         (BLOCKED, WINDOW),
     ),
     Bug(
@@ -198,6 +202,83 @@ BUGS = [
         "hub.seal($1::text::pg_snapshot)",
         "hub.seal(nullif($1::text, $1::text)::pg_snapshot)",
         ("state::the_state_and_what_follows_it_are_exact_under_load",),
+    ),
+    Bug(
+        "an-update-that-enters-stays-an-update",
+        "src/model/filter/evaluate.rs",
+        "(Verdict::Enters, ChangeType::Created, Which::New)",
+        "(Verdict::Same, ChangeType::Updated, Which::New)",
+        (FILTERED, "lib::broker::tests"),
+    ),
+    Bug(
+        "a-row-that-leaves-is-not-missed",
+        "src/model/filter/evaluate.rs",
+        "let old = matches!(change, ChangeType::Updated | ChangeType::Deleted)",
+        "let old = matches!(change, ChangeType::Deleted)",
+        (FILTERED, "lib::broker::tests"),
+    ),
+    Bug(
+        "a-row-that-left-is-still-shown",
+        VIEW,
+        "column.filter.schema().row)",
+        "column.filter.schema().previous)",
+        (FILTERED, "lib::broker::tests"),
+    ),
+    Bug(
+        "types-before-the-filter",
+        VIEW,
+        "Verdict::Leaves => ChangeType::Deleted,",
+        "Verdict::Leaves => ChangeType::Updated,",
+        (FILTERED, "lib::broker::tests"),
+    ),
+    Bug(
+        "judged-by-every-subscriber",
+        "src/broker/filters.rs",
+        "Some(verdict) => Ok(verdict),\n            None => {",
+        "_ => {",
+        ("filters::watches::a_hundred_subscribers_with_five_filters_cost_five_evaluations_an_event",),
+    ),
+    Bug(
+        "the-newest-stands-for-itself",
+        "src/broker/conflation.rs",
+        "stands_for += older.stands_for;",
+        "stands_for += older.stands_for * 0;",
+        ("lib::broker::tests", "slow_reader::latest::a_blocked_reader_gets_the_newest"),
+    ),
+    Bug(
+        "the-older-comes-too",
+        "src/broker/conflation.rs",
+        "self.events.remove(newest)",
+        "self.events.get(newest)",
+        ("lib::broker::tests", "slow_reader::latest::a_blocked_reader_gets_the_newest"),
+    ),
+    Bug(
+        "a-conflation-under-way-is-a-position",
+        "src/broker/subscription.rs",
+        "_ => position.complete_up_to(),",
+        "_ => position.revision,",
+        ("lib::broker::tests",),
+    ),
+    Bug(
+        "null-is-not-false",
+        "src/store/condition.rs",
+        '({} IS NOT TRUE)',
+        '(NOT {})',
+        (LISTED,),
+    ),
+    Bug(
+        "compare-as-the-database-collates",
+        "src/store/condition.rs",
+        'COLLATE \\"C\\" {} {}',
+        '{} {}',
+        (LISTED,),
+    ),
+    Bug(
+        "wildcards-of-like-in-a-text",
+        "src/store/condition.rs",
+        ".replace('_', r\"\\_\")",
+        "",
+        (LISTED,),
     ),
     Bug(
         "a-page-that-begins-at-the-floor-without-a-word",

@@ -105,7 +105,7 @@ fn subscription(open: &SubscriptionStatus) -> pb::Subscription {
             .selector
             .resource_ids()
             .map_or(0, |ids| u32::try_from(ids).unwrap_or(u32::MAX)),
-        filter: String::new(),
+        filter: interest.filter.as_ref().map(|filter| filter.text().to_owned()).unwrap_or_default(),
         include_previous: interest.include_previous,
         backpressure: policy(interest.policy).into(),
         buffer: interest.buffer,
@@ -139,6 +139,7 @@ fn policy(policy: Policy) -> BackpressurePolicy {
         Policy::Drop => BackpressurePolicy::Drop,
         Policy::CatchUp => BackpressurePolicy::CatchUp,
         Policy::Disconnect => BackpressurePolicy::Disconnect,
+        Policy::Latest => BackpressurePolicy::Latest,
     }
 }
 

@@ -79,6 +79,8 @@ fn event(record: AuditRecord) -> Event {
         after: row(&record.after_json),
         previous: row(&record.before_json),
         dropped_before: 0,
+        conflated: 0,
+        took: None,
     }
 }
 

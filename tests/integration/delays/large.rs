@@ -37,8 +37,13 @@ fn registry() -> Registry {
 }
 
 fn fossils(hub: &TestHub, start: Start) -> Subscription {
-    let interest =
-        Interest { selector: Selector::ALL, include_previous: false, buffer: 8192, policy: Policy::CatchUp };
+    let interest = Interest {
+        selector: Selector::ALL,
+        filter: None,
+        include_previous: false,
+        buffer: 8192,
+        policy: Policy::CatchUp,
+    };
     hub.app().broker().era().unwrap().topic("Fossil").unwrap().subscribe(start, interest).unwrap()
 }
 
