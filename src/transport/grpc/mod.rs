@@ -3,7 +3,7 @@
 mod bulk;
 mod watch;
 
-pub use bulk::{acknowledgements, broken, checked_import_id, failed_items, import_id, items};
+pub use bulk::{acknowledgements, checked_import_id, failed_items, import_id, items};
 pub use watch::{RawBody, WatchBody, WatchRequest};
 
 use crate::{
