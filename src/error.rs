@@ -16,6 +16,12 @@ tokio::task_local! {
 /// The domain of every `ErrorInfo`.
 pub const DOMAIN: &str = "trex.hub";
 
+/// An error and its causes, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 /// A field that breaks a rule of the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {

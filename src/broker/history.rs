@@ -71,8 +71,8 @@ pub type Fetch = Pin<Box<dyn Future<Output = Result<Arc<Page>, Compacted>> + Sen
 
 /// The retained history. Pages are shared: a thousand readers of the same past cost the database one.
 pub trait History: Send + Sync {
-    /// The page with the event after a revision, if it is at hand.
-    fn cached(&self, after: Revision) -> Option<Arc<Page>>;
+    /// The page with the event after a revision, if it is at hand; of events up to `head` at most.
+    fn cached(&self, after: Revision, head: Revision) -> Option<Arc<Page>>;
 
     /// Reads that page, of events up to `head` at most. Waits as long as the database is out of sight.
     fn fetch(&self, after: Revision, head: Revision) -> Fetch;

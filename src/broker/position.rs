@@ -42,6 +42,19 @@ pub(super) struct Position {
     untold: u64,
     /// When the connection last asked for bytes.
     pub(super) polled_at: u64,
+    /// What it has been waiting for since then, if it is the hub that lets it wait.
+    pub(super) wait: Wait,
+}
+
+/// Why a stream is sent no events although its connection may take bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// It is not.
+    No,
+    /// Its initial state comes first.
+    ForState,
+    /// A page of history is on its way.
+    ForPage,
 }
 
 /// Frames for the wire.
@@ -65,7 +78,7 @@ pub(super) enum Fall {
 
 impl Position {
     pub(super) fn new(place: Place, revision: Revision, now: u64) -> Self {
-        Self { place, revision, delivered: 0, dropped: 0, untold: 0, polled_at: now }
+        Self { place, revision, delivered: 0, dropped: 0, untold: 0, polled_at: now, wait: Wait::No }
     }
 
     /// Passes the rest of a segment, from the event at `index`, before which this position stands. Nothing wanted there: nothing is

@@ -4,17 +4,17 @@ use super::{
     Ending,
     history::{Compacted, Fetch, Glimpse},
     interest::Interest,
-    position::{Chunk, Place, Position},
+    position::{Chunk, Place, Position, Wait},
     topic::Topic,
 };
 use crate::{
     log::{self, frame},
-    model::Revision,
+    model::{Caller, Revision},
 };
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use std::{
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
 };
 
@@ -33,11 +33,20 @@ pub(super) struct Subscriber {
     /// When it began, and after which revision.
     pub(super) since: u64,
     pub(super) after: Revision,
+    /// Whose it is; kept for whoever asks.
+    pub(super) caller: OnceLock<Caller>,
 }
 
 impl Subscriber {
     pub(super) fn new(id: u64, interest: Interest, position: Position, since: u64) -> Self {
-        Self { id, interest, position: Mutex::new(position), since, after: position.revision }
+        Self {
+            id,
+            interest,
+            position: Mutex::new(position),
+            since,
+            after: position.revision,
+            caller: OnceLock::new(),
+        }
     }
 }
 
@@ -61,6 +70,13 @@ pub struct Subscription {
 impl Subscription {
     pub(super) fn new(topic: Arc<Topic>, subscriber: Arc<Subscriber>) -> Self {
         Self { topic, subscriber, fetch: None }
+    }
+
+    /// The same, and known to be this caller's.
+    pub fn of(self, caller: Caller) -> Self {
+        // There is one; the first stands.
+        let _ = self.subscriber.caller.set(caller);
+        self
     }
 
     /// The revision after which it delivers.
@@ -87,6 +103,9 @@ impl Subscription {
     pub fn bookmark(&self) -> Bytes {
         let mut position = self.subscriber.position.lock();
         let revision = complete_up_to(&self.topic, &position);
+        // What was said stays said: the head that this stream stands at may be beyond the last event of its kind, and the next bookmark may
+        // come when there is an event to be read.
+        position.revision = revision;
         let mut framed = Vec::new();
         frame::write(&mut framed, |message| {
             message.extend(frame::varint_field(TYPE, BOOKMARK));
@@ -104,6 +123,7 @@ impl Subscription {
             }
             let mut position = self.subscriber.position.lock();
             position.polled_at = self.topic.clock.now();
+            position.wait = Wait::No;
             let looked = match position.place {
                 Place::Live { ordinal } => self.look_live(ordinal, position, cx),
                 Place::History => {
@@ -151,7 +171,9 @@ impl Subscription {
             return Poll::Ready(Looked::Nothing);
         }
         let after = subscriber.position.lock().revision;
-        let page = match topic.history.cached(after) {
+        // Other kinds may be further. What this one has not published yet is no history.
+        let head = topic.head();
+        let page = match topic.history.cached(after, head) {
             Some(page) => page,
             None => {
                 // The page's arrival is not all that may end the waiting.
@@ -159,9 +181,11 @@ impl Subscription {
                 if topic.ending().is_some() {
                     return Poll::Ready(Looked::Nothing);
                 }
-                let fetched = ready!(
-                    fetch.get_or_insert_with(|| topic.history.fetch(after, topic.head())).as_mut().poll(cx)
-                );
+                let page = fetch.get_or_insert_with(|| topic.history.fetch(after, head));
+                let Poll::Ready(fetched) = page.as_mut().poll(cx) else {
+                    subscriber.position.lock().wait = Wait::ForPage;
+                    return Poll::Pending;
+                };
                 *fetch = None;
                 match fetched {
                     Ok(page) => page,
@@ -204,7 +228,7 @@ enum Looked {
     End(Ending),
 }
 
-fn complete_up_to(topic: &Topic, position: &Position) -> Revision {
+pub(super) fn complete_up_to(topic: &Topic, position: &Position) -> Revision {
     let (head, next) = topic.log.end();
     match position.place {
         Place::Live { ordinal } if ordinal >= next => head.max(position.revision),

@@ -52,7 +52,7 @@ impl Published {
 }
 
 impl History for Published {
-    fn cached(&self, _: Revision) -> Option<Arc<Page>> {
+    fn cached(&self, _: Revision, _: Revision) -> Option<Arc<Page>> {
         None
     }
 
@@ -313,4 +313,19 @@ fn a_bookmark_tells_of_drops() {
     // type 5, revision 90, dropped_before 90: ten events, half the buffer, are still to come.
     assert_eq!(bookmark[frame::HEADER..], [0x08, 5, 0x20, 90, 0x30, 90]);
     assert_eq!(subscription.bookmark()[frame::HEADER..], [0x08, 5, 0x20, 90], "told once");
+}
+
+#[test]
+fn a_bookmark_never_goes_back() {
+    let published = Published::default();
+    let topic = topic(&published, 1 << 20);
+    let mut subscription = topic.subscribe(Start::Now, interest(Selector::ALL, false, Policy::Drop)).unwrap();
+    topic.publish(published.batch(1..=1), Revision::new(1));
+    assert!(subscription.poll_next(&mut Context::from_waker(Waker::noop())).is_ready());
+    // Other kinds go on.
+    topic.publish(Batch::default(), Revision::new(9));
+    assert_eq!(subscription.bookmark()[frame::HEADER..], [0x08, 5, 0x20, 9]);
+    topic.publish(published.batch(10..=10), Revision::new(10));
+    assert_eq!(subscription.bookmark()[frame::HEADER..], [0x08, 5, 0x20, 9], "10 is still to come");
+    assert_eq!(subscription.revision(), Revision::new(9));
 }

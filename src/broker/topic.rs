@@ -4,12 +4,12 @@ use super::{
     Clock, Ending,
     history::History,
     interest::Interest,
-    position::{Fall, Place, Position},
+    position::{Fall, Place, Position, Wait},
     sleepers::Sleepers,
     subscription::{Subscriber, Subscription},
 };
 use crate::{
-    log::{Batch, Log, Outside},
+    log::{Batch, Log, Outside, Size},
     model::{Revision, Start},
     telemetry::{KindMetrics, Reason},
 };
@@ -22,6 +22,7 @@ use std::{
     },
     time::Duration,
 };
+use tokio::sync::watch;
 
 /// Bounds on a kind's log and its subscribers.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +77,8 @@ pub struct Topic {
     pub(super) metrics: KindMetrics,
     pub(super) clock: Clock,
     limits: Limits,
+    /// The head, for those who wait for it.
+    reached: watch::Sender<Revision>,
     /// Held while a subscription takes its place and while the window is trimmed, so that no position is ever left behind the window.
     registry: Mutex<HashMap<u64, Arc<Subscriber>>>,
     next_id: AtomicU64,
@@ -99,10 +102,16 @@ impl Topic {
             metrics,
             clock,
             limits,
+            reached: watch::Sender::new(head),
             registry: Mutex::default(),
             next_id: AtomicU64::new(0),
             ending: OnceLock::new(),
         }
+    }
+
+    /// The kind.
+    pub fn kind(&self) -> &'static str {
+        self.kind
     }
 
     /// The newest revision up to which everything of this kind has been published.
@@ -110,9 +119,35 @@ impl Topic {
         self.log.head()
     }
 
+    /// Waits until everything of this kind up to a revision has been published.
+    pub async fn reached(&self, revision: Revision) {
+        // The sender lives as long as this borrow.
+        let _ = self.reached.subscribe().wait_for(|head| *head >= revision).await;
+    }
+
     /// How many subscriptions there are.
     pub fn subscribers(&self) -> usize {
         self.registry.lock().len()
+    }
+
+    /// All of them: the registry is held for no longer than it takes to copy it.
+    pub(super) fn registered(&self) -> Vec<Arc<Subscriber>> {
+        self.registry.lock().values().cloned().collect()
+    }
+
+    /// The bounds on them.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// What the window holds.
+    pub fn window(&self) -> Size {
+        self.log.size()
+    }
+
+    /// A watch can start after this revision, and after any later one.
+    pub fn oldest(&self) -> Revision {
+        self.log.floor().min(self.history.oldest())
     }
 
     /// How many of them wait for an event.
@@ -137,7 +172,11 @@ impl Topic {
             // Not live: a stream that is still sending its initial state does not take events, and must not lose any for that.
             Start::AfterStateAt(revision) => (revision, Place::History),
         };
-        let subscriber = Arc::new(Subscriber::new(id, interest, Position::new(place, revision, now), now));
+        let mut position = Position::new(place, revision, now);
+        if matches!(start, Start::AfterStateAt(_)) {
+            position.wait = Wait::ForState;
+        }
+        let subscriber = Arc::new(Subscriber::new(id, interest, position, now));
         registry.insert(id, subscriber.clone());
         drop(registry);
         self.metrics.subscribed();
@@ -184,6 +223,7 @@ impl Topic {
             self.sleepers.wake_all();
             self.metrics.window(self.log.size());
         }
+        self.reached.send_replace(head);
     }
 
     pub(super) fn end(&self, ending: Ending) {

@@ -144,7 +144,7 @@ fn type_name(event: &DinosaurWatchEvent) -> &'static str {
     event.r#type().as_str_name().trim_start_matches("EVENT_TYPE_")
 }
 
-fn time(at: Option<&prost_types::Timestamp>) -> String {
+pub(super) fn time(at: Option<&prost_types::Timestamp>) -> String {
     at.and_then(|at| jiff::Timestamp::new(at.seconds, at.nanos).ok())
         .map(|at| at.to_string())
         .unwrap_or_default()

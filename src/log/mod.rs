@@ -99,6 +99,11 @@ impl Log {
         self.next.load(Ordering::Acquire)
     }
 
+    /// Everything after this revision is in the window.
+    pub fn floor(&self) -> Revision {
+        self.window.read().floor
+    }
+
     /// The head, and the ordinal that follows it, at one moment.
     pub fn end(&self) -> (Revision, u64) {
         let window = self.window.read();

@@ -5,7 +5,7 @@ mod spool;
 pub use spool::{Broken, SpoolReader};
 
 use crate::{
-    error::Error,
+    error::{Error, chain},
     kinds::{Kind, Registry},
     log::frame,
     model::{Change, ChangeType, Epoch, Revision, Selector},
@@ -91,7 +91,7 @@ impl From<CopyError> for Broken {
         match error {
             CopyError::Database(error) => match Error::from(error) {
                 Error::Unavailable { .. } => Self::Interrupted,
-                error => Self::Failed(format!("{:#}", anyhow::Error::from(error))),
+                error => Self::Failed(chain(&error)),
             },
             CopyError::Spool(error) => Self::Failed(error.to_string()),
         }

@@ -47,7 +47,7 @@ impl Store {
             table.name
         );
         let values: Vec<_> = columns.iter().map(|(_, value)| *value).collect();
-        let rows = self.run("insert", &sql, &values).await.map_err(|error| match error {
+        let rows = self.write("insert", &sql, &values).await.map_err(|error| match error {
             Error::Internal(cause) if is_unique_violation(&cause) => {
                 Error::AlreadyExists { kind: table.kind }
             }
@@ -68,7 +68,7 @@ impl Store {
         let sql = format!("UPDATE {name} t SET {assignments} WHERE {key} = $1 RETURNING to_json(t.*)::text");
         let mut values: Vec<&(dyn ToSql + Sync)> = vec![&id];
         values.extend(columns.iter().map(|(_, value)| *value));
-        let rows = self.run("update", &sql, &values).await?;
+        let rows = self.write("update", &sql, &values).await?;
         found(table, id, &rows)
     }
 
@@ -76,7 +76,7 @@ impl Store {
     pub async fn delete(&self, table: Table, id: &str) -> Result<(), Error> {
         let Table { name, key, .. } = table;
         let rows = self
-            .run("delete", &format!("DELETE FROM {name} t WHERE {key} = $1 RETURNING {key}::text"), &[&id])
+            .write("delete", &format!("DELETE FROM {name} t WHERE {key} = $1 RETURNING {key}::text"), &[&id])
             .await?;
         found(table, id, &rows).map(drop)
     }

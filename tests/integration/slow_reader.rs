@@ -1,5 +1,6 @@
 //! Readers that stop reading: what they lose is told to the event, and nobody else pays.
 
+mod large;
 mod stopped;
 
 use crate::support::{

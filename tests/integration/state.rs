@@ -373,7 +373,7 @@ async fn the_state_of_a_partitioned_table_is_exact() {
     let mut watches = Vec::new();
     for _ in 0..12 {
         let mut snapshot = snapshots.open("Stratum", Selector::ALL).await.unwrap();
-        era.reached(snapshot.revision).await;
+        era.topic("Stratum").unwrap().reached(snapshot.revision).await;
         let start = Start::AfterStateAt(snapshot.revision);
         let subscription = era.topic("Stratum").unwrap().subscribe(start, everything.clone()).unwrap();
         let mut rows = BTreeMap::new();

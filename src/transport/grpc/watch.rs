@@ -1,6 +1,6 @@
 //! A watch: its request in the hub's own words, and its response body, which hands the log's bytes to HTTP/2 as they are.
 
-use super::{EventStream, Hub, topic};
+use super::{CALLER, EventStream, Hub, topic};
 use crate::{
     broker::{Ending, Era, Interest, Policy, Refused, Step, Subscription, Topic},
     error::Error,
@@ -127,18 +127,20 @@ impl Hub {
         let bookmarks = request.bookmark_interval.map(Bookmarks::every).transpose()?;
         let (initial, after) = (request.send_initial_state, request.after);
         let interest = request.interest(self)?;
+        let topic = topic(&era, kind)?;
         let (start, state) = if initial {
             let snapshot = self.snapshots.open(kind, interest.selector.clone()).await?;
             if snapshot.epoch != era.epoch {
                 return Err(Error::EpochChanged { current: snapshot.epoch }.into());
             }
             // This hub reads its own seal any moment.
-            caught_up(&era, snapshot.revision).await?;
+            caught_up(topic, snapshot.revision).await?;
             (Start::AfterStateAt(snapshot.revision), Some(snapshot.frames))
         } else {
             (after.map_or(Start::Now, Start::After), None)
         };
-        let subscription = self.subscribe(&era, topic(&era, kind)?, start, interest).await?;
+        let subscription = self.subscribe(&era, topic, start, interest).await?;
+        let subscription = subscription.of(CALLER.try_with(Clone::clone).unwrap_or_default());
         let mut response = Response::new(EventStream::default());
         let metadata = response.metadata_mut();
         metadata.insert("hub-revision", subscription.revision_at_start().get().into());
@@ -168,7 +170,7 @@ impl Hub {
             Refused::Ahead { .. } => match self.store.head().await? {
                 head if asked > head => Err(Error::RevisionUnknown { asked, head }),
                 _ => {
-                    caught_up(era, asked).await?;
+                    caught_up(topic, asked).await?;
                     topic
                         .subscribe(start, interest)
                         .map_err(|_| Error::EpochChanged { current: era.epoch.clone() })
@@ -178,9 +180,9 @@ impl Hub {
     }
 }
 
-/// Waits for the hub to have published what its database has sealed.
-async fn caught_up(era: &Era, revision: Revision) -> Result<(), Error> {
-    tokio::time::timeout(CATCHING_UP, era.reached(revision)).await.map_err(|_| Error::Unavailable {
+/// Waits for the hub to have published what its database has sealed of a kind.
+async fn caught_up(topic: &Topic, revision: Revision) -> Result<(), Error> {
+    tokio::time::timeout(CATCHING_UP, topic.reached(revision)).await.map_err(|_| Error::Unavailable {
         why: "the hub has not caught up with its database yet",
         retry_after: Duration::from_secs(1),
     })

@@ -1,5 +1,6 @@
 //! What is known of a run: what watchers recorded, and what the writers themselves know. Never what the hub's own tables say.
 
+use serde_json::Value;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     time::{Duration, Instant},
@@ -56,6 +57,30 @@ pub struct Event {
 impl Event {
     pub fn key(&self) -> Key {
         Key::new(self.change, &self.id, self.after.as_ref())
+    }
+
+    /// As `trex watch --output json` writes it.
+    pub fn from_json(line: &str) -> Self {
+        let json: Value = serde_json::from_str(line).expect("JSON");
+        let text = |value: &Value| value.as_str().expect("text").to_owned();
+        let change = match json["type"].as_str() {
+            Some("CREATED") => ChangeType::Created,
+            Some("UPDATED") => ChangeType::Updated,
+            Some("DELETED") => ChangeType::Deleted,
+            other => panic!("{other:?}"),
+        };
+        let row = |row: &Value| {
+            let at: jiff::Timestamp = text(&row["metadata"]["updated_at"]).parse().expect("a time");
+            Row::new(text(&row["species"]), at.as_microsecond())
+        };
+        Self {
+            revision: json["revision"].as_u64().expect("a number"),
+            change,
+            id: text(&json["resource_id"]),
+            after: (!json["dinosaur"].is_null()).then(|| row(&json["dinosaur"])),
+            previous: None,
+            dropped_before: json["dropped_before"].as_u64().expect("a number"),
+        }
     }
 }
 

@@ -179,6 +179,11 @@ impl Writer {
         }
     }
 
+    /// Takes a name that no other writer of the run had.
+    pub fn rename(&mut self, spell: usize) {
+        self.name = format!("{}-{spell}", self.name);
+    }
+
     /// One transaction. A lost connection is made anew at the next.
     pub async fn write(&mut self) {
         let client = match self.client.take().filter(|client| !client.is_closed()) {
