@@ -263,13 +263,23 @@ impl From<Error> for Status {
     }
 }
 
+/// What tonic says of an oversized message: of its own refusals only that has these codes, the second if the message is compressed.
+fn too_large(status: &Status) -> Option<Error> {
+    matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted)
+        .then(|| Error::TooLarge(status.message().to_owned()))
+}
+
+/// Why tonic cannot read a client's stream on.
+pub fn unreadable(status: &Status) -> Error {
+    too_large(status).unwrap_or_else(|| Error::Undecodable(status.message().to_owned()))
+}
+
 /// A status that tonic made by itself, with the details that every error of the hub carries.
 pub fn explain(status: &Status) -> Status {
+    if let Some(error) = too_large(status) {
+        return error.into();
+    }
     let reason = match status.code() {
-        // Of tonic's own refusals only an oversized message has these codes, the second if it is compressed.
-        Code::OutOfRange | Code::ResourceExhausted => {
-            return Error::TooLarge(status.message().to_owned()).into();
-        }
         Code::Unimplemented => "NOT_IMPLEMENTED",
         Code::NotFound => "NOT_FOUND",
         _ => "PROTOCOL",

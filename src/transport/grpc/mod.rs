@@ -7,7 +7,7 @@ mod events;
 mod watch;
 
 pub(crate) use audit::serve as serve_audit;
-pub use bulk::{acknowledgements, broken, checked_import_id, failed_items, import_id, items};
+pub use bulk::{acknowledgements, checked_import_id, failed_items, import_id, items};
 pub use watch::{RawBody, WatchBody, WatchRequest};
 
 use crate::{
