@@ -16,6 +16,7 @@ mod lifecycle;
 mod migrations;
 mod privileges;
 mod slow_reader;
+mod small_frames;
 mod smoke;
 mod state;
 mod stress;
