@@ -35,8 +35,12 @@ pub struct ConnectionLimits {
 const HEADER_BYTES: u32 = 16 * 1024;
 /// What a client may send ahead, in bytes: on a stream, and on all streams of a connection. A bulk stream that waits for the database fills
 /// the former; the latter leaves room for the calls beside it.
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 4 << 20;
+///
+/// The HTTP/2 library also takes half of the latter as its budget for small frames that were not read yet, one of `n` bytes, `n` below 256,
+/// costing `256 - n`, and closes a connection that exceeds it. Many clients send each message in a frame of its own, so the budget must cover
+/// some streams that are full of the smallest ones.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 16 << 20;
 
 type Accepted = (TcpStream, SocketAddr);
 

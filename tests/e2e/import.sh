@@ -72,4 +72,11 @@ import_by_python() {
   got=$(PYTHONDONTWRITEBYTECODE=1 "$python" "$here/../../examples/import.py" "$names" "localhost:$grpc_port" 2>/dev/null) || true
   equal 'python: resumes at the end' '1449 created, 1 failed' "$got"
   equal 'python: nothing is in twice' 1449 "$(count)"
+
+  # A frame for each message, faster than they are committed.
+  sql 'DELETE FROM dinosaurs'
+  yes '{"species":"x"}' | head -n 20000 >"$work/many.ndjson"
+  got=$(PYTHONDONTWRITEBYTECODE=1 "$python" "$here/../../examples/import.py" "$work/many.ndjson" "localhost:$grpc_port" 2>"$work/python.err") || true
+  equal 'python: twenty thousand' '20000 created, 0 failed' "$got"
+  equal 'python: on one connection' '' "$(<"$work/python.err")"
 }

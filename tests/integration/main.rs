@@ -22,6 +22,7 @@ mod migrations;
 mod privileges;
 mod read_events;
 mod slow_reader;
+mod small_frames;
 mod smoke;
 mod state;
 mod stress;
