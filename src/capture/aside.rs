@@ -21,8 +21,10 @@ use std::{
 use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 
-/// A transaction of more events is large: to read it takes some 0.1 s.
+/// A transaction of so many events is large: to read it takes some 0.1 s.
 const LARGE: u64 = 10_000;
+/// One of so many is too large to ask for its kinds: that might take longer than a statement may. It is read in the tailer's way.
+const HUGE: u64 = 20_000_000;
 /// A leg that ended so close behind the tailer, in events, was the last.
 const NEAR: u64 = 2_000;
 /// Events per read.
@@ -30,7 +32,7 @@ const PAGE: u32 = 500;
 
 /// Whether a transaction is worth a reader of its own.
 pub(super) fn is_large(transaction: Span) -> bool {
-    transaction.events() > LARGE
+    (LARGE..HUGE).contains(&transaction.events())
 }
 
 /// The readers that are under way.
