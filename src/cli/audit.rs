@@ -165,7 +165,11 @@ impl Audit {
 }
 
 fn told(status: &Status) -> anyhow::Error {
-    anyhow::anyhow!("{:?}: {}", status.code(), status.message())
+    let remedy = match status.code() {
+        Code::Unavailable => "; is the hub there? --server says where it is",
+        _ => "",
+    };
+    anyhow::anyhow!("{:?}: {}{remedy}", status.code(), status.message())
 }
 
 fn timestamp(at: jiff::Timestamp) -> Timestamp {

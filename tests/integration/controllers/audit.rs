@@ -1,7 +1,7 @@
 //! The audit trail: every change once, in order, with who made it, although the hubs that keep it die at random. What it says is compared
 //! with the writers' journals and never with the hub's own tables.
 
-use super::{settings, until_controller};
+use super::{Mortals, settings, until_controller};
 use crate::{
     stress::{Control, Load, number, random, shared_ids, writers},
     support::{
@@ -18,6 +18,7 @@ use std::{
 };
 use tonic::{Code, transport::Channel};
 use trex::{
+    app::Settings,
     controller::AuditTrail,
     kinds::Registry,
     model::ChangeType,
@@ -35,9 +36,13 @@ const WRITERS: usize = 4;
 /// Hubs that die, at the least.
 const KILLS: u32 = 12;
 
+/// Of a hub that keeps the trail.
+fn kept(url: &str) -> Settings {
+    settings(url, vec![Arc::new(AuditTrail::new(Duration::from_secs(3600)))])
+}
+
 async fn keeper(database: &Database) -> TestHub {
-    let audit = AuditTrail::new(Duration::from_secs(3600));
-    TestHub::start_with(settings(database, vec![Arc::new(audit)]), Registry::of_this_program()).await
+    TestHub::start_with(kept(database.url()), Registry::of_this_program()).await
 }
 
 async fn auditor(hub: &TestHub) -> AuditServiceClient<Channel> {
@@ -137,38 +142,28 @@ async fn it_has_every_change_once_and_in_order_though_its_hubs_die() {
     let rows = number("TREX_AUDIT_ROWS", 10_000);
     let database = Database::create().await;
     let seen = Instant::now();
-    let mut hubs = vec![keeper(&database).await, keeper(&database).await];
+    let url = database.url().to_owned();
+    let mut hubs = Mortals::start(AuditTrail::NAME, move || kept(&url)).await;
     let mut control = Control::new(&database).await;
     let store = Store::new(&database.target(), 2, true).unwrap();
     until_controller(&store, AuditTrail::NAME, "it runs", |status| status.holder.is_some()).await;
-    let (channels, address) = tokio::sync::watch::channel(hubs[0].channel().await);
+    let (channels, address) = tokio::sync::watch::channel(hubs.hubs[0].channel().await);
     let (last, up_to) = tokio::sync::watch::channel(u64::MAX);
     let following = tokio::spawn(follow(address, up_to));
     control.write(&[(crate::support::writer::Verb::Insert, &shared_ids())]).await;
 
     let load = Load::start(writers(&database, &mut random).into_iter().take(WRITERS).collect());
-    let (mut killed, mut cut, mut holders) = (0, 0, 0);
+    let mut cut = 0;
     let cut_off = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
         WHERE datname = current_database() AND query LIKE '%hub.audit%' AND pid <> pg_backend_pid()";
-    while load.rows() < rows || killed < KILLS {
+    while load.rows() < rows || hubs.killed < KILLS {
         tokio::time::sleep(Duration::from_millis(random.u64(20..300))).await;
         if random.f32() < 0.3 {
             cut += control.client.query_one(cut_off, &[]).await.unwrap().get::<_, i64>(0);
             continue;
         }
-        // Rather the one that is at it.
-        let at_it = hubs.iter().position(|hub| hub.metric("hub_controller_active", "audit") == 1.0);
-        holders += u32::from(at_it.is_some());
-        let victim = hubs.remove(at_it.filter(|_| random.f32() < 0.8).unwrap_or(random.usize(0..2)));
-        killed += 1;
-        if random.bool() {
-            // Its tasks end where they stand, in the middle of a turn.
-            drop(victim);
-        } else {
-            victim.stop().await;
-        }
-        hubs.push(keeper(&database).await);
-        channels.send_replace(hubs[random.usize(0..2)].channel().await);
+        hubs.kill_one(&mut random).await;
+        channels.send_replace(hubs.hubs[random.usize(0..2)].channel().await);
     }
     let writers = load.stop().await;
     control.write_sentinel().await;
@@ -179,13 +174,17 @@ async fn it_has_every_change_once_and_in_order_though_its_hubs_die() {
     })
     .await;
     last.send_replace(changes);
-    let (mut listed, pages) =
-        list(&mut auditor(&hubs[0]).await, ListAuditRecordsRequest { page_size: 500, ..Default::default() })
-            .await;
+    let (mut listed, pages) = list(
+        &mut auditor(&hubs.hubs[0]).await,
+        ListAuditRecordsRequest { page_size: 500, ..Default::default() },
+    )
+    .await;
     listed.reverse();
     let followed = following.await.unwrap();
     println!(
-        "audit: {changes} changes, {killed} hubs killed ({holders} times one kept the trail), {cut} sessions cut; {} records on {pages} pages, {} followed",
+        "audit: {changes} changes, {} hubs killed ({} times one kept the trail), {cut} sessions cut; {} records on {pages} pages, {} followed",
+        hubs.killed,
+        hubs.at_it,
         listed.len(),
         followed.len()
     );
@@ -196,9 +195,7 @@ async fn it_has_every_change_once_and_in_order_though_its_hubs_die() {
     );
     let streams = vec![stream("listed", seen, listed), stream("followed", seen, followed)];
     validate(&History { streams }, &journal);
-    for hub in hubs {
-        hub.stop().await;
-    }
+    hubs.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

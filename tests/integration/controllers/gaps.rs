@@ -29,7 +29,7 @@ impl World {
     async fn hub(&self) -> TestHub {
         let (scribe, _) = Scribe::new();
         let audit = AuditTrail::new(Duration::from_secs(3600));
-        let settings = settings(&self.database, vec![Arc::new(scribe), Arc::new(audit)]);
+        let settings = settings(self.database.url(), vec![Arc::new(scribe), Arc::new(audit)]);
         TestHub::start_with(settings, Registry::of_this_program()).await
     }
 

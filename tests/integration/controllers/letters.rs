@@ -18,7 +18,7 @@ async fn a_poisoned_resource_holds_up_only_itself() {
     session.batch_execute(EFFECTS).await.unwrap();
     let (scribe, poison) = Scribe::new();
     let registry = Registry::of_this_program;
-    let hub = TestHub::start_with(settings(&database, vec![Arc::new(scribe)]), registry()).await;
+    let hub = TestHub::start_with(settings(database.url(), vec![Arc::new(scribe)]), registry()).await;
     let store = Store::new(&database.target(), 2, true).unwrap();
     until_controller(&store, Scribe::NAME, "it runs", |status| status.holder.is_some()).await;
     session.batch_execute("DELETE FROM effects").await.unwrap();
@@ -78,7 +78,8 @@ async fn a_letter_that_is_discarded_frees_what_waits_behind_it() {
     let (scribe, poison) = Scribe::new();
     poison.lock().insert("bad".into());
     let hub =
-        TestHub::start_with(settings(&database, vec![Arc::new(scribe)]), Registry::of_this_program()).await;
+        TestHub::start_with(settings(database.url(), vec![Arc::new(scribe)]), Registry::of_this_program())
+            .await;
     let store = Store::new(&database.target(), 2, true).unwrap();
     until_controller(&store, Scribe::NAME, "it runs", |status| status.holder.is_some()).await;
     session.batch_execute("DELETE FROM effects").await.unwrap();
@@ -111,7 +112,8 @@ async fn a_world_that_fails_holds_all_up_and_loses_nothing() {
     session.batch_execute(EFFECTS).await.unwrap();
     let (scribe, _) = Scribe::new();
     let hub =
-        TestHub::start_with(settings(&database, vec![Arc::new(scribe)]), Registry::of_this_program()).await;
+        TestHub::start_with(settings(database.url(), vec![Arc::new(scribe)]), Registry::of_this_program())
+            .await;
     let store = Store::new(&database.target(), 2, true).unwrap();
     until_controller(&store, Scribe::NAME, "it runs", |status| status.holder.is_some()).await;
     session.batch_execute("DELETE FROM effects").await.unwrap();

@@ -5,8 +5,9 @@ mod audit;
 mod gaps;
 mod leases;
 mod letters;
+mod survival;
 
-use crate::support::Database;
+use crate::support::TestHub;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::{
@@ -18,8 +19,9 @@ use tokio_postgres::types::{ToSql, Type};
 use trex::{
     app::Settings,
     controller::{Controller, Controllers, Failure},
+    kinds::Registry,
     model::{AttributedChange, ChangeType, Gap, Revision},
-    store::{ControllerStatus, Driven, Store, Turn},
+    store::{ControllerStatus, Driven, Store, Target, Turn},
 };
 
 use crate::support::recorder::PATIENCE;
@@ -104,13 +106,61 @@ impl Controller for Scribe {
 }
 
 /// Settings under which failures are tried again soon.
-pub fn settings(database: &Database, controllers: Vec<Arc<dyn Controller>>) -> Settings {
-    let mut settings = Settings::new(database.target());
+pub fn settings(url: &str, controllers: Vec<Arc<dyn Controller>>) -> Settings {
+    let mut settings = Settings::new(Target::parse(url).expect("a URL of our own"));
     settings.controllers = Controllers::new(controllers);
     settings.controller.attempts = 3;
     settings.controller.first_pause = Duration::from_millis(20);
     settings.controller.look = Duration::from_millis(100);
     settings
+}
+
+/// Two hubs, one of which dies now and then and is replaced.
+pub struct Mortals {
+    settings: Box<dyn Fn() -> Settings + Send>,
+    controller: &'static str,
+    pub hubs: Vec<TestHub>,
+    pub killed: u32,
+    /// How often the one that took the controller's turns was there to be killed.
+    pub at_it: u32,
+}
+
+impl Mortals {
+    pub async fn start(controller: &'static str, settings: impl Fn() -> Settings + Send + 'static) -> Self {
+        let mut mortals =
+            Self { settings: Box::new(settings), controller, hubs: Vec::new(), killed: 0, at_it: 0 };
+        for _ in 0..2 {
+            mortals.replace().await;
+        }
+        mortals
+    }
+
+    async fn replace(&mut self) {
+        let hub = TestHub::start_with((self.settings)(), Registry::of_this_program()).await;
+        self.hubs.push(hub);
+    }
+
+    /// Rather the one that is at it.
+    pub async fn kill_one(&mut self, random: &mut fastrand::Rng) {
+        let active = |hub: &TestHub| hub.metric("hub_controller_active", self.controller) == 1.0;
+        let at_it = self.hubs.iter().position(active);
+        self.at_it += u32::from(at_it.is_some());
+        let victim = self.hubs.remove(at_it.filter(|_| random.f32() < 0.8).unwrap_or(random.usize(0..2)));
+        self.killed += 1;
+        if random.bool() {
+            // Its tasks end where they stand, in the middle of a turn.
+            drop(victim);
+        } else {
+            victim.stop().await;
+        }
+        self.replace().await;
+    }
+
+    pub async fn stop(self) {
+        for hub in self.hubs {
+            hub.stop().await;
+        }
+    }
 }
 
 /// What was written down, in order: `created a@1`.
