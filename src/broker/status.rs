@@ -78,35 +78,36 @@ fn look(topic: &Topic, subscriber: Arc<Subscriber>) -> SubscriptionStatus {
     // The clock after the position, so that no span is negative.
     let now = topic.clock.now();
     let since = |then: u64| Duration::from_micros(now.saturating_sub(then));
-    let waiting = topic.log.next();
-    let (lag_events, lag) = match position.place {
-        Place::Live { ordinal } => {
-            let next = match topic.log.locate(ordinal) {
-                log::Place::In(segment, index) => segment.entries().get(index).map(|entry| entry.sealed_at),
-                log::Place::Head | log::Place::Trimmed => None,
-            };
-            (waiting.saturating_sub(ordinal), next.map(since))
-        }
-        Place::History | Place::Lost | Place::Failed => {
-            (topic.head().get().saturating_sub(position.revision.get()), None)
-        }
-    };
+    let (lag_events, sealed_at) = lag(topic, &position);
     let quiet = since(position.polled_at);
     let state = state(topic, &position, lag_events, quiet);
-    let revision = complete_up_to(topic, &position);
-    let (sent, dropped) = (position.delivered, position.dropped);
+    let (revision, sent, dropped) = (complete_up_to(topic, &position), position.delivered, position.dropped);
     drop(position);
     SubscriptionStatus {
         kind: topic.kind,
         state,
         revision,
         lag_events,
-        lag,
+        lag: sealed_at.map(since),
         sent,
         dropped,
         age: since(subscriber.since),
         blocked_for: (state == SubscriptionState::Blocked).then_some(quiet),
         subscriber,
+    }
+}
+
+/// How many events wait, and when the first of them was sealed, if that is known in memory.
+fn lag(topic: &Topic, position: &Position) -> (u64, Option<u64>) {
+    let Place::Live { ordinal } = position.place else {
+        return (topic.head().get().saturating_sub(position.revision.get()), None);
+    };
+    let waiting = topic.log.next().saturating_sub(ordinal);
+    match topic.log.locate(ordinal) {
+        log::Place::In(segment, index) if waiting > 0 => {
+            (waiting, segment.entries().get(index).map(|entry| entry.sealed_at))
+        }
+        _ => (waiting, None),
     }
 }
 

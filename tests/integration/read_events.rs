@@ -1,9 +1,12 @@
 //! The log in batches: complete, from wherever a reader stopped, and honest about what is gone.
 
-use crate::support::{
-    Database, PATIENCE, TestHub,
-    fossil::Fossils,
-    wire::{metadata, reason, violations},
+use crate::{
+    stress::random,
+    support::{
+        Database, PATIENCE, TestHub,
+        fossil::Fossils,
+        wire::{metadata, reason, violations},
+    },
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::timeout;
@@ -134,8 +137,7 @@ async fn batches_of_any_size_are_the_same_log() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_is_restarted_at_random_gets_every_event_once() {
     const TRANSACTIONS: u64 = 600;
-    let mut random = fastrand::Rng::new();
-    println!("seed {}", random.get_seed());
+    let mut random = random("read events");
     let database = Database::create().await;
     let hub = TestHub::start_with(Settings::new(database.target()), two_kinds()).await;
     let writers: Vec<_> = (0..4)
