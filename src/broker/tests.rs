@@ -242,6 +242,8 @@ impl Reader {
         if self.interest.policy == Policy::Latest {
             return self.validate_latest(&wanted);
         }
+        let by_revision: HashMap<_, _> =
+            wanted.iter().map(|(revision, seen_as, happened)| (*revision, (*seen_as, happened))).collect();
         let mut expected = wanted.iter();
         let mut told = 0;
         for event in &self.received {
@@ -249,9 +251,9 @@ impl Reader {
             let skipped = expected.by_ref().take_while(|(wanted, ..)| *wanted != revision).count() as u64;
             assert_eq!(skipped, event.dropped_before, "before revision {revision}");
             told += event.dropped_before;
-            let (_, seen_as, happened) = wanted.iter().find(|(wanted, ..)| *wanted == revision).unwrap();
-            assert_eq!(event.change, *seen_as as i32, "the type of {revision}");
-            self.validate_rows(event, *seen_as, happened);
+            let (seen_as, happened) = by_revision[&revision];
+            assert_eq!(event.change, seen_as as i32, "the type of {revision}");
+            self.validate_rows(event, seen_as, happened);
         }
         let left = expected.count() as u64;
         if self.ended.is_none() {
@@ -266,18 +268,21 @@ impl Reader {
     /// In order; and each event stands for those of its resource since the one before of it, to the last.
     fn validate_latest(&self, wanted: &[(u64, ChangeType, Happened)]) {
         assert!(self.received.is_sorted_by(|one, two| one.revision < two.revision));
-        let mut passed: HashMap<&str, u64> = HashMap::new();
-        for event in &self.received {
-            let revision = event.revision;
-            let (_, seen_as, happened) = wanted.iter().find(|(wanted, ..)| *wanted == revision).unwrap();
-            let last = passed.insert(&happened.id, revision).unwrap_or(0);
-            let of_resource = wanted.iter().filter(|(.., other)| other.id == happened.id);
-            let stands_for = of_resource.filter(|(at, ..)| (last + 1..=revision).contains(at)).count() as u64;
+        let mut waiting: HashMap<&str, u64> = HashMap::new();
+        let mut received = self.received.iter().peekable();
+        for (revision, seen_as, happened) in wanted {
+            *waiting.entry(&happened.id).or_default() += 1;
+            let Some(event) = received.next_if(|event| event.revision == *revision) else { continue };
+            let stands_for = waiting.remove(happened.id.as_str()).unwrap_or(0);
             assert_eq!(event.conflated.max(1), stands_for, "at {revision}");
             assert_ne!(event.conflated, 1, "one is not said");
             assert_eq!((event.change, event.dropped_before), (*seen_as as i32, 0));
             self.validate_rows(event, *seen_as, happened);
         }
+        assert!(
+            received.next().is_none() && waiting.is_empty(),
+            "nothing else, and something for everything"
+        );
         let stand_for = self.received.iter().map(|event| event.conflated.max(1)).sum::<u64>();
         assert_eq!(stand_for, wanted.len() as u64, "delivered, and what that stands for, is what matched");
         assert_eq!(self.subscription.dropped(), 0);

@@ -279,20 +279,28 @@ impl Topic {
     pub(super) fn sweep(&self, now: u64) {
         let next = self.log.next();
         let blocked_after = u64::try_from(self.limits.blocked_after.as_micros()).unwrap_or(u64::MAX);
-        let mut slowest = 0;
-        let registry = self.registry.lock();
-        for subscriber in registry.values() {
-            let mut position = subscriber.position.lock();
+        let is_too_far = |subscriber: &Subscriber, position: &Position, lag| {
+            lag > subscriber.view.interest.buffer && now.saturating_sub(position.polled_at) > blocked_after
+        };
+        let (mut slowest, mut too_far) = (0, Vec::new());
+        for subscriber in self.registry.lock().values() {
+            let position = subscriber.position.lock();
             let Some(lag) = position.lag(next) else { continue };
             slowest = slowest.max(lag);
-            if lag > subscriber.view.interest.buffer && now.saturating_sub(position.polled_at) > blocked_after
-            {
-                let fall = position.fall_behind(&self.log, 0, &subscriber.view);
-                drop(position);
-                self.fallen(subscriber, fall, Reason::Buffer);
+            if is_too_far(subscriber, &position, lag) {
+                too_far.push(subscriber.clone());
             }
         }
-        drop(registry);
+        // Without the registry: their filters may have to judge what they lose, and nobody else is to wait for that. What they pass stays
+        // in the window, for whoever trims it takes each position's lock before.
+        for subscriber in too_far {
+            let mut position = subscriber.position.lock();
+            if position.lag(next).is_some_and(|lag| is_too_far(&subscriber, &position, lag)) {
+                let fall = position.fall_behind(&self.log, 0, &subscriber.view);
+                drop(position);
+                self.fallen(&subscriber, fall, Reason::Buffer);
+            }
+        }
         self.metrics.lag(slowest);
     }
 }

@@ -148,6 +148,8 @@ known_metrics=(
   hub_bulk_items_total:counter hub_bulk_batch_duration_seconds:histogram
   hub_bulk_batch_rows:histogram hub_bulk_streams_active:gauge hub_imports_resumed_total:counter
   hub_build_info:gauge
+  hub_filter_evaluations_total:counter
+  hub_stream_conflations_total:counter hub_stream_events_conflated_total:counter
 )
 
 metrics() {
