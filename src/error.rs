@@ -16,6 +16,12 @@ tokio::task_local! {
 /// The domain of every `ErrorInfo`.
 pub const DOMAIN: &str = "trex.hub";
 
+/// An error and its causes, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 /// A field that breaks a rule of the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
@@ -257,13 +263,23 @@ impl From<Error> for Status {
     }
 }
 
+/// What tonic says of an oversized message: of its own refusals only that has these codes, the second if the message is compressed.
+fn too_large(status: &Status) -> Option<Error> {
+    matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted)
+        .then(|| Error::TooLarge(status.message().to_owned()))
+}
+
+/// Why tonic cannot read a client's stream on.
+pub fn unreadable(status: &Status) -> Error {
+    too_large(status).unwrap_or_else(|| Error::Undecodable(status.message().to_owned()))
+}
+
 /// A status that tonic made by itself, with the details that every error of the hub carries.
 pub fn explain(status: &Status) -> Status {
+    if let Some(error) = too_large(status) {
+        return error.into();
+    }
     let reason = match status.code() {
-        // Of tonic's own refusals only an oversized message has these codes, the second if it is compressed.
-        Code::OutOfRange | Code::ResourceExhausted => {
-            return Error::TooLarge(status.message().to_owned()).into();
-        }
         Code::Unimplemented => "NOT_IMPLEMENTED",
         Code::NotFound => "NOT_FOUND",
         _ => "PROTOCOL",

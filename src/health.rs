@@ -1,5 +1,6 @@
 //! Whether the hub can do its work, and why not. Whoever learns something says so here; whoever reports it listens.
 
+use crate::error::chain;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 
@@ -111,11 +112,6 @@ impl Health {
         }
         result
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]

@@ -131,6 +131,15 @@ fn bulk_knows_no_transport() {
 }
 
 #[test]
+fn controllers_know_no_transport_and_no_kind() {
+    forbid(
+        "what acts on changes is served by nobody",
+        |source| source.is_under(&["controller"]),
+        |line| ["crate::transport", "crate::server", "crate::kinds"].iter().any(|part| line.contains(part)),
+    );
+}
+
+#[test]
 fn log_has_neither_async_nor_clock() {
     forbid(
         "driven step by step",

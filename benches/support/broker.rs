@@ -16,7 +16,7 @@ pub const KIND: &str = "Dinosaur";
 struct NoHistory;
 
 impl History for NoHistory {
-    fn cached(&self, _: Revision) -> Option<Arc<Page>> {
+    fn cached(&self, _: Revision, _: Revision) -> Option<Arc<Page>> {
         None
     }
 
@@ -50,11 +50,11 @@ impl Broker {
 
     /// Publishes events up to a revision.
     pub fn publish(&self, batch: Batch, head: u64) {
-        self.broker.publish(&self.era, HashMap::from([(KIND, batch)]), Revision::new(head));
+        self.broker.publish(&self.era, &[KIND], HashMap::from([(KIND, batch)]), Revision::new(head));
     }
 }
 
 /// What a watch with this selector asks for.
 pub fn interest(selector: Selector, include_previous: bool) -> Interest {
-    Interest { selector, include_previous, buffer: 8192, policy: Policy::Drop }
+    Interest { selector, filter: None, include_previous, buffer: 8192, policy: Policy::Drop }
 }

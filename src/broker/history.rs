@@ -1,5 +1,6 @@
 //! What the broker asks of the retained history: pages of sealed events that have left the window.
 
+use super::filters::Source;
 use crate::{
     log::{Batch, Segment},
     model::Revision,
@@ -32,6 +33,11 @@ impl Page {
     /// Bytes in memory.
     pub fn bytes(&self) -> usize {
         self.segments.values().flatten().map(Segment::bytes).sum()
+    }
+
+    /// What its segments are part of.
+    pub(super) fn source(&self) -> Source {
+        Source::Page(self.after, self.upto)
     }
 
     /// The first event of a kind after a revision.
@@ -71,8 +77,8 @@ pub type Fetch = Pin<Box<dyn Future<Output = Result<Arc<Page>, Compacted>> + Sen
 
 /// The retained history. Pages are shared: a thousand readers of the same past cost the database one.
 pub trait History: Send + Sync {
-    /// The page with the event after a revision, if it is at hand.
-    fn cached(&self, after: Revision) -> Option<Arc<Page>>;
+    /// The page with the event after a revision, if it is at hand; of events up to `head` at most.
+    fn cached(&self, after: Revision, head: Revision) -> Option<Arc<Page>>;
 
     /// Reads that page, of events up to `head` at most. Waits as long as the database is out of sight.
     fn fetch(&self, after: Revision, head: Revision) -> Fetch;

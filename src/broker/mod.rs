@@ -1,18 +1,23 @@
 //! The `EventBroker`: publishes sealed events into per-kind logs and hands out subscriptions to them. The publisher never waits.
 //!
-//! Locks, in this order: a topic's registry, a subscriber's position, the log's window. None is held across an await.
+//! Locks, in this order: a topic's registry, a subscriber's position, the log's window, a filter's verdicts. None is held across an await.
 
 mod clock;
+mod conflation;
+mod filters;
 mod history;
 mod interest;
 mod position;
 mod sleepers;
+mod status;
 mod subscription;
 mod topic;
+mod view;
 
 pub use clock::Clock;
 pub use history::{Compacted, Fetch, History, Page};
 pub use interest::{Interest, Policy};
+pub use status::{SubscriptionState, SubscriptionStatus};
 pub use subscription::{Step, Subscription};
 pub use topic::{Limits, Refused, Topic};
 
@@ -22,7 +27,11 @@ use crate::{
     telemetry::Metrics,
 };
 use parking_lot::RwLock;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 use tokio::sync::watch;
 
 /// Why the hub ends a stream.
@@ -40,6 +49,8 @@ pub enum Ending {
     },
     /// The stream was too slow, and asked to be ended then.
     SlowConsumer,
+    /// The stream's filter could not be evaluated: a fault of the hub.
+    FilterFailed,
     /// What the stream would read next is no longer retained.
     Compacted {
         /// Where it stands.
@@ -53,7 +64,7 @@ pub enum Ending {
 pub struct Era {
     /// Names the history.
     pub epoch: Epoch,
-    head: watch::Sender<Revision>,
+    newest: watch::Sender<Revision>,
     topics: HashMap<&'static str, Arc<Topic>>,
 }
 
@@ -63,10 +74,15 @@ impl Era {
         self.topics.get(kind)
     }
 
-    /// Waits until everything up to a revision has been published.
-    pub async fn reached(&self, revision: Revision) {
+    /// The newest revision that has been published; some kinds may not be there yet.
+    pub fn newest(&self) -> Revision {
+        *self.newest.borrow()
+    }
+
+    /// Waits until something after a revision is published.
+    pub async fn passes(&self, revision: Revision) {
         // The sender lives as long as this borrow.
-        let _ = self.head.subscribe().wait_for(|head| *head >= revision).await;
+        let _ = self.newest.subscribe().wait_for(|newest| *newest > revision).await;
     }
 
     /// All topics.
@@ -89,6 +105,8 @@ struct State {
     /// `None` until the database was seen for the first time.
     era: Option<Arc<Era>>,
     draining: Option<Ending>,
+    /// Topics of histories that are over, as long as some of their streams have not noticed.
+    past: Vec<Weak<Topic>>,
 }
 
 impl EventBroker {
@@ -122,20 +140,21 @@ impl EventBroker {
         };
         let era = Arc::new(Era {
             epoch: epoch.clone(),
-            head: watch::Sender::new(head),
+            newest: watch::Sender::new(head),
             topics: self.kinds.iter().map(topic).collect(),
         });
         let ended = state.era.replace(era.clone());
+        state.past.retain(|topic| topic.strong_count() > 0);
+        state.past.extend(ended.iter().flat_map(|era| era.topics()).map(Arc::downgrade));
         let draining = state.draining.clone();
         drop(state);
-        if let Some(ended) = ended {
-            let ending = if ended.epoch == epoch {
+        for topic in ended.iter().flat_map(|ended| ended.topics.values()) {
+            topic.end(if ended.as_ref().is_some_and(|ended| ended.epoch == epoch) {
                 // The hub was away for longer than history is kept.
-                Ending::Compacted { asked: *ended.head.borrow(), oldest: history.oldest() }
+                Ending::Compacted { asked: topic.head(), oldest: history.oldest() }
             } else {
-                Ending::EpochChanged { epoch }
-            };
-            ended.topics().for_each(|topic| topic.end(ending.clone()));
+                Ending::EpochChanged { epoch: epoch.clone() }
+            });
         }
         if let Some(ending) = draining {
             era.topics().for_each(|topic| topic.end(ending.clone()));
@@ -143,12 +162,39 @@ impl EventBroker {
         era
     }
 
-    /// Publishes sealed events by kind and notes that everything up to `head` has been published.
-    pub fn publish(&self, era: &Era, mut batches: HashMap<&'static str, Batch>, head: Revision) {
-        for (kind, topic) in &era.topics {
-            topic.publish(batches.remove(kind).unwrap_or_default(), head);
+    /// Publishes sealed events by kind and notes for each of these kinds that everything up to `head` has been published. The other
+    /// kinds stay where they are.
+    pub fn publish(
+        &self,
+        era: &Era,
+        kinds: &[&'static str],
+        mut batches: HashMap<&'static str, Batch>,
+        head: Revision,
+    ) {
+        for topic in kinds.iter().filter_map(|kind| era.topic(kind)) {
+            topic.publish(batches.remove(topic.kind).unwrap_or_default(), head);
         }
-        era.head.send_replace(head);
+        era.newest.send_if_modified(|newest| head > std::mem::replace(newest, head.max(*newest)));
+    }
+
+    /// Why no stream goes on, once the hub drains.
+    pub fn draining(&self) -> Option<Ending> {
+        self.state.read().draining.clone()
+    }
+
+    /// Every subscription as it is now, those of histories that are over included, in no order. No lock is held for longer than it takes to
+    /// copy a registry, or to look at one position.
+    pub fn subscriptions(&self) -> Vec<SubscriptionStatus> {
+        let state = self.state.read();
+        let present = state.era.iter().flat_map(|era| era.topics()).cloned();
+        let topics: Vec<_> = present.chain(state.past.iter().filter_map(Weak::upgrade)).collect();
+        drop(state);
+        topics.iter().flat_map(|topic| status::of(topic)).collect()
+    }
+
+    /// Whether the hub stops.
+    pub fn is_draining(&self) -> bool {
+        self.state.read().draining.is_some()
     }
 
     /// Ends every stream, and every one that comes, for this reason.

@@ -2,14 +2,16 @@
 
 use super::{
     Clock, Ending,
+    filters::Filters,
     history::History,
     interest::Interest,
-    position::{Fall, Place, Position},
+    position::{Fall, Place, Position, Wait},
     sleepers::Sleepers,
     subscription::{Subscriber, Subscription},
+    view::View,
 };
 use crate::{
-    log::{Batch, Log, Outside},
+    log::{Batch, Log, Outside, Size},
     model::{Revision, Start},
     telemetry::{KindMetrics, Reason},
 };
@@ -22,6 +24,7 @@ use std::{
     },
     time::Duration,
 };
+use tokio::sync::watch;
 
 /// Bounds on a kind's log and its subscribers.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +68,8 @@ pub enum Refused {
     },
     /// As many streams as the hub may hold.
     TooMany,
+    /// As many distinct filters as the hub may hold.
+    TooManyFilters,
 }
 
 /// One kind's log and its subscribers.
@@ -75,7 +80,10 @@ pub struct Topic {
     pub(super) sleepers: Sleepers,
     pub(super) metrics: KindMetrics,
     pub(super) clock: Clock,
+    filters: Filters,
     limits: Limits,
+    /// The head, for those who wait for it.
+    reached: watch::Sender<Revision>,
     /// Held while a subscription takes its place and while the window is trimmed, so that no position is ever left behind the window.
     registry: Mutex<HashMap<u64, Arc<Subscriber>>>,
     next_id: AtomicU64,
@@ -98,11 +106,18 @@ impl Topic {
             sleepers: Sleepers::default(),
             metrics,
             clock,
+            filters: Filters::default(),
             limits,
+            reached: watch::Sender::new(head),
             registry: Mutex::default(),
             next_id: AtomicU64::new(0),
             ending: OnceLock::new(),
         }
+    }
+
+    /// The kind.
+    pub fn kind(&self) -> &'static str {
+        self.kind
     }
 
     /// The newest revision up to which everything of this kind has been published.
@@ -110,9 +125,35 @@ impl Topic {
         self.log.head()
     }
 
+    /// Waits until everything of this kind up to a revision has been published.
+    pub async fn reached(&self, revision: Revision) {
+        // The sender lives as long as this borrow.
+        let _ = self.reached.subscribe().wait_for(|head| *head >= revision).await;
+    }
+
     /// How many subscriptions there are.
     pub fn subscribers(&self) -> usize {
         self.registry.lock().len()
+    }
+
+    /// All of them: the registry is held for no longer than it takes to copy it.
+    pub(super) fn registered(&self) -> Vec<Arc<Subscriber>> {
+        self.registry.lock().values().cloned().collect()
+    }
+
+    /// The bounds on them.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// What the window holds.
+    pub fn window(&self) -> Size {
+        self.log.size()
+    }
+
+    /// A watch can start after this revision, and after any later one.
+    pub fn oldest(&self) -> Revision {
+        self.log.floor().min(self.history.oldest())
     }
 
     /// How many of them wait for an event.
@@ -122,6 +163,11 @@ impl Topic {
 
     /// Takes a place in the log: what is appended from now on, or what comes after a revision in the window.
     pub fn subscribe(self: &Arc<Self>, start: Start, interest: Interest) -> Result<Subscription, Refused> {
+        let column = interest
+            .filter
+            .as_ref()
+            .map(|filter| self.filters.column(filter, &self.metrics).ok_or(Refused::TooManyFilters));
+        let view = View::new(interest, column.transpose()?);
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let now = self.clock.now();
         let mut registry = self.registry.lock();
@@ -137,7 +183,11 @@ impl Topic {
             // Not live: a stream that is still sending its initial state does not take events, and must not lose any for that.
             Start::AfterStateAt(revision) => (revision, Place::History),
         };
-        let subscriber = Arc::new(Subscriber::new(id, interest, Position::new(place, revision, now), now));
+        let mut position = Position::new(place, revision, now);
+        if matches!(start, Start::AfterStateAt(_)) {
+            position.wait = Wait::ForState;
+        }
+        let subscriber = Arc::new(Subscriber::new(id, view, position, now));
         registry.insert(id, subscriber.clone());
         drop(registry);
         self.metrics.subscribed();
@@ -184,6 +234,7 @@ impl Topic {
             self.sleepers.wake_all();
             self.metrics.window(self.log.size());
         }
+        self.reached.send_replace(head);
     }
 
     pub(super) fn end(&self, ending: Ending) {
@@ -204,7 +255,7 @@ impl Topic {
         for subscriber in registry.values() {
             let mut position = subscriber.position.lock();
             if matches!(position.place, Place::Live { ordinal } if ordinal < floor) {
-                let fall = position.fall_behind(&self.log, floor, &subscriber.interest);
+                let fall = position.fall_behind(&self.log, floor, &subscriber.view);
                 drop(position);
                 self.fallen(subscriber, fall, Reason::Window);
             }
@@ -218,6 +269,8 @@ impl Topic {
             Fall::Dropped(events) => self.metrics.dropped(events, reason),
             Fall::ToHistory => self.metrics.caught_up(),
             Fall::Lost => self.metrics.disconnected(),
+            Fall::Conflates => self.metrics.fell_to_conflation(),
+            Fall::Nothing | Fall::Failed => {}
         }
         self.sleepers.wake(subscriber.id);
     }
@@ -232,8 +285,9 @@ impl Topic {
             let mut position = subscriber.position.lock();
             let Some(lag) = position.lag(next) else { continue };
             slowest = slowest.max(lag);
-            if lag > subscriber.interest.buffer && now.saturating_sub(position.polled_at) > blocked_after {
-                let fall = position.fall_behind(&self.log, 0, &subscriber.interest);
+            if lag > subscriber.view.interest.buffer && now.saturating_sub(position.polled_at) > blocked_after
+            {
+                let fall = position.fall_behind(&self.log, 0, &subscriber.view);
                 drop(position);
                 self.fallen(subscriber, fall, Reason::Buffer);
             }

@@ -1,7 +1,10 @@
 //! Keeps the history within its bounds: raises the floor, then deletes below it, in small steps, by one hub at a time.
 
 use super::{HistorySlot, Parts, Retention};
-use crate::{error::Error, model::Revision};
+use crate::{
+    error::{Error, chain},
+    model::Revision,
+};
 use tokio_util::sync::CancellationToken;
 
 /// Transactions that one step of the floor passes, and rows that one statement deletes.
@@ -14,7 +17,7 @@ pub(super) async fn run(parts: Parts, retention: Retention, history: HistorySlot
         loop {
             interval.tick().await;
             if let Err(error) = compact(&parts, retention, &history).await {
-                tracing::warn!(error = format!("{:#}", anyhow::Error::from(error)), "compaction");
+                tracing::warn!(error = chain(&error), "compaction");
             }
         }
     };

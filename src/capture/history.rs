@@ -4,8 +4,9 @@
 use super::backoff::Backoff;
 use crate::{
     broker::{Compacted, Fetch, History, Page},
+    error::chain,
     kinds::Registry,
-    model::Revision,
+    model::{Epoch, Revision},
     store::{HubConnection, ReadPosition, SealError, Target},
     telemetry::Metrics,
 };
@@ -37,6 +38,7 @@ pub(super) struct HistoryReader {
 }
 
 struct Shared {
+    epoch: Epoch,
     target: Target,
     session: bool,
     registry: Arc<Registry>,
@@ -71,9 +73,16 @@ struct Entry {
 }
 
 impl HistoryReader {
-    pub(super) fn new(target: Target, session: bool, registry: Arc<Registry>, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(
+        epoch: Epoch,
+        target: Target,
+        session: bool,
+        registry: Arc<Registry>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
+                epoch,
                 target,
                 session,
                 registry,
@@ -93,12 +102,15 @@ impl HistoryReader {
 }
 
 impl History for HistoryReader {
-    fn cached(&self, after: Revision) -> Option<Arc<Page>> {
+    fn cached(&self, after: Revision, head: Revision) -> Option<Arc<Page>> {
         let mut pages = self.shared.pages.lock();
         pages.now += 1;
         let now = pages.now;
         let number = after.get() / PAGE;
-        let mut reaching = pages.entries.range_mut((number, after.next())..(number + 1, Revision::ZERO));
+        if head <= after {
+            return None;
+        }
+        let mut reaching = pages.entries.range_mut((number, after.next())..=(number, head));
         let (entry, page) = reaching
             .find_map(|(_, entry)| Some((entry.page.get()?.clone(), entry)))
             .map(|(page, entry)| (entry, page))?;
@@ -172,7 +184,7 @@ impl Shared {
                     return Err(Compacted { oldest });
                 }
                 Err(error) => {
-                    tracing::warn!(error = format!("{:#}", anyhow::Error::from(error)), "reading history");
+                    tracing::warn!(error = chain(&error), "reading history");
                     *reader = None;
                     tokio::time::sleep(backoff.next()).await;
                 }
@@ -216,6 +228,8 @@ impl Shared {
 
     async fn open(&self) -> Result<Reader, SealError> {
         let connection = HubConnection::open(&self.target, self.session).await?;
+        // The connection before may have been to a server that is no more.
+        connection.check_epoch(&self.epoch).await?;
         Ok(Reader { connection, end: ReadPosition::after(Revision::ZERO) })
     }
 }

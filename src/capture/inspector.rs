@@ -1,6 +1,7 @@
 //! Looks after what no bell tells: whether the triggers are as they must be, and whether an old transaction holds changes back.
 
 use super::Parts;
+use crate::error::{Error, chain};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -10,14 +11,14 @@ pub(super) async fn run(parts: Parts, every: Duration, stop: CancellationToken) 
         loop {
             interval.tick().await;
             if let Err(error) = inspect(&parts).await {
-                tracing::warn!(error = format!("{:#}", anyhow::Error::from(error)), "inspection");
+                tracing::warn!(error = chain(&error), "inspection");
             }
         }
     };
     stop.run_until_cancelled(inspect_for_ever).await;
 }
 
-async fn inspect(parts: &Parts) -> Result<(), crate::error::Error> {
+async fn inspect(parts: &Parts) -> Result<(), Error> {
     for kind in parts.registry.names() {
         let faults = parts.store.capture_faults(kind).await?;
         parts.metrics.capture_faults.with_label_values(&[kind]).set(faults.len() as i64);

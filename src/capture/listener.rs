@@ -2,6 +2,7 @@
 
 use super::{Heard, backoff::Backoff};
 use crate::{
+    error::chain,
     store::{Bell, BellConnection, Target},
     telemetry::Metrics,
 };
@@ -41,7 +42,7 @@ async fn listen_for_ever(target: &Target, metrics: &Metrics, heard: &watch::Send
                 heard.send_modify(|heard| heard.connected = false);
             }
             Ok(Err(error)) => {
-                tracing::debug!(error = format!("{:#}", anyhow::Error::from(error)), "cannot listen")
+                tracing::debug!(error = chain(&error), "cannot listen")
             }
             Err(_) => tracing::debug!("cannot listen: the server does not answer"),
         }

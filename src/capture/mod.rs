@@ -1,12 +1,15 @@
 //! From the bell to the log: the listener hears, the tailer seals, reads and publishes, the inspector looks after the triggers.
 
+mod aside;
 mod backoff;
 mod compactor;
+mod doorbell;
 mod drain;
 mod history;
 mod inspector;
 mod listener;
 mod pace;
+mod publish;
 mod tailer;
 
 use crate::{
@@ -19,6 +22,8 @@ use crate::{
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
+
+pub use doorbell::{Doorbell, DoorbellState};
 
 /// How the hub learns of changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -89,6 +94,8 @@ pub struct Parts {
     pub health: Arc<Health>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Where the tailer says how it waits.
+    pub doorbell: Arc<Doorbell>,
 }
 
 /// The reader of the history being served.

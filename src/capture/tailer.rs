@@ -2,7 +2,9 @@
 
 use super::{
     Heard, HistorySlot, Parts, Settings, Wakeups,
+    aside::{self, Asides, Ended},
     backoff::Backoff,
+    doorbell::DoorbellState,
     drain::Drain,
     history::HistoryReader,
     pace::{Load, Pace},
@@ -10,11 +12,12 @@ use super::{
 use crate::{
     broker::{Era, History},
     model::Revision,
-    store::{HubConnection, ReadPosition, SealError, Sealed, SealedRow, begin_epoch},
+    store::{Doubt, HubConnection, ReadPosition, SealError, Sealed, SealedRow, Span, begin_epoch},
 };
 use std::{
+    collections::HashMap,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +41,18 @@ enum Mode {
     Polling { empty: u32 },
 }
 
+impl Mode {
+    fn doorbell(&self, hears: bool) -> DoorbellState {
+        match self {
+            Self::Armed { .. } if !hears => DoorbellState::Deaf,
+            Self::Armed { owed: Some(_) } => DoorbellState::Settling,
+            Self::Armed { owed: None } => DoorbellState::Armed,
+            Self::Busy { .. } => DoorbellState::Busy,
+            Self::Polling { .. } => DoorbellState::Polling,
+        }
+    }
+}
+
 pub(super) struct Tailer {
     parts: Parts,
     settings: Settings,
@@ -45,8 +60,9 @@ pub(super) struct Tailer {
     /// What had been heard when the last round began.
     seen: Heard,
     history: HistorySlot,
-    /// The history being published, and how far.
+    /// The history being published, and how far: all kinds but those that are read aside.
     published: Option<(Arc<Era>, ReadPosition)>,
+    asides: Asides,
 }
 
 impl Tailer {
@@ -56,7 +72,8 @@ impl Tailer {
         hears: watch::Receiver<Heard>,
         history: HistorySlot,
     ) -> Self {
-        Self { parts, settings, hears, seen: Heard::default(), history, published: None }
+        let asides = Asides::new(parts.clone(), settings.wakeups == Wakeups::Listen);
+        Self { parts, settings, hears, seen: Heard::default(), history, published: None, asides }
     }
 
     /// Until told to stop. Whatever fails, the connection is made anew and what was missed is read: streams notice a pause and no loss.
@@ -66,6 +83,7 @@ impl Tailer {
         let tail_for_ever = async {
             loop {
                 let error = self.tail(&mut backoff).await;
+                self.parts.doorbell.set(DoorbellState::Away);
                 health.database_lost(&error);
                 tokio::time::sleep(backoff.next()).await;
             }
@@ -95,7 +113,11 @@ impl Tailer {
         };
         loop {
             let heard_before = self.seen.connected;
-            self.wait(&mut mode).await;
+            if let Some(ended) = self.wait(&mut mode).await
+                && let Some((era, position)) = &self.published
+            {
+                self.asides.go_on(ended, era, position.revision).await?;
+            }
             if let Mode::Armed { owed } = &mut mode
                 && self.seen.connected
                 && !heard_before
@@ -110,20 +132,26 @@ impl Tailer {
             let transactions = self.round(&connection).await?;
             let load = pace.observe(Instant::now(), transactions);
             mode = self.next_mode(mode, load, transactions, started.elapsed(), &connection).await?;
+            self.parts.doorbell.set(mode.doorbell(self.seen.connected));
         }
     }
 
     /// Finds the head and begins, or goes on with, its history.
     async fn begin(&mut self, connection: &HubConnection) -> Result<(), SealError> {
+        self.asides.halt().await;
         self.settle_epoch(connection).await?;
         let sealed = connection.seal().await?;
         let (oldest, _) = connection.bounds().await?;
-        let goes_on = |(era, position): &(Arc<Era>, ReadPosition)| {
-            era.epoch == sealed.epoch && position.revision >= oldest
+        let aside = self.asides.oldest();
+        let goes_on = |(era, position): &&(Arc<Era>, ReadPosition)| {
+            era.epoch == sealed.epoch && aside.unwrap_or(position.revision) >= oldest
         };
-        if !self.published.as_ref().is_some_and(goes_on) {
-            let position = connection.position_at(sealed.revision).await?;
-            self.begin_era(&sealed, oldest, position);
+        match self.published.as_ref().filter(goes_on) {
+            Some((era, position)) => self.asides.resume(era, position.revision),
+            None => {
+                let position = connection.position_at(sealed.revision).await?;
+                self.begin_era(&sealed, oldest, position);
+            }
         }
         self.count(&sealed);
         // What was sealed while this hub did not look.
@@ -135,15 +163,16 @@ impl Tailer {
         match connection.check_history().await {
             Err(SealError::History(fault)) => {
                 tracing::warn!(fault, "beginning a new epoch");
-                begin_epoch(&self.parts.target, false).await?;
+                begin_epoch(&self.parts.target, Doubt::Found).await?;
             }
             other => other?,
         }
-        if let Some((_, position)) = &self.published
+        if let Some((era, position)) = &self.published
+            && !connection.has_replaced(&era.epoch).await?
             && !connection.remembers(position).await?
         {
             tracing::warn!(revision = %position.revision, "the database does not know what was published: beginning a new epoch");
-            begin_epoch(&self.parts.target, true).await?;
+            begin_epoch(&self.parts.target, Doubt::Forgotten(&era.epoch)).await?;
         }
         Ok(())
     }
@@ -151,18 +180,21 @@ impl Tailer {
     fn begin_era(&mut self, sealed: &Sealed, oldest: Revision, position: ReadPosition) {
         let Parts { target, registry, metrics, broker, .. } = &self.parts;
         let session = self.settings.wakeups == Wakeups::Listen;
+        let epoch = sealed.epoch.clone();
         let history =
-            Arc::new(HistoryReader::new(target.clone(), session, registry.clone(), metrics.clone()));
+            Arc::new(HistoryReader::new(epoch, target.clone(), session, registry.clone(), metrics.clone()));
         history.set_oldest(oldest);
         *self.history.lock() = Some(history.clone());
         tracing::info!(epoch = %sealed.epoch, revision = %sealed.revision, "serving");
         let era = broker.begin(sealed.epoch.clone(), sealed.revision, &(history as Arc<dyn History>));
         metrics.head_revision.set(sealed.revision.to_sql());
         self.published = Some((era, position));
+        self.asides.clear();
     }
 
-    /// Waits for a reason to look. What is heard from here on, the round that follows may not see: it is a reason to look again.
-    async fn wait(&mut self, mode: &mut Mode) {
+    /// Waits for a reason to look: news, or the end of a leg aside. What is heard from here on, the round that follows may not see: it is a
+    /// reason to look again.
+    async fn wait(&mut self, mode: &mut Mode) -> Option<Ended> {
         let hears_nothing = self.settings.wakeups == Wakeups::Listen && !self.hears.borrow().connected;
         let (pause, hears) = match mode {
             Mode::Busy { pause } => (*pause, false),
@@ -172,19 +204,26 @@ impl Tailer {
             Mode::Armed { owed: Some(drain) } => (drain.pause(), true),
             Mode::Armed { owed: None } => (self.settings.backup_poll, true),
         };
-        if hears {
-            let seen = self.seen;
-            let position = self.published.as_ref().map(|(_, position)| position.revision).unwrap_or_default();
-            // The echo of this hub's own seals is no news.
-            let news = |now: &Heard| {
-                now.bells != seen.bells || now.connected != seen.connected || now.sealed > position
-            };
-            // The channel closes only at the stop.
-            let _ = tokio::time::timeout(pause, self.hears.wait_for(news)).await;
-        } else {
-            tokio::time::sleep(pause).await;
-        }
+        let seen = self.seen;
+        let position = self.published.as_ref().map(|(_, position)| position.revision).unwrap_or_default();
+        // The echo of this hub's own seals is no news.
+        let news =
+            |now: &Heard| now.bells != seen.bells || now.connected != seen.connected || now.sealed > position;
+        let hearing = async {
+            if hears {
+                // The channel closes only at the stop, or is closed from the beginning where nobody listens.
+                let _ = tokio::time::timeout(pause, self.hears.wait_for(news)).await;
+            } else {
+                tokio::time::sleep(pause).await;
+            }
+        };
+        let ended = tokio::select! {
+            biased;
+            ended = self.asides.ended() => Some(ended),
+            () = hearing => None,
+        };
         self.seen = *self.hears.borrow_and_update();
+        ended
     }
 
     /// Seals once and publishes everything that is sealed. Returns how many transactions were found.
@@ -198,48 +237,80 @@ impl Tailer {
             return Err(SealError::History(format!("the epoch is now {}", sealed.epoch)));
         }
         self.count(&sealed);
-        self.publish(era, read, &rows)?;
+        self.publish(&era, position, &rows, connection).await?;
         self.read_up_to(&sealed, connection).await?;
         Ok(sealed.transactions)
     }
 
     async fn read_up_to(&mut self, sealed: &Sealed, connection: &HubConnection) -> Result<(), SealError> {
         loop {
-            let Some((era, mut position)) = self.published.clone() else { return Ok(()) };
-            if position.revision >= sealed.revision {
+            let Some((era, before)) = self.published.clone() else { return Ok(()) };
+            if before.revision >= sealed.revision {
                 return Ok(());
             }
+            let mut position = before;
             let rows = connection.read(&mut position, PAGE).await?;
             if rows.is_empty() {
                 return Err(SealError::Corrupt(format!("nothing to read up to {}", sealed.revision)));
             }
-            self.publish(era, position, &rows)?;
+            self.publish(&era, before, &rows, connection).await?;
             tokio::task::yield_now().await;
         }
     }
 
-    /// Publishes what was read up to a position, and only then stands there: whatever fails before is read again.
-    fn publish(
+    /// Publishes what was read after a position, and only then stands behind it: whatever fails before is read again. At a large
+    /// transaction it stops, and begins the next page there; then that is put aside, if some kind need not wait for it.
+    async fn publish(
         &mut self,
-        era: Arc<Era>,
-        position: ReadPosition,
+        era: &Arc<Era>,
+        before: ReadPosition,
         rows: &[SealedRow],
+        connection: &HubConnection,
     ) -> Result<(), SealError> {
-        let Some(last) = rows.last() else { return Ok(()) };
-        let (sealed_at, now) = (self.parts.broker.clock().now(), SystemTime::now());
-        let mut batches = self.parts.registry.batches();
-        for row in rows {
-            let change = row.change()?;
-            if let Some(Ok(waited)) = change.captured_at.map(|captured| now.duration_since(captured)) {
-                self.parts.metrics.captured_to_sealed.observe(waited.as_secs_f64());
-            }
-            batches.push(&change, sealed_at, &self.parts.metrics);
+        let large = |row: &SealedRow| row.begins().filter(|transaction| aside::is_large(*transaction));
+        if let Some(transaction) = rows.first().and_then(large)
+            && self.put_aside(era, before, transaction, connection).await?
+        {
+            return Ok(());
         }
-        let head = last.change()?.revision;
-        self.parts.broker.publish(&era, batches.into_map(), head);
-        self.published = Some((era, position));
-        self.parts.metrics.head_revision.set(head.to_sql());
+        let beginning = rows.iter().skip(1).position(|row| large(row).is_some());
+        let rows = beginning.map_or(rows, |skipped| &rows[..=skipped]);
+        let Some(last) = rows.last() else { return Ok(()) };
+        let position = last.position()?;
+        self.parts.publish(era, &self.asides.others(), rows)?;
+        self.stand_at(era, position);
         Ok(())
+    }
+
+    /// Passes a large transaction, which a reader of their own publishes to the kinds that it touches. `false`: it touches all the kinds
+    /// that are not read aside already, so nobody would gain.
+    async fn put_aside(
+        &mut self,
+        era: &Arc<Era>,
+        before: ReadPosition,
+        transaction: Span,
+        connection: &HubConnection,
+    ) -> Result<bool, SealError> {
+        if self.parts.registry.names().nth(1).is_none() {
+            return Ok(false);
+        }
+        let touched = connection.touched(transaction).await?;
+        let (held_up, free): (Vec<_>, Vec<_>) =
+            self.asides.others().into_iter().partition(|kind| touched.kinds.iter().any(|name| name == kind));
+        if free.is_empty() {
+            return Ok(false);
+        }
+        if !held_up.is_empty() {
+            self.asides.add(era, held_up, before, transaction.end);
+        }
+        self.parts.broker.publish(era, &free, HashMap::new(), transaction.end);
+        self.stand_at(era, touched.end);
+        Ok(true)
+    }
+
+    fn stand_at(&mut self, era: &Arc<Era>, position: ReadPosition) {
+        self.parts.metrics.head_revision.set(position.revision.to_sql());
+        self.published = Some((era.clone(), position));
     }
 
     fn count(&self, sealed: &Sealed) {

@@ -1,7 +1,7 @@
 //! `trex new-epoch`.
 
 use super::migrate::required;
-use crate::store::{HubConnection, begin_epoch};
+use crate::store::{Doubt, HubConnection, begin_epoch};
 
 /// Declare that revisions begin to mean something else: after the files of the database were rolled back while no hub ran
 ///
@@ -18,7 +18,7 @@ pub(super) struct NewEpoch {
 impl NewEpoch {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let target = required(self.database_url.as_deref())?;
-        begin_epoch(&target, true).await?;
+        begin_epoch(&target, Doubt::Told).await?;
         let connection = HubConnection::open(&target, true).await?;
         let sealed = connection.seal().await?;
         println!("epoch {}, from revision {}", sealed.epoch, sealed.revision);

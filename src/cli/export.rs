@@ -46,6 +46,7 @@ impl Export {
         let options = WatchOptions {
             types: vec![],
             resource_ids: vec![],
+            filter: String::new(),
             start: WatchStart::State,
             backpressure: BackpressurePolicy::CatchUp,
         };

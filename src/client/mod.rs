@@ -10,6 +10,7 @@ mod import;
 pub use import::{Decided, Import, ImportNotice, ImportOptions};
 
 use crate::{
+    error::chain,
     model::Revision,
     proto::rh_trex::v1::{
         BackpressurePolicy, DinosaurWatchEvent, EventType, WatchDinosaursRequest,
@@ -35,6 +36,8 @@ pub struct WatchOptions {
     pub types: Vec<EventType>,
     /// Only these resources; empty: all.
     pub resource_ids: Vec<String>,
+    /// Only what this filter wants, in the language of AIP-160; empty: all.
+    pub filter: String,
     /// Where to begin.
     pub start: WatchStart,
     /// What the hub does when this client is too slow.
@@ -177,6 +180,7 @@ impl Watch {
         WatchDinosaursRequest {
             types: self.options.types.iter().map(|&kind| kind.into()).collect(),
             resource_ids: self.options.resource_ids.clone(),
+            filter: self.options.filter.clone(),
             after_revision: after,
             epoch,
             send_initial_state: self.position == WatchStart::State,
@@ -218,11 +222,4 @@ fn is_final(code: Code) -> bool {
             | Code::PermissionDenied
             | Code::Unauthenticated
     )
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }

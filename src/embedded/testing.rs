@@ -1,6 +1,7 @@
 //! What tests need and a hub does not: a cluster that leaves nothing behind, and faults.
 
 use std::ops::Deref;
+use std::path::PathBuf;
 
 use super::error::EmbeddedError;
 use super::process::Signal;
@@ -19,6 +20,12 @@ impl EphemeralPostgres {
     /// Starts a cluster with these settings on top of the usual.
     pub async fn start(settings: Vec<(String, String)>) -> Result<Self, EmbeddedError> {
         let options = Options { settings, ..Options::ephemeral() };
+        Ok(Self { postgres: EmbeddedPostgres::start(options).await? })
+    }
+
+    /// The same, by programs of this directory.
+    pub async fn start_from(bindir: PathBuf, settings: Vec<(String, String)>) -> Result<Self, EmbeddedError> {
+        let options = Options { bindir: Some(bindir), settings, ..Options::ephemeral() };
         Ok(Self { postgres: EmbeddedPostgres::start(options).await? })
     }
 

@@ -1,5 +1,13 @@
 //! The connections of the capture: one that seals and reads, one that hears bells.
 
+mod epoch;
+mod log_reader;
+mod touched;
+
+pub use epoch::{Doubt, begin_epoch};
+pub use log_reader::{LogState, Writer};
+pub use touched::Touched;
+
 use super::connection::{Driven, Target};
 use crate::model::{Change, ChangeType, Epoch, Revision};
 use std::{
@@ -14,10 +22,10 @@ use tokio_postgres::{
 };
 
 /// Advisory locks of this class are the hub's flags; see `0002_capture.sql`.
-const LOCKS: i32 = 1_953_654_136;
+pub(super) const LOCKS: i32 = 1_953_654_136;
 const SEAL_LOCK: i32 = 1;
 const BUSY: i32 = 2;
-const PRESENT: i32 = 3;
+pub(super) const PRESENT: i32 = 3;
 
 /// The SQLSTATE with which `hub.seal()` says that this database is not the one it was.
 const HISTORY_FAULT: &str = "TX001";
@@ -94,6 +102,12 @@ struct LastRead {
     captured_at: SystemTime,
 }
 
+impl LastRead {
+    fn of(row: &Row) -> Result<Self, SealError> {
+        Ok(Self { seq: row.try_get(column::SEQ)?, captured_at: row.try_get(column::CAPTURED_AT)? })
+    }
+}
+
 impl ReadPosition {
     /// After this revision.
     pub fn after(revision: Revision) -> Self {
@@ -109,9 +123,36 @@ impl ReadPosition {
 pub struct SealedRow {
     row: Row,
     revision: Revision,
+    transaction: Span,
+}
+
+/// The revisions of a transaction: after one and up to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The last revision before it.
+    pub base: Revision,
+    /// Its last revision.
+    pub end: Revision,
+}
+
+impl Span {
+    /// How many events it has.
+    pub fn events(&self) -> u64 {
+        self.end.get() - self.base.get()
+    }
 }
 
 impl SealedRow {
+    /// The transaction, if this is its first event.
+    pub fn begins(&self) -> Option<Span> {
+        (self.revision == self.transaction.base.next()).then_some(self.transaction)
+    }
+
+    /// Where a reader stands that has read up to this event.
+    pub fn position(&self) -> Result<ReadPosition, SealError> {
+        Ok(ReadPosition { revision: self.revision, last: Some(LastRead::of(&self.row)?) })
+    }
+
     /// The change in it.
     pub fn change(&self) -> Result<Change<'_>, SealError> {
         let number: i16 = self.row.try_get(column::TYPE)?;
@@ -140,6 +181,9 @@ mod column {
     pub(super) const TYPE: usize = 7;
     pub(super) const AFTER: usize = 8;
     pub(super) const BEFORE: usize = 9;
+    pub(super) const ACTOR: usize = 10;
+    pub(super) const ORIGIN: usize = 11;
+    pub(super) const TRACE: usize = 12;
 }
 
 /// A transaction id, by which a drain knows when all earlier writers are done.
@@ -229,15 +273,6 @@ impl HubConnection {
         .await
     }
 
-    /// Whether the numbers of this database mean what they meant, as far as that can be seen from inside.
-    pub async fn check_history(&self) -> Result<(), SealError> {
-        let rows = answered(self.client.query_typed("SELECT hub.history_fault(true)", &[])).await?;
-        match rows.first().map(|row| row.try_get::<_, Option<String>>(0)).transpose()?.flatten() {
-            Some(fault) => Err(SealError::History(fault)),
-            None => Ok(()),
-        }
-    }
-
     /// The position after a revision, with what tells its event from any other that may ever have that number, if it is retained.
     pub async fn position_at(&self, revision: Revision) -> Result<ReadPosition, SealError> {
         let mut position = ReadPosition::after(Revision::new(revision.get().saturating_sub(1)));
@@ -246,23 +281,6 @@ impl HubConnection {
             Ok(_) | Err(SealError::Compacted { .. }) => Ok(ReadPosition::after(revision)),
             Err(error) => Err(error),
         }
-    }
-
-    /// Whether the event at a position is still the one that was read there. Of what is compacted only the number can be asked for.
-    pub async fn remembers(&self, position: &ReadPosition) -> Result<bool, SealError> {
-        let Some(LastRead { seq, captured_at }) = position.last else {
-            return Ok(position.revision <= self.bounds().await?.1);
-        };
-        let sql = "SELECT EXISTS (SELECT FROM (SELECT xid FROM hub.log WHERE revision >= $1 ORDER BY revision LIMIT 1) l
-                                  JOIN hub.change c ON c.xid = l.xid AND c.seq = $2 AND c.captured_at = $3)
-                     OR EXISTS (SELECT FROM hub.retention WHERE compacted >= $1)";
-        let parameters: [(&(dyn ToSql + Sync), Type); 3] = [
-            (&position.revision.to_sql(), Type::INT8),
-            (&seq, Type::INT8),
-            (&captured_at, Type::TIMESTAMPTZ),
-        ];
-        let rows = answered(self.client.query_typed(sql, &parameters)).await?;
-        Ok(rows.first().map_or(Ok(false), |row| row.try_get(0))?)
     }
 
     /// The oldest revision that a reader can stand at, and the newest, as the database has them.
@@ -322,22 +340,6 @@ impl HubConnection {
     }
 }
 
-/// Begins a new epoch if the history needs one, or in any case. The lock is taken before the transaction, so that its snapshot sees every
-/// seal; by a transaction of another session, because a pooler may stand in between.
-pub async fn begin_epoch(target: &Target, force: bool) -> Result<(), SealError> {
-    answered(async {
-        let (lock, session) = (target.open().await?, target.open().await?);
-        // A hub that freezes with the lock must not keep the others from sealing for ever; deleting an old history takes its time.
-        let limit = format!("SET LOCAL idle_in_transaction_session_timeout = {}", PATIENCE.as_millis());
-        lock.batch_execute(&format!("BEGIN; {limit}; SELECT pg_advisory_xact_lock({LOCKS}, {SEAL_LOCK})"))
-            .await?;
-        session.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await?;
-        session.batch_execute(&format!("SELECT hub.begin_epoch({force}); COMMIT")).await?;
-        lock.batch_execute("COMMIT").await
-    })
-    .await
-}
-
 async fn answered<T>(
     question: impl Future<Output = Result<T, tokio_postgres::Error>>,
 ) -> Result<T, SealError> {
@@ -364,10 +366,8 @@ fn accept(position: &mut ReadPosition, rows: Vec<Row>) -> Result<Vec<SealedRow>,
                 next.revision
             )));
         }
-        let last =
-            LastRead { seq: row.try_get(column::SEQ)?, captured_at: row.try_get(column::CAPTURED_AT)? };
-        next = ReadPosition { revision: next.revision.next(), last: Some(last) };
-        accepted.push(SealedRow { row, revision: next.revision });
+        next = ReadPosition { revision: next.revision.next(), last: Some(LastRead::of(&row)?) };
+        accepted.push(SealedRow { row, revision: next.revision, transaction: Span { base, end: commit } });
     }
     *position = next;
     Ok(accepted)

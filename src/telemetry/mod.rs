@@ -6,4 +6,4 @@ mod metrics;
 
 pub use bulk::BulkMetrics;
 pub use logs::{LogFormat, init as init_logs};
-pub use metrics::{KindMetrics, Metrics, Reason};
+pub use metrics::{ControllerMetrics, KindMetrics, Metrics, Reason};

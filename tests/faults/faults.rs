@@ -7,7 +7,10 @@ use crate::{
     world::{Hub, World},
 };
 use fastrand::Rng;
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 use tokio::time::sleep;
 
 /// The kinds of faults.
@@ -30,11 +33,16 @@ pub enum Fault {
     BlackholeClients,
     CutWriters,
     StallWatchers,
+    StopClients,
     FillDisk,
+    FillWal,
+    StepClockOfHub,
+    StepClockOfPostgres,
 }
 
 impl Fault {
-    pub const ALL: [Self; 18] = [
+    /// Those that happen to any world; the others need one that is made for them.
+    pub const ALL: [Self; 19] = [
         Self::KillHub,
         Self::KillBothHubs,
         Self::TerminateHub,
@@ -52,6 +60,7 @@ impl Fault {
         Self::BlackholeClients,
         Self::CutWriters,
         Self::StallWatchers,
+        Self::StopClients,
         Self::FillDisk,
     ];
 }
@@ -68,13 +77,19 @@ enum Subject {
 impl Fault {
     fn subject(self) -> Subject {
         match self {
-            Self::KillHub | Self::KillBothHubs | Self::TerminateHub | Self::StopHub => Subject::Hubs,
+            Self::KillHub
+            | Self::KillBothHubs
+            | Self::TerminateHub
+            | Self::StopHub
+            | Self::StepClockOfHub => Subject::Hubs,
             Self::EndSessionsOfHub
             | Self::KillPostgres
             | Self::KillBackendOfHub
             | Self::StopPostgres
             | Self::StopBackendsOfHub
-            | Self::FillDisk => Subject::Postgres,
+            | Self::FillDisk
+            | Self::FillWal
+            | Self::StepClockOfPostgres => Subject::Postgres,
             Self::DelayDatabase
             | Self::CutDatabase
             | Self::BlackholeDatabase
@@ -82,7 +97,7 @@ impl Fault {
             | Self::CutClients
             | Self::BlackholeClients
             | Self::CutWriters => Subject::Ways,
-            Self::StallWatchers => Subject::Watchers,
+            Self::StallWatchers | Self::StopClients => Subject::Watchers,
         }
     }
 
@@ -99,6 +114,7 @@ impl fmt::Display for Fault {
 }
 
 const SESSIONS: &str = "SELECT pid FROM pg_stat_activity WHERE usename = $1";
+const CLOCK: &str = "SELECT extract(epoch FROM clock_timestamp())::float8";
 const EVERYBODY: &str = "SELECT pid FROM pg_stat_activity";
 /// The sessions are chosen first: in one WHERE the server may end any.
 const END_SESSIONS: &str = "WITH hub AS MATERIALIZED (SELECT pid FROM pg_stat_activity WHERE usename = $1)
@@ -171,6 +187,38 @@ pub async fn inject(fault: Fault, world: &World, watchers: &[Watcher], random: &
             sleep(spell(random) + Duration::from_secs(1)).await;
             stalling().for_each(|watcher| watcher.stall(false));
         }
+        Fault::StopClients => {
+            let _frozen = Frozen::new(watchers.iter().filter_map(Watcher::process).collect());
+            sleep(spell(random) + Duration::from_secs(1)).await;
+        }
+        Fault::FillWal => {
+            let Some(disk) = &world.wal else { return false };
+            let filler = disk.fill();
+            world.control.lock().await.until_fallen().await;
+            let log = std::fs::read_to_string(world.cluster.log_path()).expect("a log");
+            assert!(log.contains("PANIC"), "it fell for another reason");
+            sleep(spell(random)).await;
+            drop(filler);
+            world.cluster.restart().await.expect("a restart");
+        }
+        Fault::StepClockOfHub => {
+            let Some([of_a, of_b, _]) = &world.clocks else { return false };
+            let clock = if random.bool() { of_a } else { of_b };
+            clock.step(offset(random)).await;
+            sleep(spell(random)).await;
+        }
+        Fault::StepClockOfPostgres => {
+            let Some([.., of_postgres]) = &world.clocks else { return false };
+            let seconds = offset(random);
+            of_postgres.step(seconds).await;
+            let mut control = world.control.lock().await;
+            let seen = control.client().await.query_one(CLOCK, &[]).await.expect("a time").get::<_, f64>(0);
+            let since = SystemTime::UNIX_EPOCH.elapsed().expect("a clock after 1970").as_secs_f64();
+            assert!(
+                (seen - since - seconds as f64).abs() < 60.0,
+                "the step was not seen: {seen}, not {since} {seconds:+}"
+            );
+        }
         Fault::FillDisk => {
             let Some(disk) = &world.disk else { return false };
             let _filler = disk.fill();
@@ -179,6 +227,11 @@ pub async fn inject(fault: Fault, world: &World, watchers: &[Watcher], random: &
         }
     }
     true
+}
+
+/// Of a clock, in seconds: hours, but never so many that history becomes too old to be kept.
+fn offset(random: &mut Rng) -> i64 {
+    random.i64(-10 * 3600..10 * 3600)
 }
 
 async fn kill(hub: &Hub, random: &mut Rng) {

@@ -5,7 +5,7 @@
 
 use crate::{
     ONE_AT_A_TIME, number,
-    process::{HubProcess, group_of},
+    process::{HubProcess, Manner, group_of},
     proxy::{Proxy, Upstream},
     suite::say,
     support::writer::session,
@@ -197,7 +197,7 @@ impl World {
     async fn start_hub(&mut self) {
         let url = self.cluster.database_url(DATABASE);
         let hub = loop {
-            match HubProcess::start(&url, &self.log, self.group).await {
+            match HubProcess::start(&url, &Manner::default(), &self.log, self.group).await {
                 Some(hub) => break hub,
                 None => sleep(LOOK).await,
             }

@@ -5,15 +5,20 @@
 #![allow(missing_docs, unreachable_pub, reason = "a test binary exports nothing")]
 #![allow(clippy::expect_used, reason = "clippy knows tests by their attribute, and these are called by such")]
 
+mod clocks;
 mod disk;
 mod faults;
+mod frozen;
 mod imports;
 mod lister;
 mod load;
 mod process;
+mod program;
 mod proxy;
 mod suite;
 mod survivor;
+mod trail;
+mod wal;
 mod watcher;
 mod world;
 
@@ -30,6 +35,7 @@ use fastrand::Rng;
 use faults::Fault;
 use suite::{Report, run, run_these, say};
 use tokio::sync::Mutex;
+use world::World;
 
 /// A run has the machine for itself: it measures delays.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
@@ -58,6 +64,6 @@ async fn a_list_that_the_database_interrupts_may_be_asked_for_again() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let faults = [Fault::KillPostgres, Fault::KillBackendOfHub, Fault::EndSessionsOfHub];
     let mut report = Report::default();
-    run_these("lists", faults.into(), Rng::with_seed(100), &mut report).await;
+    run_these(World::start("lists").await, faults.into(), Rng::with_seed(100), &mut report).await;
     say(&report.to_string());
 }

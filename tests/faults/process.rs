@@ -11,11 +11,13 @@ use tokio::{
 };
 
 /// How a hub is run: bounds so small that a stalled watcher of a modest load falls behind them.
-const OPTIONS: [&str; 18] = [
+const OPTIONS: [&str; 20] = [
     "--grpc-server-bindaddress=localhost:0",
+    "--admin-server-bindaddress=localhost:0",
     "--metrics-server-bindaddress=localhost:0",
     "--health-check-server-bindaddress=localhost:0",
     "--log=info",
+    "--audit=true",
     "--log-window-bytes",
     "1048576",
     "--watch-buffer",
@@ -32,6 +34,13 @@ const OPTIONS: [&str; 18] = [
     "4",
 ];
 
+/// What a hub is run with beside these.
+#[derive(Debug, Clone, Default)]
+pub struct Manner {
+    pub options: &'static [&'static str],
+    pub environment: Vec<(&'static str, String)>,
+}
+
 /// A running hub. It is killed when this is dropped.
 pub struct HubProcess {
     child: Child,
@@ -42,11 +51,13 @@ pub struct HubProcess {
 
 impl HubProcess {
     /// Starts one in a process group; `None`: it ended at once, as it does without its database.
-    pub async fn start(database_url: &str, log: &PathBuf, group: i32) -> Option<Self> {
+    pub async fn start(database_url: &str, manner: &Manner, log: &PathBuf, group: i32) -> Option<Self> {
         let log = File::options().create(true).append(true).open(log).expect("a log file");
         let mut child = Command::new(env!("CARGO_BIN_EXE_trex"))
             .arg("serve")
             .args(OPTIONS)
+            .args(manner.options)
+            .envs(manner.environment.clone())
             .env("DATABASE_URL", database_url)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

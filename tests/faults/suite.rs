@@ -5,12 +5,13 @@ use crate::{
     lister::{self, Lister},
     load::{Burst, Load, shared_ids},
     support::{
-        history::{Evidence, History, Journal, Transaction},
+        history::{Evidence, History, Journal, Stream, Transaction},
         recorder::SENTINEL,
         validators::validate,
         writer::Verb,
     },
-    watcher::{Plan, Recording, Watcher},
+    trail,
+    watcher::{By, Plan, Recording, Watcher},
     world::{Hub, World},
 };
 use fastrand::Rng;
@@ -97,13 +98,13 @@ pub async fn run(seed: u64, faults: usize, report: &mut Report) {
     say(&format!("faults: TREX_SEED={seed} TREX_FAULTS={faults}"));
     let mut random = Rng::with_seed(seed);
     let drawn = draw(faults, &mut random);
-    run_these(&format!("seed-{seed}"), drawn, random, report).await;
+    let world = World::start(&format!("seed-{seed}")).await;
+    run_these(world, drawn, random, report).await;
 }
 
-/// One run of these faults; the hubs' logs have its name.
-pub async fn run_these(name: &str, mut faults: VecDeque<Fault>, mut random: Rng, report: &mut Report) {
+/// One run of these faults.
+pub async fn run_these(world: World, mut faults: VecDeque<Fault>, mut random: Rng, report: &mut Report) {
     let started = Instant::now();
-    let world = World::start(name).await;
     let watchers = watch(&world);
     for watcher in &watchers {
         watcher.until_connected().await;
@@ -150,8 +151,9 @@ pub async fn run_these(name: &str, mut faults: VecDeque<Fault>, mut random: Rng,
         let recording = timeout(PATIENCE, watcher.finish()).await;
         recordings.push(recording.unwrap_or_else(|_| panic!("{name}: the sentinel did not come")));
     }
+    let trail = timeout(PATIENCE, trail::of(&world)).await.expect("an audit trail that is complete");
     world.stop().await;
-    check(&recordings, &journal, &calms, report);
+    check(&recordings, trail, &journal, &calms, report);
     report.lists += lists.len();
     lister::check(lists, &recordings[0].whole());
     report.runs += 1;
@@ -199,10 +201,11 @@ fn watch(world: &World) -> Vec<Watcher> {
         addresses,
         request: catch_up.clone(),
         stalls: false,
-        by_client: false,
+        by: By::Generated,
     };
     let staller = |name, addresses| Plan { stalls: true, ..reader(name, addresses) };
-    let client = |name, addresses| Plan { by_client: true, ..reader(name, addresses) };
+    let client = |name, addresses| Plan { by: By::Client, ..reader(name, addresses) };
+    let program = |name, addresses| Plan { by: By::Program, ..reader(name, addresses) };
     let with_previous = WatchDinosaursRequest { include_previous: true, ..catch_up.clone() };
     let dropping =
         WatchDinosaursRequest { backpressure: BackpressurePolicy::Drop.into(), ..catch_up.clone() };
@@ -216,6 +219,8 @@ fn watch(world: &World) -> Vec<Watcher> {
         },
         client("client of hub a, exposed", vec![exposed(a)]),
         client("client of hub b", vec![plain(b)]),
+        program("program of hub a, exposed", vec![exposed(a)]),
+        program("program of hub b", vec![plain(b)]),
         staller("staller of hub a", vec![plain(a)]),
         staller("staller of both, exposed", vec![exposed(b), exposed(a)]),
         Plan { request: dropping, ..staller("staller that loses", vec![exposed(a), plain(b)]) },
@@ -234,8 +239,8 @@ async fn finish(world: &World, transactions: Vec<Transaction>) -> (Journal, usiz
     control.resolve(transactions).await
 }
 
-fn check(recordings: &[Recording], journal: &Journal, calms: &[Calm], report: &mut Report) {
-    let mut history = History::default();
+fn check(recordings: &[Recording], trail: Stream, journal: &Journal, calms: &[Calm], report: &mut Report) {
+    let mut history = History { streams: vec![trail] };
     for recording in recordings {
         history.streams.extend(recording.streams.iter().cloned());
         report.streams += recording.streams.len();

@@ -35,8 +35,18 @@ pub struct Plan {
     pub request: WatchDinosaursRequest,
     /// Whether it may be told to stop reading.
     pub stalls: bool,
-    /// Whether by the client of this repository, which has its own way of trying again.
-    pub by_client: bool,
+    pub by: By,
+}
+
+/// What a watcher watches with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// The generated client, as any client would do it.
+    Generated,
+    /// The client of this repository, which has its own way of trying again.
+    Client,
+    /// `trex watch`, in a process of its own.
+    Program,
 }
 
 /// How far a watcher is.
@@ -75,6 +85,7 @@ pub struct Watcher {
     pub stalls: bool,
     pub progress: watch::Receiver<Progress>,
     stalled: watch::Sender<bool>,
+    process: watch::Receiver<Option<u32>>,
     task: JoinHandle<Recording>,
 }
 
@@ -82,23 +93,29 @@ impl Watcher {
     pub fn start(plan: Plan) -> Self {
         let (sender, progress) = watch::channel(Progress::default());
         let (stalled, stalls) = watch::channel(false);
+        let (started, process) = watch::channel(None);
         let recorder = Recorder {
             recording: Recording { streams: Vec::new(), arrivals: Vec::new() },
             progress: sender,
             stalled: stalls,
         };
         let (name, may_stall) = (plan.name, plan.stalls);
-        let task = if plan.by_client {
-            tokio::spawn(recorder.watch(plan))
-        } else {
-            tokio::spawn(recorder.follow(plan))
+        let task = match plan.by {
+            By::Generated => tokio::spawn(recorder.follow(plan)),
+            By::Client => tokio::spawn(recorder.watch(plan)),
+            By::Program => tokio::spawn(recorder.read_program(plan, started)),
         };
-        Self { name, stalls: may_stall, progress, stalled, task }
+        Self { name, stalls: may_stall, progress, stalled, process, task }
     }
 
     /// Whether it stops reading.
     pub fn stall(&self, stall: bool) {
         self.stalled.send_replace(stall);
+    }
+
+    /// The process, of one that has its own.
+    pub fn process(&self) -> Option<u32> {
+        *self.process.borrow()
     }
 
     /// Waits until its first stream has begun.
@@ -127,14 +144,14 @@ impl Drop for Watcher {
     }
 }
 
-struct Recorder {
-    recording: Recording,
+pub(super) struct Recorder {
+    pub(super) recording: Recording,
     progress: watch::Sender<Progress>,
     stalled: watch::Receiver<bool>,
 }
 
 /// Whether the sentinel was seen, with which a watch ends.
-type Done = bool;
+pub(super) type Done = bool;
 
 impl Recorder {
     /// By the generated client, as any client would do it.
@@ -210,6 +227,7 @@ impl Recorder {
         let options = WatchOptions {
             types: Vec::new(),
             resource_ids: Vec::new(),
+            filter: String::new(),
             start: WatchStart::Now,
             backpressure: BackpressurePolicy::CatchUp,
         };
@@ -238,7 +256,7 @@ impl Recorder {
         }
     }
 
-    fn begin(&mut self, plan: &Plan, request: WatchDinosaursRequest, headers: Headers) {
+    pub(super) fn begin(&mut self, plan: &Plan, request: WatchDinosaursRequest, headers: Headers) {
         let name = format!("{} #{}", plan.name, self.recording.streams.len());
         self.recording.streams.push(Stream {
             name,
@@ -255,7 +273,7 @@ impl Recorder {
         self.progress.send_modify(|progress| progress.connected = true);
     }
 
-    fn received(&mut self, event: Event) -> Done {
+    pub(super) fn received(&mut self, event: Event) -> Done {
         let beacon = event.id.strip_prefix(BEACON).and_then(|number| number.parse().ok());
         if let Some(number) = beacon {
             self.progress.send_modify(|progress| progress.beacon = number);

@@ -1,8 +1,9 @@
 //! What faults happen to: a Postgres, two hubs on one database of it, and proxies on every way between them and their clients.
 
 use crate::{
+    clocks::Clock,
     disk::Disk,
-    process::{HubProcess, group_of},
+    process::{HubProcess, Manner, group_of},
     proxy::{Proxy, Upstream},
     support::{
         history::{Journal, Outcome, Row, Transaction},
@@ -36,23 +37,24 @@ pub struct Hub {
     pub clients: Proxy,
     /// From clients that lose the hub, and never the way.
     pub plain: Proxy,
+    manner: Manner,
     log: PathBuf,
     /// The process group that goes when this process does.
     group: i32,
 }
 
 impl Hub {
-    async fn new(name: &'static str, socket: Upstream, log: PathBuf, group: i32) -> Self {
+    async fn new(name: &'static str, socket: Upstream, manner: Manner, log: PathBuf, group: i32) -> Self {
         let process = Mutex::new(None);
         let (clients, plain) = (Proxy::start(Upstream::Nowhere).await, Proxy::start(Upstream::Nowhere).await);
-        Self { name, process, database: Proxy::start(socket).await, clients, plain, log, group }
+        Self { name, process, database: Proxy::start(socket).await, clients, plain, manner, log, group }
     }
 
     /// Starts it again and again, as a supervisor does, until it runs.
     pub async fn start(&self) {
         let url = url(self.name, &self.database);
         let process = loop {
-            match HubProcess::start(&url, &self.log, self.group).await {
+            match HubProcess::start(&url, &self.manner, &self.log, self.group).await {
                 Some(process) => break process,
                 None => sleep(LOOK).await,
             }
@@ -88,13 +90,27 @@ pub struct World {
     pub writers: Proxy,
     /// Where the database lies, if this user may mount one.
     pub disk: Option<Disk>,
+    /// Where the write-ahead log lies, if that is a place of its own.
+    pub wal: Option<Disk>,
+    /// Those of hub a, hub b and Postgres, if they can be stepped.
+    pub clocks: Option<[Clock; 3]>,
     pub control: Mutex<Control>,
 }
 
 impl World {
     /// Starts everything. The hubs' logs go to files of this name.
     pub async fn start(name: &str) -> Self {
+        Self::start_with(name, Manner::default()).await
+    }
+
+    /// The same, with hubs that are run in another manner.
+    pub async fn start_with(name: &str, manner: Manner) -> Self {
         let cluster = EphemeralPostgres::start(Vec::new()).await.expect("a cluster");
+        Self::start_on(cluster, name, [manner.clone(), manner]).await
+    }
+
+    /// The same, on a Postgres of the caller's.
+    pub async fn start_on(cluster: EphemeralPostgres, name: &str, [of_a, of_b]: [Manner; 2]) -> Self {
         let disk = Disk::mount(&cluster.data_dir().join("pgdata"));
         let admin = session(&cluster.database_url("postgres")).await.expect("a session");
         for user in ["hub_a", "hub_b"] {
@@ -116,15 +132,15 @@ impl World {
         let log = |hub: &str| Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("faults-{name}-{hub}.log"));
         let group = group_of(cluster.postmaster_pid().expect("it has just started"));
         let hubs = [
-            Hub::new("hub_a", socket.clone(), log("hub_a"), group).await,
-            Hub::new("hub_b", socket.clone(), log("hub_b"), group).await,
+            Hub::new("hub_a", socket.clone(), of_a, log("hub_a"), group).await,
+            Hub::new("hub_b", socket.clone(), of_b, log("hub_b"), group).await,
         ];
         for hub in &hubs {
             let _ = std::fs::remove_file(&hub.log);
             hub.start().await;
         }
         let control = Mutex::new(Control::new(cluster.database_url(DATABASE)).await);
-        Self { writers: Proxy::start(socket).await, cluster, hubs, disk, control }
+        Self { writers: Proxy::start(socket).await, cluster, hubs, disk, wal: None, clocks: None, control }
     }
 
     /// For writers that no fault of the network happens to.
@@ -237,6 +253,15 @@ impl Control {
                 Err(error) if error.code() == Some(&SqlState::DISK_FULL) => return,
                 Err(error) => panic!("filling the disk: {error:?}"),
             }
+        }
+    }
+
+    /// Until the server has given up: it cannot go on without its log.
+    pub async fn until_fallen(&mut self) {
+        let sql = "INSERT INTO ballast SELECT repeat('ballast', 1000) FROM generate_series(1, 100)";
+        let client = self.client().await;
+        while !client.is_closed() {
+            let _ = client.batch_execute(sql).await;
         }
     }
 

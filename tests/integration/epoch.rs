@@ -17,8 +17,9 @@ use tonic::Code;
 use trex::{
     client::WatchStart,
     embedded::testing::EphemeralPostgres,
+    model::Epoch,
     proto::rh_trex::v1::{CreateDinosaurRequest, EventType, WatchDinosaursRequest},
-    store::{Driven, HubConnection, begin_epoch},
+    store::{Doubt, Driven, HubConnection, begin_epoch},
 };
 
 fn run(program: impl AsRef<Path>, arguments: &[&str]) {
@@ -249,8 +250,9 @@ async fn an_older_backup_under_two_hubs() {
     files.restore().await;
     let session = files.database.connect().await;
     create(&session, "after", 30).await;
+    let mut epochs = Vec::new();
     for stream in streams {
-        told(&stream.ended().await);
+        epochs.push(told(&stream.ended().await));
     }
     create(&session, "later", 5).await;
     for follower in &followers {
@@ -259,6 +261,7 @@ async fn an_older_backup_under_two_hubs() {
     let (one, other) = (followers[0].now(), followers[1].now());
     println!("two hubs: {} and {} states", one.states, other.states);
     assert_eq!((&one.epoch, one.complete), (&other.epoch, other.complete), "both hubs say the same");
+    assert_eq!(epochs, [one.epoch.clone(), one.epoch], "there was one new epoch");
     for hub in hubs {
         hub.stop().await;
     }
@@ -342,7 +345,7 @@ async fn a_new_epoch(make: impl AsyncFnOnce(&Database)) {
 async fn the_operator_begins_a_new_epoch_under_running_hubs() {
     a_new_epoch(async |database: &Database| {
         let connection = HubConnection::open(&database.target(), true).await.unwrap();
-        begin_epoch(&database.target(), true).await.unwrap();
+        begin_epoch(&database.target(), Doubt::Told).await.unwrap();
         assert_eq!(connection.seal().await.unwrap().revision.get(), 20, "numbering goes on");
     })
     .await;
@@ -362,4 +365,23 @@ async fn a_missing_incarnation_is_a_new_epoch() {
         database.connect().await.batch_execute("DELETE FROM hub.incarnation").await.unwrap();
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hubs_that_miss_the_same_history_begin_one_epoch() {
+    let database = Database::create().await;
+    let hub = TestHub::start(&database).await;
+    let served = plain(&hub).await.leave().await.headers.epoch;
+    hub.stop().await;
+    let served = Epoch::new(&served);
+    let forgotten = async |epoch: &Epoch| {
+        begin_epoch(&database.target(), Doubt::Forgotten(epoch)).await.unwrap();
+        let connection = HubConnection::open(&database.target(), true).await.unwrap();
+        connection.seal().await.unwrap().epoch
+    };
+    let (one, other) = tokio::join!(forgotten(&served), forgotten(&served));
+    assert_eq!(one, other);
+    assert_ne!(one, served);
+    assert_eq!(forgotten(&served).await, one, "a hub that comes late");
+    assert_ne!(forgotten(&one).await, one, "it is missed itself");
 }

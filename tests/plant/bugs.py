@@ -7,12 +7,21 @@ RIVALS = "stress::rivals"
 WINDOW = "slow_reader::a_reader_that_the_window_passes_is_told_what_it_lost"
 BLOCKED = "slow_reader::a_blocked_reader_is_told_what_it_lost"
 WAKEUPS = "lib::broker::tests"
+MIXED = "delays::large::each_kind_stays_in_order_through_large_transactions_and_lost_connections"
+POISONED = "controllers::letters::a_poisoned_resource_holds_up_only_itself"
 
-SEAL = "src/store/migrations/0003_seal.sql"
+FILTERED = "filters::streams::what_a_filter_shows_keeps_every_promise"
+LISTED = "filters::lists::the_database_and_the_hub_agree_on_every_filter"
+
+RANGES = "src/store/migrations/0003_seal.sql"
+SEAL = "src/store/migrations/0010_seal_by_range.sql"
 CAPTURE = "src/store/migrations/0002_capture.sql"
 READ = "src/store/read.sql"
 TAILER = "src/capture/tailer.rs"
+ASIDE = "src/capture/aside.rs"
 POSITION = "src/broker/position.rs"
+RUNNER = "src/controller/runner.rs"
+VIEW = "src/broker/view.rs"
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,7 @@ class Bug:
 BUGS = [
     Bug(
         "leave-out-xip-of-prev",
-        SEAL,
+        RANGES,
         "WHERE pg_visible_in_snapshot(x, b)",
         "WHERE false",
         (STRESS,),
@@ -155,8 +164,8 @@ BUGS = [
     Bug(
         "count-what-was-not-wanted",
         POSITION,
-        'log.count(ordinal..target, &interest.selector)',
-        'target - ordinal',
+        'view.count(log, ordinal..target)',
+        'Ok::<_, Malformed>(target - ordinal)',
         (BLOCKED, WINDOW),
     ),
     Bug(
@@ -193,6 +202,83 @@ BUGS = [
         "hub.seal($1::text::pg_snapshot)",
         "hub.seal(nullif($1::text, $1::text)::pg_snapshot)",
         ("state::the_state_and_what_follows_it_are_exact_under_load",),
+    ),
+    Bug(
+        "an-update-that-enters-stays-an-update",
+        "src/model/filter/evaluate.rs",
+        "(Verdict::Enters, ChangeType::Created, Which::New)",
+        "(Verdict::Same, ChangeType::Updated, Which::New)",
+        (FILTERED, "lib::broker::tests"),
+    ),
+    Bug(
+        "a-row-that-leaves-is-not-missed",
+        "src/model/filter/evaluate.rs",
+        "let old = matches!(change, ChangeType::Updated | ChangeType::Deleted)",
+        "let old = matches!(change, ChangeType::Deleted)",
+        (FILTERED, "lib::broker::tests"),
+    ),
+    Bug(
+        "a-row-that-left-is-still-shown",
+        VIEW,
+        "column.filter.schema().row)",
+        "column.filter.schema().previous)",
+        (FILTERED, "lib::broker::tests"),
+    ),
+    Bug(
+        "types-before-the-filter",
+        VIEW,
+        "Verdict::Leaves => ChangeType::Deleted,",
+        "Verdict::Leaves => ChangeType::Updated,",
+        (FILTERED, "lib::broker::tests"),
+    ),
+    Bug(
+        "judged-by-every-subscriber",
+        "src/broker/filters.rs",
+        "Some(verdict) => Ok(verdict),\n            None => {",
+        "_ => {",
+        ("filters::watches::a_hundred_subscribers_with_five_filters_cost_five_evaluations_an_event",),
+    ),
+    Bug(
+        "the-newest-stands-for-itself",
+        "src/broker/conflation.rs",
+        "stands_for += older.stands_for;",
+        "stands_for += older.stands_for * 0;",
+        ("lib::broker::tests", "slow_reader::latest::a_blocked_reader_gets_the_newest"),
+    ),
+    Bug(
+        "the-older-comes-too",
+        "src/broker/conflation.rs",
+        "self.events.remove(newest)",
+        "self.events.get(newest)",
+        ("lib::broker::tests", "slow_reader::latest::a_blocked_reader_gets_the_newest"),
+    ),
+    Bug(
+        "a-conflation-under-way-is-a-position",
+        "src/broker/subscription.rs",
+        "_ => position.complete_up_to(),",
+        "_ => position.revision,",
+        ("lib::broker::tests",),
+    ),
+    Bug(
+        "null-is-not-false",
+        "src/store/condition.rs",
+        '({} IS NOT TRUE)',
+        '(NOT {})',
+        (LISTED,),
+    ),
+    Bug(
+        "compare-as-the-database-collates",
+        "src/store/condition.rs",
+        'COLLATE \\"C\\" {} {}',
+        '{} {}',
+        (LISTED,),
+    ),
+    Bug(
+        "wildcards-of-like-in-a-text",
+        "src/store/condition.rs",
+        ".replace('_', r\"\\_\")",
+        "",
+        (LISTED,),
     ),
     Bug(
         "a-page-that-begins-at-the-floor-without-a-word",
@@ -292,5 +378,167 @@ BUGS = [
         "const STREAM_WINDOW: u32 = 64 * 1024;\nconst CONNECTION_WINDOW: u32 = 16 << 20;",
         "const STREAM_WINDOW: u32 = 256 * 1024;\nconst CONNECTION_WINDOW: u32 = 4 << 20;",
         ("small_frames",),
+        "a-bookmark-that-goes-back",
+        "src/broker/subscription.rs",
+        "position.revision = revision;\n        let mut framed",
+        "let mut framed",
+        ("lib::broker::tests",),
+    ),
+    Bug(
+        "hold-up-other-kinds",
+        ASIDE,
+        "transaction.events() > LARGE",
+        "transaction.events() > u64::MAX - LARGE",
+        ("delays::large::a_large_transaction_of_one_kind_holds_up_no_other",),
+    ),
+    Bug(
+        "publish-twice-what-is-read-aside",
+        ASIDE,
+        "filter(|kind| !is_aside(kind))",
+        "filter(|kind| !is_aside(kind) || true)",
+        (MIXED,),
+    ),
+    Bug(
+        "take-a-kind-back-before-it-is-there",
+        ASIDE,
+        "returned(last.await)?;",
+        "drop(last);",
+        (MIXED,),
+    ),
+    Bug(
+        "go-on-aside-from-where-the-tailer-is",
+        TAILER,
+        "self.asides.add(era, held_up, before, transaction.end);",
+        "self.asides.add(era, held_up, touched.end, transaction.end);",
+        (MIXED,),
+    ),
+    Bug(
+        "an-epoch-for-every-hub",
+        "src/store/migrations/0009_one_epoch.sql",
+        "(NOT force OR served = ANY (before.replaces))",
+        "NOT force",
+        ("epoch::hubs_that_miss_the_same_history_begin_one_epoch",),
+    ),
+    Bug(
+        "a-batch-that-ends-at-the-head",
+        "src/reader.rs",
+        "Ok(LogPage { rows, upto: position.revision })",
+        "Ok(LogPage { rows, upto: self.head })",
+        ("read_events::a_reader_that_is_restarted_at_random_gets_every_event_once",),
+    ),
+    Bug(
+        "read-on-in-another-epoch",
+        "src/reader.rs",
+        "_ if state.epoch != epoch =>",
+        "_ if false =>",
+        ("read_events::a_reader_whose_history_is_replaced_is_told",),
+    ),
+    Bug(
+        "pages-of-any-size",
+        "src/store/hub/log_reader.rs",
+        "(before < bytes).then_some(row)",
+        "(before < bytes * 100).then_some(row)",
+        ("read_events::a_batch_is_bounded_in_bytes",),
+    ),
+    Bug(
+        "a-reader-that-stops-with-the-hub-ends-well",
+        "src/transport/grpc/events.rs",
+        "= self.broker.draining() {",
+        "= self.broker.draining().filter(|_| false) {",
+        ("read_events::a_hub_that_stops_says_so_to_those_who_read",),
+    ),
+    Bug(
+        "who-waits-for-the-hub-is-blocked",
+        "src/broker/subscription.rs",
+        "subscriber.position.lock().wait = Wait::ForPage;",
+        "subscriber.position.lock().wait = Wait::No;",
+        ("admin::status::a_hub_whose_database_is_away_says_what_it_knows",),
+    ),
+    Bug(
+        "forget-streams-of-a-history-that-is-over",
+        "src/broker/mod.rs",
+        "ended.iter().flat_map(|era| era.topics()).map(Arc::downgrade)",
+        "ended.iter().flat_map(|era| era.topics()).take(0).map(Arc::downgrade)",
+        ("admin::one_of_a_history_that_is_over_is_shown_until_it_has_noticed",),
+    ),
+    Bug(
+        "trimming-holds-changes-back",
+        "src/store/status.rs",
+        "AND f.pid = l.pid)",
+        "AND f.pid = 0)",
+        ("admin::status::the_transaction_that_holds_changes_back_is_named",),
+    ),
+    Bug(
+        "position-committed-before-the-effects",
+        RUNNER,
+        """            self.work(&turn).apply(changes, standing.letters).await?;
+            turn.commit_at(end, &standing.current, &self.holder).await.map_err(Failure::from)
+""",
+        """            turn.commit_at(end, &standing.current, &self.holder).await?;
+            if let Some(turn) = connection.take_turn(self.controller.name(), standing.turn + 1).await? {
+                self.work(&turn).apply(changes, standing.letters).await?;
+                turn.commit(&self.holder).await?;
+            }
+            Ok(())
+""",
+        ("controllers::letters::a_world_that_fails_holds_all_up_and_loses_nothing",),
+    ),
+    Bug(
+        "dead-letter-that-does-not-park",
+        "src/controller/turn.rs",
+        "if letters {",
+        "if letters && changes.is_empty() {",
+        (POISONED,),
+    ),
+    Bug(
+        "parked-letters-in-the-wrong-order",
+        "src/store/letters.rs",
+        "ORDER BY n.id LIMIT 1)",
+        "ORDER BY n.id DESC LIMIT 1)",
+        (POISONED,),
+    ),
+    Bug(
+        "effects-of-a-failed-change-stay",
+        "src/controller/turn.rs",
+        """                self.turn.undo().await?;
+                metrics.failed();""",
+        """                self.turn.release().await?;
+                metrics.failed();""",
+        (POISONED,),
+    ),
+    Bug(
+        "controllers-read-by-seq-alone",
+        "src/store/migrations/0008_controllers.sql",
+        "  ORDER BY l.revision, c.seq",
+        "  ORDER BY c.seq",
+        ("controllers::audit::it_has_every_change_once_and_in_order_though_its_hubs_die",),
+    ),
+    Bug(
+        "turn-without-a-fence",
+        "src/store/controller.rs",
+        "WHERE name = $1 AND turn = $2",
+        "WHERE name = $1 AND turn >= $2",
+        ("controllers::leases::a_hub_that_freezes_in_a_turn_is_freed_from_it",),
+    ),
+    Bug(
+        "slow-taken-for-frozen",
+        RUNNER,
+        "lost = connection.stay_awake() =>",
+        "lost = async { std::future::pending::<()>().await; connection.stay_awake().await } =>",
+        ("controllers::leases::one_that_is_slow_or_panics_or_hangs_is_not_taken_for_frozen",),
+    ),
+    Bug(
+        "gap-without-a-word",
+        "src/controller/audit.rs",
+        "Ok(turn.record_gap(gap).await?)",
+        "if gap.after < gap.resume { turn.record_gap(gap).await? };\n        Ok(())",
+        ("controllers::gaps::a_new_epoch_is_bridged_and_told",),
+    ),
+    Bug(
+        "actor-that-sticks-to-the-connection",
+        "src/store/lease.rs",
+        "set_config('hub.actor', coalesce($1, ''), true)",
+        "set_config('hub.actor', coalesce($1, ''), false)",
+        ("controllers::attribution::who_calls_is_recorded_where_the_hub_is_told_to_believe_it",),
     ),
 ]

@@ -3,10 +3,10 @@
 use super::{TABLE, rules};
 use crate::{
     bulk::{Acknowledgement, Item, NewItem, Resumable},
-    error::Error,
+    error::{Error, unreadable},
     proto::{codec::Streamed, rh_trex::v1 as pb},
     store::BulkTable,
-    transport::grpc::{Hub, acknowledgements, broken, checked_import_id, failed_items, import_id, items},
+    transport::grpc::{Hub, acknowledgements, checked_import_id, failed_items, import_id, items},
 };
 use futures_util::{StreamExt, stream::BoxStream};
 use pb::import_dinosaurs_request::Message;
@@ -64,7 +64,7 @@ pub(super) fn import(
 async fn start(
     messages: &mut Streaming<Streamed<pb::ImportDinosaursRequest>>,
 ) -> Result<pb::ImportDinosaursStart, Error> {
-    match messages.message().await.map_err(|status| broken(&status))? {
+    match messages.message().await.map_err(|status| unreadable(&status))? {
         Some(Streamed::Message(pb::ImportDinosaursRequest { message: Some(Message::Start(start)) })) => {
             Ok(start)
         }

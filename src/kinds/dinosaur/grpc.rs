@@ -1,16 +1,22 @@
 //! `rh_trex.v1.DinosaurService`.
 
 use super::{
-    TABLE, bulk, row,
+    TABLE, bulk,
+    fields::SCHEMA,
+    row,
     rules::{self, Paging},
 };
 use crate::{
     error::Error,
-    model::Revision,
+    model::{
+        Revision,
+        filter::{self, Filter, Scope},
+    },
     proto::{
         codec::Streamed,
         rh_trex::v1::{self as pb, dinosaur_service_server::DinosaurService},
     },
+    store::Choice,
     transport::grpc::{EventStream, Hub, WatchRequest},
 };
 use tonic::{Request, Response, Status, Streaming};
@@ -80,16 +86,15 @@ impl DinosaurService for Service {
         request: Request<pb::ListDinosaursRequest>,
     ) -> Result<Response<pb::ListDinosaursResponse>, Status> {
         let request = request.into_inner();
-        if !request.filter.is_empty() {
-            return Err(Error::Unimplemented { what: "filter" }.into());
-        }
-        if !request.order_by.is_empty() {
-            return Err(Error::Unimplemented { what: "order_by" }.into());
-        }
+        let filter = Filter::parse(&request.filter, &SCHEMA, Scope::Rows)
+            .map_err(|fault| Error::invalid("filter", fault.to_string()))?;
+        let order_by = filter::order_by(&request.order_by, &SCHEMA)
+            .map_err(|fault| Error::invalid("order_by", fault.to_string()))?;
+        let choice = Choice { schema: &SCHEMA, filter: filter.as_ref(), order_by: &order_by };
         let paging = Paging::new(request.page, request.size);
         // Before the page is read: what the page shows may come again to a watch from here, and nothing is missed.
         let revision = self.hub.head(TABLE.kind)?;
-        let page = self.hub.store.page(TABLE, paging.offset(), paging.size.into()).await?;
+        let page = self.hub.store.page(TABLE, &choice, paging.offset(), paging.size.into()).await?;
         let items = page.rows.iter().map(|row| message(row)).collect::<Result<Vec<_>, _>>()?;
         let metadata = pb::ListMeta {
             page: paging.page,
@@ -107,10 +112,8 @@ impl DinosaurService for Service {
         request: Request<pb::WatchDinosaursRequest>,
     ) -> Result<Response<Self::WatchDinosaursStream>, Status> {
         let request = request.into_inner();
-        if !request.filter.is_empty() {
-            return Err(Error::Unimplemented { what: "filter" }.into());
-        }
         let watch = WatchRequest {
+            filter: WatchRequest::filter(&request.filter, &SCHEMA)?,
             types: request.types,
             resource_ids: request.resource_ids,
             after: request.after_revision.map(Revision::new),

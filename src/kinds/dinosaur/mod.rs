@@ -1,6 +1,7 @@
 //! The dinosaur, the first watched kind.
 
 mod bulk;
+mod fields;
 mod grpc;
 mod row;
 mod rules;

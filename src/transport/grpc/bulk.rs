@@ -2,11 +2,11 @@
 
 use crate::{
     bulk::{Acknowledgement, Failures, Item, NewItem, Session},
-    error::{Error, OPERATION},
+    error::{Error, OPERATION, unreadable},
     proto::{codec::Streamed, rh_trex::v1 as pb},
 };
 use futures_util::{Stream, StreamExt, stream};
-use tonic::{Code, Status, Streaming, metadata::MetadataMap};
+use tonic::{Status, Streaming, metadata::MetadataMap};
 
 /// The request header that makes a bulk creation resumable.
 const IMPORT_ID: &str = "import-id";
@@ -37,17 +37,8 @@ pub fn items<M: Send + 'static>(
     messages.map(move |message| match message {
         Ok(Streamed::Message(message)) => read(message),
         Ok(Streamed::Undecodable { why, .. }) => Ok(Err(Error::Undecodable(why))),
-        Err(status) => Err(broken(&status)),
+        Err(status) => Err(unreadable(&status)),
     })
-}
-
-/// Why a client's stream cannot be read on.
-pub fn broken(status: &Status) -> Error {
-    match status.code() {
-        // Of tonic's own refusals only an oversized message has these codes, the second if it is compressed.
-        Code::OutOfRange | Code::ResourceExhausted => Error::TooLarge(status.message().to_owned()),
-        _ => Error::Undecodable(status.message().to_owned()),
-    }
 }
 
 /// A bulk stream's acknowledgements, beginning with the one that it opens with.

@@ -5,7 +5,6 @@ use crate::support::{
     history::{Event, Headers, Stream},
     recorder::PATIENCE,
 };
-use serde_json::Value;
 use std::{process::Stdio, time::Instant};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines},
@@ -18,7 +17,7 @@ use trex::model::ChangeType;
 const TRANSACTIONS: usize = 1000;
 const STOPPED: Duration = Duration::from_secs(10);
 /// What a hub may use beyond the window of its log, in bytes.
-const ALLOWANCE: u64 = 16 << 20;
+pub(super) const ALLOWANCE: u64 = 16 << 20;
 
 /// This program, with nothing of this process's environment; it goes with its handle.
 fn trex(arguments: &[&str]) -> Command {
@@ -33,16 +32,17 @@ async fn line<R: tokio::io::AsyncRead + Unpin>(lines: &mut Lines<BufReader<R>>) 
 }
 
 /// A hub in a process of its own.
-struct Hub {
+pub(super) struct Hub {
     process: Child,
     grpc: String,
     metrics: String,
 }
 
 impl Hub {
-    async fn start(database: &Database) -> Self {
+    pub(super) async fn start(database: &Database, options: &[&str]) -> Self {
         let mut command = trex(&["serve", "--database-url", database.url(), "--log", "warn"]);
-        for listener in ["grpc-server", "metrics-server", "health-check-server"] {
+        command.args(options);
+        for listener in ["grpc-server", "admin-server", "metrics-server", "health-check-server"] {
             command.args([&format!("--{listener}-bindaddress"), "localhost:0"]);
         }
         let mut process = command.spawn().expect("a hub");
@@ -67,13 +67,13 @@ impl Hub {
         Self { process, grpc, metrics }
     }
 
-    async fn client(&self) -> DinosaurServiceClient<Channel> {
+    pub(super) async fn client(&self) -> DinosaurServiceClient<Channel> {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.grpc)).expect("a URL");
         DinosaurServiceClient::new(endpoint.connect().await.expect("a connection"))
     }
 
     /// Bytes of memory, as the kernel counts them.
-    fn resident(&self) -> u64 {
+    pub(super) fn resident(&self) -> u64 {
         let id = self.process.id().expect("a running hub");
         let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("its status");
         let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -81,7 +81,7 @@ impl Hub {
     }
 
     /// The sum of a metric's series.
-    async fn metric(&self, name: &str) -> f64 {
+    pub(super) async fn metric(&self, name: &str) -> f64 {
         let text = get(&self.metrics, "/metrics").await;
         let series = text.lines().filter_map(|line| line.strip_prefix(name));
         series.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok()).sum()
@@ -99,7 +99,7 @@ async fn get(address: &str, path: &str) -> String {
 }
 
 /// `trex watch` in a process of its own.
-struct Watcher {
+pub(super) struct Watcher {
     process: Child,
     out: Lines<BufReader<ChildStdout>>,
     err: Lines<BufReader<ChildStderr>>,
@@ -107,7 +107,7 @@ struct Watcher {
 }
 
 impl Watcher {
-    async fn start(hub: &Hub, name: &str, request: WatchDinosaursRequest) -> Self {
+    pub(super) async fn start(hub: &Hub, name: &str, request: WatchDinosaursRequest) -> Self {
         let server = format!("http://{}", hub.grpc);
         let mut command = trex(&["watch", "--output", "json", "--backpressure", "drop", "--server", &server]);
         for id in &request.resource_ids {
@@ -145,17 +145,17 @@ impl Watcher {
         Self { process, out, err, stream }
     }
 
-    async fn signal(&self, signal: &str) {
+    pub(super) async fn signal(&self, signal: &str) {
         let id = self.process.id().expect("a running watcher").to_string();
         assert!(Command::new("kill").args([signal, &id]).status().await.expect("kill").success());
     }
 
     /// Reads up to the sentinel.
-    async fn finish(mut self) -> Stream {
+    pub(super) async fn finish(mut self) -> Stream {
         let last =
             if self.stream.request.types.is_empty() { ChangeType::Deleted } else { ChangeType::Created };
         loop {
-            let event = event(&line(&mut self.out).await);
+            let event = Event::from_json(&line(&mut self.out).await);
             let is_last = event.id == SENTINEL && event.change == last;
             self.stream.events.push(event);
             if is_last {
@@ -169,34 +169,10 @@ impl Watcher {
     }
 }
 
-/// An event as `trex watch --output json` writes it.
-fn event(line: &str) -> Event {
-    let json: Value = serde_json::from_str(line).expect("JSON");
-    let text = |value: &Value| value.as_str().expect("text").to_owned();
-    let change = match json["type"].as_str() {
-        Some("CREATED") => ChangeType::Created,
-        Some("UPDATED") => ChangeType::Updated,
-        Some("DELETED") => ChangeType::Deleted,
-        other => panic!("{other:?}"),
-    };
-    let row = |row: &Value| {
-        let at: jiff::Timestamp = text(&row["metadata"]["updated_at"]).parse().expect("a time");
-        Row::new(text(&row["species"]), at.as_microsecond())
-    };
-    Event {
-        revision: json["revision"].as_u64().expect("a number"),
-        change,
-        id: text(&json["resource_id"]),
-        after: (!json["dinosaur"].is_null()).then(|| row(&json["dinosaur"])),
-        previous: None,
-        dropped_before: json["dropped_before"].as_u64().expect("a number"),
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_client_costs_the_hub_no_memory_and_nobody_else_an_event() {
     let database = Database::create().await;
-    let hub = Hub::start(&database).await;
+    let hub = Hub::start(&database, &[]).await;
     let mut flood = Flood::new(&database).await;
     let (mut readers, mut stopped) = (Vec::new(), Vec::new());
     for (name, request) in requests(&flood.hot) {

@@ -1,0 +1,87 @@
+//! Whether the numbers of a database mean what they meant, and what to do when they may not.
+
+use super::{HubConnection, LOCKS, LastRead, PATIENCE, ReadPosition, SEAL_LOCK, SealError, answered};
+use crate::{model::Epoch, store::Target};
+use tokio_postgres::types::{ToSql, Type};
+
+impl HubConnection {
+    /// Whether the numbers of this database mean what they meant, as far as that can be seen from inside.
+    pub async fn check_history(&self) -> Result<(), SealError> {
+        let rows = answered(self.client.query_typed("SELECT hub.history_fault(true)", &[])).await?;
+        match rows.first().map(|row| row.try_get::<_, Option<String>>(0)).transpose()?.flatten() {
+            Some(fault) => Err(SealError::History(fault)),
+            None => Ok(()),
+        }
+    }
+
+    /// The same, and that they belong to this history: a new connection may have found another server than the one before.
+    pub async fn check_epoch(&self, epoch: &Epoch) -> Result<(), SealError> {
+        let sql = "SELECT hub.history_fault(true), (SELECT epoch FROM hub.incarnation)";
+        let rows = answered(self.client.query_typed(sql, &[])).await?;
+        let row = rows.first().ok_or_else(|| SealError::Corrupt("no answer".into()))?;
+        match (row.try_get::<_, Option<String>>(0)?, row.try_get::<_, Option<&str>>(1)?) {
+            (None, Some(found)) if found == epoch.as_str() => Ok(()),
+            (fault, found) => {
+                Err(SealError::History(fault.unwrap_or_else(|| format!("the epoch is now {found:?}"))))
+            }
+        }
+    }
+
+    /// Whether the event at a position is still the one that was read there. Of what is compacted only the number can be asked for.
+    pub async fn remembers(&self, position: &ReadPosition) -> Result<bool, SealError> {
+        let Some(LastRead { seq, captured_at }) = position.last else {
+            return Ok(position.revision <= self.bounds().await?.1);
+        };
+        let sql = "SELECT EXISTS (SELECT FROM (SELECT xid FROM hub.log WHERE revision >= $1 ORDER BY revision LIMIT 1) l
+                                  JOIN hub.change c ON c.xid = l.xid AND c.seq = $2 AND c.captured_at = $3)
+                     OR EXISTS (SELECT FROM hub.retention WHERE compacted >= $1)";
+        let parameters: [(&(dyn ToSql + Sync), Type); 3] = [
+            (&position.revision.to_sql(), Type::INT8),
+            (&seq, Type::INT8),
+            (&captured_at, Type::TIMESTAMPTZ),
+        ];
+        let rows = answered(self.client.query_typed(sql, &parameters)).await?;
+        Ok(rows.first().map_or(Ok(false), |row| row.try_get(0))?)
+    }
+
+    /// Whether the present epoch was begun because of what became of this one.
+    pub async fn has_replaced(&self, epoch: &Epoch) -> Result<bool, SealError> {
+        let sql = "SELECT EXISTS (SELECT FROM hub.incarnation WHERE $1 = ANY (replaces))";
+        let rows = answered(self.client.query_typed(sql, &[(&epoch.as_str(), Type::TEXT)])).await?;
+        Ok(rows.first().map_or(Ok(false), |row| row.try_get(0))?)
+    }
+}
+
+/// Why a new epoch may have to be begun.
+#[derive(Debug, Clone, Copy)]
+pub enum Doubt<'a> {
+    /// The database itself says that it is not the one that it was.
+    Found,
+    /// The database does not know what was published in this epoch.
+    Forgotten(&'a Epoch),
+    /// The operator says so.
+    Told,
+}
+
+/// Begins a new epoch if the history needs one and no other hub has begun it. The lock is taken before the transaction, so that its
+/// snapshot sees every seal; by a transaction of another session, because a pooler may stand in between.
+pub async fn begin_epoch(target: &Target, doubt: Doubt<'_>) -> Result<(), SealError> {
+    let (force, served) = match doubt {
+        Doubt::Found => (false, None),
+        Doubt::Forgotten(served) => (true, Some(served.as_str())),
+        Doubt::Told => (true, None),
+    };
+    answered(async {
+        let (lock, session) = (target.open().await?, target.open().await?);
+        // A hub that freezes with the lock must not keep the others from sealing for ever; deleting an old history takes its time.
+        let limit = format!("SET LOCAL idle_in_transaction_session_timeout = {}", PATIENCE.as_millis());
+        lock.batch_execute(&format!("BEGIN; {limit}; SELECT pg_advisory_xact_lock({LOCKS}, {SEAL_LOCK})"))
+            .await?;
+        session.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await?;
+        let begin = "SELECT hub.begin_epoch($1, $2)";
+        session.query_typed(begin, &[(&force, Type::BOOL), (&served, Type::TEXT)]).await?;
+        session.batch_execute("COMMIT").await?;
+        lock.batch_execute("COMMIT").await
+    })
+    .await
+}
