@@ -8,13 +8,24 @@ imports() { # ARGUMENT... : sets rc; all output is in $work/attempt
 
 count() { sql 'SELECT count(*) FROM dinosaurs'; }
 
+# A watch begins at what is sealed: what was written before and is not sealed yet would come to it as well.
+clear_table() {
+  sql 'DELETE FROM dinosaurs'
+  wait_for 60 'the hub to have seen that' all_sealed
+}
+
+all_sealed() {
+  [[ $(sql 'SELECT count(*) FROM hub.change c WHERE NOT EXISTS (SELECT FROM hub.log l WHERE l.xid = c.xid)') == 0 ]] &&
+    metric_is "$(sql 'SELECT revision FROM hub.head')" hub_head_revision
+}
+
 real_names() { # FILE
   cp "$here/../data/dinosaurs.ndjson" "$1"
 }
 
 import_files() {
   local names=$work/names.ndjson
-  sql 'DELETE FROM dinosaurs'
+  clear_table
   real_names "$names"
   watch follow '{}'
   imports "$names"
@@ -26,7 +37,7 @@ import_files() {
   imports "$names"
   equal 'import: the same file again is not imported twice' 1449 "$(count)"
 
-  sql 'DELETE FROM dinosaurs'
+  clear_table
   gzip -c "$names" >"$names.gz"
   "$trex" import --quiet --server "localhost:$grpc_port" - <"$names.gz"
   equal 'import: a pipe, compressed' 1449 "$(count)"
@@ -51,7 +62,7 @@ export_and_back() {
   grep -Eq '^1450 rows at revision [0-9]+ of epoch [0-9a-f]+$' "$work/export.err" ||
     fail 'export: says its revision' 'rows, revision and epoch' "$(<"$work/export.err")"
   ok 'export: says its revision'
-  sql 'DELETE FROM dinosaurs'
+  clear_table
   imports "$work/all.csv"
   equal 'export: what it writes can be imported' "$before" \
     "$(sql "SELECT md5(string_agg(id || species, ',' ORDER BY id)) FROM dinosaurs")"
@@ -62,7 +73,7 @@ import_by_python() {
   local python=${E2E_PYTHON:-python3} names=$work/python.ndjson got
   "$python" -c 'import grpc_tools' 2>/dev/null ||
     fail 'python' 'grpcio-tools for python3, or a Python that has them in E2E_PYTHON' 'missing'
-  sql 'DELETE FROM dinosaurs'
+  clear_table
   real_names "$names"
   printf '{"species":""}\n' >>"$names"
   got=$(PYTHONDONTWRITEBYTECODE=1 "$python" "$here/../../examples/import.py" "$names" "localhost:$grpc_port" 2>"$work/python.err") || true
@@ -74,9 +85,10 @@ import_by_python() {
   equal 'python: nothing is in twice' 1449 "$(count)"
 
   # A frame for each message, faster than they are committed.
-  sql 'DELETE FROM dinosaurs'
-  yes '{"species":"x"}' | head -n 20000 >"$work/many.ndjson"
+  clear_table
+  awk 'BEGIN { for (n = 0; n < 20000; n++) print "{\"species\":\"x\"}" }' >"$work/many.ndjson"
   got=$(PYTHONDONTWRITEBYTECODE=1 "$python" "$here/../../examples/import.py" "$work/many.ndjson" "localhost:$grpc_port" 2>"$work/python.err") || true
   equal 'python: twenty thousand' '20000 created, 0 failed' "$got"
   equal 'python: on one connection' '' "$(<"$work/python.err")"
+  clear_table
 }
