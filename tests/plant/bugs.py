@@ -373,6 +373,13 @@ BUGS = [
         ("lib::cli::import::records::tests",),
     ),
     Bug(
+        "more-small-frames-ahead-than-the-library-bears",
+        "src/server/lanes.rs",
+        "const STREAM_WINDOW: u32 = 64 * 1024;\nconst CONNECTION_WINDOW: u32 = 16 << 20;",
+        "const STREAM_WINDOW: u32 = 256 * 1024;\nconst CONNECTION_WINDOW: u32 = 4 << 20;",
+        ("small_frames",),
+    ),
+    Bug(
         "a-bookmark-that-goes-back",
         "src/broker/subscription.rs",
         "position.revision = revision;\n        let mut framed",
