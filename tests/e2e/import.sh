@@ -8,15 +8,9 @@ imports() { # ARGUMENT... : sets rc; all output is in $work/attempt
 
 count() { sql 'SELECT count(*) FROM dinosaurs'; }
 
-# A watch begins at what is sealed: what was written before and is not sealed yet would come to it as well.
 clear_table() {
   sql 'DELETE FROM dinosaurs'
-  wait_for 60 'the hub to have seen that' all_sealed
-}
-
-all_sealed() {
-  [[ $(sql 'SELECT count(*) FROM hub.change c WHERE NOT EXISTS (SELECT FROM hub.log l WHERE l.xid = c.xid)') == 0 ]] &&
-    metric_is "$(sql 'SELECT revision FROM hub.head')" hub_head_revision
+  settle
 }
 
 real_names() { # FILE

@@ -212,6 +212,14 @@ watch() { # NAME BODY : sets watch_pid; its output is in $work/NAME.watch
   wait_for 20 "headers of the watch $1" grep -q '^hub-epoch: ' "$work/$1.watch"
 }
 
+# A watch begins at what is sealed: what was written before and is not sealed
+# yet would come to it as well.
+settle() { wait_for 60 'the hub to have sealed what was written' all_sealed; }
+all_sealed() {
+  [[ $(sql 'SELECT count(*) FROM hub.change c WHERE NOT EXISTS (SELECT FROM hub.log l WHERE l.xid = c.xid)') == 0 ]] &&
+    metric_is "$(sql 'SELECT revision FROM hub.head')" hub_head_revision
+}
+
 header() { sed -n "s/^$2: //p" "$work/$1.watch" | head -n 1; } # WATCH HEADER
 
 # A message of grpcurl's output ends with a brace in the first column.
