@@ -26,6 +26,9 @@ use tokio_util::sync::CancellationToken;
 ///
 /// A handler that fails with [`Failure::Change`] is tried again with growing pauses; meanwhile, and after the last attempt, the change is
 /// a dead letter, and later changes of its resource wait behind it in order. All others go on.
+///
+/// A handler may wait, and must not block its thread: a hub that gives no sign of life for a second loses its turn, which is undone and
+/// taken again.
 #[async_trait]
 pub trait Controller: Send + Sync + 'static {
     /// Its name: in `hub.controller`, in metrics, on the command line. It must not change.

@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 /// A table must be listed within this.
 const LISTING_LIMIT: Duration = Duration::from_secs(600);
@@ -66,7 +66,7 @@ struct Runner {
     /// Names this hub, for people.
     holder: String,
     /// Of who takes the turns; the others need none.
-    connection: Option<ControllerConnection>,
+    connection: Option<Arc<ControllerConnection>>,
     /// The turn that comes after the last one that this hub took.
     mine: Option<i64>,
     /// The turn that there was something to do in at the last look, and that another hub might have taken.
@@ -139,7 +139,7 @@ impl Runner {
     async fn take(&mut self, standing: &Standing) -> Result<Outcome, Failure> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => ControllerConnection::open(&self.parts.target).await?,
+            None => Arc::new(ControllerConnection::open(&self.parts.target).await?),
         };
         let taken = if let Some(gap) = standing.gap() {
             self.bridge(&connection, standing, &gap).await?
@@ -157,7 +157,7 @@ impl Runner {
     /// The changes after the position. They are read before the turn is taken: a hub that freezes over a large answer must not hold it.
     async fn advance(
         &self,
-        connection: &ControllerConnection,
+        connection: &Arc<ControllerConnection>,
         standing: &Standing,
     ) -> Result<Outcome, Failure> {
         let (most, kind) = (self.controller.at_a_time(), self.controller.kind());
@@ -180,7 +180,7 @@ impl Runner {
     /// A dead letter that is due.
     async fn deliver(
         &self,
-        connection: &ControllerConnection,
+        connection: &Arc<ControllerConnection>,
         standing: &Standing,
     ) -> Result<Outcome, Failure> {
         let Some(letter) = self.parts.store.due_letter(self.controller.name()).await? else {
@@ -200,7 +200,7 @@ impl Runner {
     /// Goes on behind a gap: with a table of which all rows are listed, or with what is retained.
     async fn bridge(
         &self,
-        connection: &ControllerConnection,
+        connection: &Arc<ControllerConnection>,
         standing: &Standing,
         gap: &Gap,
     ) -> Result<Outcome, Failure> {
@@ -296,14 +296,19 @@ fn of_the_world(failure: Failure) -> Failure {
     }
 }
 
-/// Does something in a turn, and shows the server signs of life meanwhile.
+/// Does something in a turn, and shows the server signs of life meanwhile: in a task of its own, so that a handler may compute for a while.
 async fn awake<T>(
-    connection: &ControllerConnection,
+    connection: &Arc<ControllerConnection>,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
+    let connection = connection.clone();
+    let mut awake = AbortOnDropHandle::new(tokio::spawn(async move { connection.stay_awake().await }));
     tokio::select! {
         biased;
         done = work => done,
-        lost = connection.stay_awake() => Err(lost.into()),
+        lost = &mut awake => Err(match lost {
+            Ok(error) => error.into(),
+            Err(error) => Failure::World(error.to_string()),
+        }),
     }
 }

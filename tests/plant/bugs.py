@@ -525,8 +525,8 @@ BUGS = [
     Bug(
         "slow-taken-for-frozen",
         RUNNER,
-        "lost = connection.stay_awake() =>",
-        "lost = async { std::future::pending::<()>().await; connection.stay_awake().await } =>",
+        "async move { connection.stay_awake().await }",
+        "async move { std::future::pending::<()>().await; connection.stay_awake().await }",
         ("controllers::leases::one_that_is_slow_or_panics_or_hangs_is_not_taken_for_frozen",),
     ),
     Bug(
