@@ -60,7 +60,13 @@ fn handle(event: &DinosaurWatchEvent) {
 
 /// CATCH_UP: however slow this consumer is, it misses nothing that is retained.
 fn options(start: WatchStart) -> WatchOptions {
-    WatchOptions { types: vec![], resource_ids: vec![], start, backpressure: BackpressurePolicy::CatchUp }
+    WatchOptions {
+        types: vec![],
+        resource_ids: vec![],
+        filter: String::new(),
+        start,
+        backpressure: BackpressurePolicy::CatchUp,
+    }
 }
 
 /// Where the last run stopped; without one: with what is there.

@@ -2,20 +2,28 @@
 
 use crate::{
     broker::{Ending, EventBroker, Limits},
-    capture::{self, Parts},
+    bulk::{self, Bulk},
+    capture::{self, Doorbell, Parts},
+    controller::{self, Controllers},
     health::Health,
+    introspection::Introspection,
     kinds::Registry,
+    reader::LogReader,
     server::{self, Calls, ConnectionLimits, Server},
     snapshot::Snapshots,
     store::{Store, Target, migrate},
     telemetry::Metrics,
     transport::{
-        grpc::{Grpc, Hub},
+        grpc::{Grpc, Hub, serve_audit},
         http,
     },
 };
 use anyhow::Context;
-use std::{net::TcpListener, sync::Arc, time::Duration};
+use std::{
+    net::TcpListener,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +31,9 @@ use tokio_util::sync::CancellationToken;
 const SWEEP: Duration = Duration::from_millis(250);
 /// What an ended stream is told to wait.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The operator's calls are short; their streams (health, reflection) may be open for ever.
+const ADMIN_DRAIN: Duration = Duration::from_secs(2);
 
 /// How a hub runs.
 #[derive(Debug, Clone)]
@@ -35,12 +46,20 @@ pub struct Settings {
     pub db_pool_size: usize,
     /// How the hub follows the database.
     pub capture: capture::Settings,
+    /// What acts on changes.
+    pub controllers: Controllers,
+    /// How that runs.
+    pub controller: controller::Settings,
     /// Bounds on logs and watches.
     pub limits: Limits,
+    /// Bounds on bulk calls.
+    pub bulk: bulk::Limits,
     /// Bounds on connections.
     pub connections: ConnectionLimits,
     /// The largest request, in bytes.
     pub max_message_bytes: usize,
+    /// The metadata that says who calls, if it is to be believed.
+    pub trusted_actor: Option<::http::HeaderName>,
     /// The longest unary call.
     pub call_timeout: Duration,
     /// How long the stop waits for calls under way.
@@ -57,13 +76,17 @@ impl Settings {
             migrate: true,
             db_pool_size: 16,
             capture: capture::Settings::default(),
+            controllers: Controllers::default(),
+            controller: controller::Settings::default(),
             limits: Limits::default(),
+            bulk: bulk::Limits::default(),
             connections: ConnectionLimits {
                 streams: 1024,
                 send_buffer: 64 * 1024,
                 keepalive: Duration::from_secs(20),
             },
             max_message_bytes: 4 << 20,
+            trusted_actor: None,
             call_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(15),
             lanes: 2,
@@ -74,6 +97,7 @@ impl Settings {
 /// Sockets that are bound and not yet served.
 pub struct Endpoints {
     grpc: Option<Vec<TcpListener>>,
+    admin: Vec<TcpListener>,
     metrics: Vec<TcpListener>,
     health: Vec<TcpListener>,
 }
@@ -83,6 +107,8 @@ pub struct Endpoints {
 pub struct Addresses {
     /// gRPC, if it is served.
     pub grpc: Option<String>,
+    /// The operator's gRPC.
+    pub admin: String,
     /// Metrics.
     pub metrics: String,
     /// Health.
@@ -91,12 +117,18 @@ pub struct Addresses {
 
 impl Endpoints {
     /// Binds them all, or none.
-    pub async fn bind(grpc: Option<&String>, metrics: &str, health: &str) -> Result<Self, server::BindError> {
+    pub async fn bind(
+        grpc: Option<&String>,
+        admin: &str,
+        metrics: &str,
+        health: &str,
+    ) -> Result<Self, server::BindError> {
         Ok(Self {
             grpc: match grpc {
                 Some(address) => Some(server::bind("--grpc-server-bindaddress", address).await?),
                 None => None,
             },
+            admin: server::bind("--admin-server-bindaddress", admin).await?,
             metrics: server::bind("--metrics-server-bindaddress", metrics).await?,
             health: server::bind("--health-check-server-bindaddress", health).await?,
         })
@@ -104,12 +136,13 @@ impl Endpoints {
 
     /// Any free ports of the loopbacks.
     pub async fn ephemeral() -> Result<Self, server::BindError> {
-        Self::bind(Some(&"localhost:0".to_owned()), "localhost:0", "localhost:0").await
+        Self::bind(Some(&"localhost:0".to_owned()), "localhost:0", "localhost:0", "localhost:0").await
     }
 
     fn addresses(&self) -> Addresses {
         Addresses {
             grpc: self.grpc.as_deref().map(describe),
+            admin: describe(&self.admin),
             metrics: describe(&self.metrics),
             health: describe(&self.health),
         }
@@ -133,9 +166,12 @@ pub struct App {
     addresses: Addresses,
     health: Arc<Health>,
     broker: Arc<EventBroker>,
+    bulk: Bulk,
     metrics: Arc<Metrics>,
     store: Store,
     server: Option<Server>,
+    /// Serves the operator until everything else has ended.
+    admin: Server,
     tasks: JoinSet<()>,
     stop: CancellationToken,
 }
@@ -152,6 +188,7 @@ impl App {
         endpoints: Endpoints,
         registry: Registry,
     ) -> anyhow::Result<Self> {
+        settings.controllers.check(&registry.names().collect::<Vec<_>>())?;
         if settings.migrate {
             let applied = migrate(&settings.target, &registry.scopes())
                 .await
@@ -171,22 +208,51 @@ impl App {
 
         let registry = Arc::new(registry);
         let snapshots = Snapshots::new(settings.target.clone(), registry.clone());
-        let hub = Hub { store: store.clone(), broker: broker.clone(), snapshots };
+        let bulk = Bulk::new(store.clone(), settings.db_pool_size, settings.bulk, &metrics);
+        let hub = Hub { store: store.clone(), broker: broker.clone(), snapshots, bulk: bulk.clone() };
         let mut grpc = Grpc::new(settings.max_message_bytes);
         registry.iter().for_each(|kind| kind.serve(&hub, &mut grpc));
-        let (routes, report) = grpc.finish(health.clone())?;
-        let reporting = stop.clone();
-        tasks.spawn(async move {
-            reporting.run_until_cancelled(report).await;
+        let session = settings.capture.wakeups == capture::Wakeups::Listen;
+        let reader = LogReader::new(settings.target.clone(), session);
+        grpc.serve_events(reader, registry.clone(), broker.clone(), metrics.clone());
+        serve_audit(&hub, &mut grpc);
+        let doorbell = Arc::new(Doorbell::default());
+        let mut admin = Grpc::new(settings.max_message_bytes);
+        admin.serve_admin(Introspection {
+            store: store.clone(),
+            broker: broker.clone(),
+            health: health.clone(),
+            metrics: metrics.clone(),
+            doorbell: doorbell.clone(),
+            registry: registry.clone(),
+            started: Instant::now(),
         });
-        let calls = Calls::new(routes, metrics.clone(), settings.call_timeout)?;
-        let serve = |listeners| {
-            Server::start(listeners, &calls, settings.lanes, settings.connections, settings.drain_timeout)
+        let mut serve = |grpc: Grpc, listeners, lanes, drain| {
+            let (routes, report) = grpc.finish(health.clone())?;
+            let reporting = stop.clone();
+            tasks.spawn(async move {
+                reporting.run_until_cancelled(report).await;
+            });
+            let calls = Calls::new(routes, metrics.clone(), settings.call_timeout)?
+                .trusting(settings.trusted_actor.clone());
+            anyhow::Ok(Server::start(listeners, &calls, lanes, settings.connections, drain)?)
         };
-        let server = endpoints.grpc.map(serve).transpose()?;
+        let server = endpoints
+            .grpc
+            .map(|listeners| serve(grpc, listeners, settings.lanes, settings.drain_timeout))
+            .transpose()?;
+        // Never behind the watches: a lane of its own.
+        let admin = serve(admin, endpoints.admin, 1, settings.drain_timeout.min(ADMIN_DRAIN))?;
         http::serve(endpoints.metrics, &http::metrics(metrics.clone()), &stop, &mut tasks)?;
         http::serve(endpoints.health, &http::health(health.clone()), &stop, &mut tasks)?;
 
+        let parts = controller::Parts {
+            target: settings.target.clone(),
+            store: store.clone(),
+            broker: broker.clone(),
+            metrics: metrics.clone(),
+        };
+        settings.controllers.spawn(&parts, settings.controller, &stop, &mut tasks);
         let parts = Parts {
             target: settings.target,
             store: store.clone(),
@@ -194,10 +260,11 @@ impl App {
             broker: broker.clone(),
             health: health.clone(),
             metrics: metrics.clone(),
+            doorbell,
         };
         capture::spawn(&parts, settings.capture, &stop, &mut tasks);
         tasks.spawn(sweep(broker.clone(), stop.clone()));
-        Ok(Self { addresses, health, broker, metrics, store, server, tasks, stop })
+        Ok(Self { addresses, health, broker, bulk, metrics, store, server, admin, tasks, stop })
     }
 
     /// Where it listens.
@@ -220,15 +287,17 @@ impl App {
         &self.metrics
     }
 
-    /// Drains: readiness off, watches ended with UNAVAILABLE, calls under way finished; then everything else ends.
+    /// Drains: readiness off, watches and bulk streams ended with UNAVAILABLE, calls under way finished; then everything else ends.
     pub async fn stop(mut self) {
         tracing::info!("draining");
         self.health.draining();
         self.broker.drain(Ending::ShuttingDown { retry_after: RETRY_AFTER });
-        if let Some(server) = self.server.take()
-            && let Err(error) = server.stop().await
-        {
-            tracing::error!(%error, "stopping the server");
+        self.bulk.drain();
+        // The operator's last: whoever waits for the drain may look at it.
+        for server in self.server.take().into_iter().chain([self.admin]) {
+            if let Err(error) = server.stop().await {
+                tracing::error!(%error, "stopping a server");
+            }
         }
         self.stop.cancel();
         while let Some(ended) = self.tasks.join_next().await {

@@ -87,6 +87,42 @@ pub enum Error {
         "the stream fell further behind than its buffer; it can resume after the revision in the trailers"
     )]
     SlowConsumer,
+    /// The database refuses an item of a bulk call.
+    #[error("the database refuses it (SQLSTATE {sqlstate}{})", .constraint.iter().map(|name| format!(", constraint {name}")).collect::<String>())]
+    Refused {
+        /// Why, as Postgres numbers it.
+        sqlstate: String,
+        /// The constraint that it breaks, if it is one.
+        constraint: Option<String>,
+    },
+    /// Another stream goes on with this import.
+    #[error("another stream goes on with this import, or it has expired")]
+    ImportTakenOver,
+    /// The client of an import knows more of it than the database.
+    #[error(
+        "the import is not known up to item {acknowledged} but to {known}: it has expired, or the database was restored"
+    )]
+    ImportUnknown {
+        /// What the client has handled.
+        acknowledged: u64,
+        /// What the database knows.
+        known: u64,
+    },
+    /// A bulk call ended before its client did.
+    #[error("{cause}")]
+    Interrupted {
+        /// Why.
+        #[source]
+        cause: Box<Error>,
+        /// Every item below is decided.
+        next_index: u64,
+        /// How many of them were created.
+        created: u64,
+        /// How many of them failed.
+        failed: u64,
+        /// How many items from there on may be in all the same.
+        uncertain: u64,
+    },
     /// A message is larger than the hub takes.
     #[error("the request is too large: {0}")]
     TooLarge(String),
@@ -131,6 +167,10 @@ impl Error {
             Self::TooMany { .. } => (Code::ResourceExhausted, 429, "TOO_MANY"),
             Self::SlowConsumer => (Code::ResourceExhausted, 429, "SLOW_CONSUMER"),
             Self::TooLarge(_) => (Code::ResourceExhausted, 413, "TOO_LARGE"),
+            Self::Refused { .. } => (Code::InvalidArgument, 422, "REFUSED_BY_DATABASE"),
+            Self::ImportTakenOver => (Code::Aborted, 409, "IMPORT_TAKEN_OVER"),
+            Self::ImportUnknown { .. } => (Code::OutOfRange, 410, "IMPORT_UNKNOWN"),
+            Self::Interrupted { cause, .. } => cause.row(),
             Self::Unimplemented { .. } => (Code::Unimplemented, 501, "NOT_IMPLEMENTED"),
             Self::Unavailable { .. } => (Code::Unavailable, 503, "UNAVAILABLE"),
             Self::DeadlineExceeded => (Code::DeadlineExceeded, 504, "DEADLINE_EXCEEDED"),
@@ -143,8 +183,32 @@ impl Error {
         self.row().1
     }
 
+    /// The number of the gRPC code.
+    pub fn grpc_code(&self) -> i32 {
+        self.row().0.into()
+    }
+
+    /// What an `ErrorInfo` calls it.
+    pub fn reason(&self) -> &'static str {
+        self.row().2
+    }
+
     fn metadata(&self) -> HashMap<String, String> {
         let pairs = match self {
+            Self::ImportUnknown { acknowledged, known } => {
+                vec![("acknowledged", acknowledged.to_string()), ("known", known.to_string())]
+            }
+            Self::Interrupted { cause, next_index, created, failed, uncertain } => {
+                let progress = [
+                    ("next_index", next_index),
+                    ("created", created),
+                    ("failed", failed),
+                    ("uncertain", uncertain),
+                ];
+                let mut metadata = cause.metadata();
+                metadata.extend(progress.map(|(key, value)| (key.to_owned(), value.to_string())));
+                return metadata;
+            }
             Self::NotFound { kind, id } => vec![("kind", (*kind).to_owned()), ("id", id.clone())],
             Self::AlreadyExists { kind } => vec![("kind", (*kind).to_owned())],
             Self::RevisionCompacted { asked, oldest } => {
@@ -164,7 +228,16 @@ impl Error {
         match self {
             Self::Unavailable { retry_after, .. } => Some(*retry_after),
             Self::TooMany { .. } | Self::SlowConsumer => Some(Duration::from_secs(1)),
+            Self::Interrupted { cause, .. } => cause.retry_after(),
             _ => None,
+        }
+    }
+
+    /// Itself, or why the call was interrupted.
+    fn innermost(&self) -> &Self {
+        match self {
+            Self::Interrupted { cause, .. } => cause.innermost(),
+            error => error,
         }
     }
 }
@@ -172,12 +245,12 @@ impl Error {
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let operation = OPERATION.try_with(Arc::clone).unwrap_or_else(|_| Arc::from(""));
-        if let Error::Internal(cause) = &error {
+        if let Error::Internal(cause) = error.innermost() {
             tracing::error!(operation = &*operation, error = format!("{cause:#}"), "internal error");
         }
         let (code, _, reason) = error.row();
         let mut details = ErrorDetails::with_error_info(reason, DOMAIN, error.metadata());
-        if let Error::Invalid(Violation { field, rule }) = &error {
+        if let Error::Invalid(Violation { field, rule }) = error.innermost() {
             details.add_bad_request_violation(*field, rule.as_ref());
         }
         if let Some(retry_after) = error.retry_after() {
@@ -190,13 +263,23 @@ impl From<Error> for Status {
     }
 }
 
+/// What tonic says of an oversized message: of its own refusals only that has these codes, the second if the message is compressed.
+fn too_large(status: &Status) -> Option<Error> {
+    matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted)
+        .then(|| Error::TooLarge(status.message().to_owned()))
+}
+
+/// Why tonic cannot read a client's stream on.
+pub fn unreadable(status: &Status) -> Error {
+    too_large(status).unwrap_or_else(|| Error::Undecodable(status.message().to_owned()))
+}
+
 /// A status that tonic made by itself, with the details that every error of the hub carries.
 pub fn explain(status: &Status) -> Status {
+    if let Some(error) = too_large(status) {
+        return error.into();
+    }
     let reason = match status.code() {
-        // Of tonic's own refusals only an oversized message has these codes, the second if it is compressed.
-        Code::OutOfRange | Code::ResourceExhausted => {
-            return Error::TooLarge(status.message().to_owned()).into();
-        }
         Code::Unimplemented => "NOT_IMPLEMENTED",
         Code::NotFound => "NOT_FOUND",
         _ => "PROTOCOL",

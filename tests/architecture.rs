@@ -118,6 +118,28 @@ fn log_and_broker_know_neither_tonic_nor_sql() {
 }
 
 #[test]
+fn bulk_knows_no_transport() {
+    forbid(
+        "the transport brings items and takes acknowledgements",
+        |source| source.is_under(&["bulk"]),
+        |line| {
+            ["prost", "crate::proto", "crate::transport", "crate::kinds", "tokio_postgres"]
+                .iter()
+                .any(|word| has_word(line, word))
+        },
+    );
+}
+
+#[test]
+fn controllers_know_no_transport_and_no_kind() {
+    forbid(
+        "what acts on changes is served by nobody",
+        |source| source.is_under(&["controller"]),
+        |line| ["crate::transport", "crate::server", "crate::kinds"].iter().any(|part| line.contains(part)),
+    );
+}
+
+#[test]
 fn log_has_neither_async_nor_clock() {
     forbid(
         "driven step by step",

@@ -56,5 +56,5 @@ impl Broker {
 
 /// What a watch with this selector asks for.
 pub fn interest(selector: Selector, include_previous: bool) -> Interest {
-    Interest { selector, include_previous, buffer: 8192, policy: Policy::Drop }
+    Interest { selector, filter: None, include_previous, buffer: 8192, policy: Policy::Drop }
 }

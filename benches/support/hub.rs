@@ -26,6 +26,7 @@ impl HubProcess {
         let mut child = Command::new(env!("CARGO_BIN_EXE_trex"))
             .args(["serve", "--database-url", database_url, "--log", "warn"])
             .args(["--grpc-server-bindaddress", "localhost:0"])
+            .args(["--admin-server-bindaddress", "localhost:0"])
             .args(["--metrics-server-bindaddress", "localhost:0"])
             .args(["--health-check-server-bindaddress", "localhost:0"])
             .args(more)

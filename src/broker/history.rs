@@ -1,5 +1,6 @@
 //! What the broker asks of the retained history: pages of sealed events that have left the window.
 
+use super::filters::Source;
 use crate::{
     log::{Batch, Segment},
     model::Revision,
@@ -32,6 +33,11 @@ impl Page {
     /// Bytes in memory.
     pub fn bytes(&self) -> usize {
         self.segments.values().flatten().map(Segment::bytes).sum()
+    }
+
+    /// What its segments are part of.
+    pub(super) fn source(&self) -> Source {
+        Source::Page(self.after, self.upto)
     }
 
     /// The first event of a kind after a revision.

@@ -1,6 +1,6 @@
 //! What a subscriber asks for.
 
-use crate::model::Selector;
+use crate::model::{Selector, filter::Filter};
 
 /// What a stream does that falls further behind than it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub enum Policy {
     CatchUp,
     /// It ends.
     Disconnect,
+    /// It gets only the newest event of each resource.
+    Latest,
 }
 
 /// What a subscriber wants, and how far it may fall behind.
@@ -18,17 +20,12 @@ pub enum Policy {
 pub struct Interest {
     /// Which events.
     pub selector: Selector,
+    /// Which of those; `None`: all.
+    pub filter: Option<Filter>,
     /// Whether the row before goes with them.
     pub include_previous: bool,
     /// How many events it may fall behind while its connection takes no bytes.
     pub buffer: u64,
     /// And what happens then.
     pub policy: Policy,
-}
-
-impl Interest {
-    /// Whether the log's own bytes are what this subscriber gets.
-    pub(super) fn is_plain(&self) -> bool {
-        !self.include_previous && self.selector.is_all()
-    }
 }

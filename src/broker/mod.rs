@@ -1,18 +1,23 @@
 //! The `EventBroker`: publishes sealed events into per-kind logs and hands out subscriptions to them. The publisher never waits.
 //!
-//! Locks, in this order: a topic's registry, a subscriber's position, the log's window. None is held across an await.
+//! Locks, in this order: a topic's registry, a subscriber's position, the log's window, a filter's verdicts. None is held across an await.
 
 mod clock;
+mod conflation;
+mod filters;
 mod history;
 mod interest;
 mod position;
 mod sleepers;
+mod status;
 mod subscription;
 mod topic;
+mod view;
 
 pub use clock::Clock;
 pub use history::{Compacted, Fetch, History, Page};
 pub use interest::{Interest, Policy};
+pub use status::{SubscriptionState, SubscriptionStatus};
 pub use subscription::{Step, Subscription};
 pub use topic::{Limits, Refused, Topic};
 
@@ -22,7 +27,12 @@ use crate::{
     telemetry::Metrics,
 };
 use parking_lot::RwLock;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+use tokio::sync::watch;
 
 /// Why the hub ends a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +49,8 @@ pub enum Ending {
     },
     /// The stream was too slow, and asked to be ended then.
     SlowConsumer,
+    /// The stream's filter could not be evaluated: a fault of the hub.
+    FilterFailed,
     /// What the stream would read next is no longer retained.
     Compacted {
         /// Where it stands.
@@ -52,6 +64,7 @@ pub enum Ending {
 pub struct Era {
     /// Names the history.
     pub epoch: Epoch,
+    newest: watch::Sender<Revision>,
     topics: HashMap<&'static str, Arc<Topic>>,
 }
 
@@ -59,6 +72,17 @@ impl Era {
     /// The topic of a kind.
     pub fn topic(&self, kind: &str) -> Option<&Arc<Topic>> {
         self.topics.get(kind)
+    }
+
+    /// The newest revision that has been published; some kinds may not be there yet.
+    pub fn newest(&self) -> Revision {
+        *self.newest.borrow()
+    }
+
+    /// Waits until something after a revision is published.
+    pub async fn passes(&self, revision: Revision) {
+        // The sender lives as long as this borrow.
+        let _ = self.newest.subscribe().wait_for(|newest| *newest > revision).await;
     }
 
     /// All topics.
@@ -81,6 +105,8 @@ struct State {
     /// `None` until the database was seen for the first time.
     era: Option<Arc<Era>>,
     draining: Option<Ending>,
+    /// Topics of histories that are over, as long as some of their streams have not noticed.
+    past: Vec<Weak<Topic>>,
 }
 
 impl EventBroker {
@@ -112,8 +138,14 @@ impl EventBroker {
             let metrics = self.metrics.kind(kind);
             (*kind, Arc::new(Topic::new(kind, head, history.clone(), self.limits, metrics, self.clock)))
         };
-        let era = Arc::new(Era { epoch: epoch.clone(), topics: self.kinds.iter().map(topic).collect() });
+        let era = Arc::new(Era {
+            epoch: epoch.clone(),
+            newest: watch::Sender::new(head),
+            topics: self.kinds.iter().map(topic).collect(),
+        });
         let ended = state.era.replace(era.clone());
+        state.past.retain(|topic| topic.strong_count() > 0);
+        state.past.extend(ended.iter().flat_map(|era| era.topics()).map(Arc::downgrade));
         let draining = state.draining.clone();
         drop(state);
         for topic in ended.iter().flat_map(|ended| ended.topics.values()) {
@@ -142,6 +174,27 @@ impl EventBroker {
         for topic in kinds.iter().filter_map(|kind| era.topic(kind)) {
             topic.publish(batches.remove(topic.kind).unwrap_or_default(), head);
         }
+        era.newest.send_if_modified(|newest| head > std::mem::replace(newest, head.max(*newest)));
+    }
+
+    /// Why no stream goes on, once the hub drains.
+    pub fn draining(&self) -> Option<Ending> {
+        self.state.read().draining.clone()
+    }
+
+    /// Every subscription as it is now, those of histories that are over included, in no order. No lock is held for longer than it takes to
+    /// copy a registry, or to look at one position.
+    pub fn subscriptions(&self) -> Vec<SubscriptionStatus> {
+        let state = self.state.read();
+        let present = state.era.iter().flat_map(|era| era.topics()).cloned();
+        let topics: Vec<_> = present.chain(state.past.iter().filter_map(Weak::upgrade)).collect();
+        drop(state);
+        topics.iter().flat_map(|topic| status::of(topic)).collect()
+    }
+
+    /// Whether the hub stops.
+    pub fn is_draining(&self) -> bool {
+        self.state.read().draining.is_some()
     }
 
     /// Ends every stream, and every one that comes, for this reason.

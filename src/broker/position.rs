@@ -1,19 +1,22 @@
 //! A subscriber's cursor, and what becomes of the events it passes. No clock, no I/O: time comes as an argument.
 //!
 //! ```text
-//!             falls behind, CATCH_UP
+//!             falls behind, CATCH_UP; passed by the window, LATEST
 //!   ┌──────┐ ───────────────────────► ┌─────────┐
 //!   │ Live │                          │ History │ ◄── starts before the window
 //!   └──────┘ ◄─────────────────────── └─────────┘
 //!     │  ▲     the window reaches it
-//!     │  └── falls behind, DROP: half a buffer before the head
+//!     │  ├── falls behind, DROP: half a buffer before the head
+//!     │  └── falls behind, LATEST: where it was
 //!     └───── falls behind, DISCONNECT: Lost
 //! ```
+//!
+//! A stream that fell behind with LATEST conflates what it passes, live or from history, until it reaches the head.
 
-use super::interest::{Interest, Policy};
+use super::{conflation::Conflation, filters::Source, interest::Policy, view::View};
 use crate::{
     log::{self, Log, Segment, frame},
-    model::Revision,
+    model::{Revision, filter::Malformed},
 };
 use bytes::Bytes;
 
@@ -29,10 +32,11 @@ pub(super) enum Place {
     History,
     /// From nowhere: the stream was too slow, and its client wants to know that rather than anything else.
     Lost,
+    /// From nowhere: its filter cannot be evaluated.
+    Failed,
 }
 
-/// Where a subscriber stands. Every event up to `revision` was delivered, dropped, or not wanted.
-#[derive(Debug, Clone, Copy)]
+/// Where a subscriber stands. Every event up to `revision` was delivered, dropped, not wanted, or is in the conflation.
 pub(super) struct Position {
     pub(super) place: Place,
     pub(super) revision: Revision,
@@ -40,14 +44,31 @@ pub(super) struct Position {
     pub(super) dropped: u64,
     /// The part of `dropped` that the next event is to tell.
     untold: u64,
+    /// There is one while the stream is behind, with policy LATEST.
+    conflation: Option<Box<Conflation>>,
     /// When the connection last asked for bytes.
     pub(super) polled_at: u64,
+    /// What it has been waiting for since then, if it is the hub that lets it wait.
+    pub(super) wait: Wait,
+}
+
+/// Why a stream is sent no events although its connection may take bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// It is not.
+    No,
+    /// Its initial state comes first.
+    ForState,
+    /// A page of history is on its way.
+    ForPage,
 }
 
 /// Frames for the wire.
 pub(super) struct Chunk {
     pub(super) frames: Bytes,
     pub(super) events: u64,
+    /// How many others they stand for.
+    pub(super) conflated: u64,
     /// When the oldest of them was sealed.
     pub(super) sealed_at: u64,
 }
@@ -59,55 +80,122 @@ pub(super) enum Fall {
     Dropped(u64),
     /// The stream goes on from the history.
     ToHistory,
+    /// From now on it gets only the newest event of each resource.
+    Conflates,
+    /// Nothing new.
+    Nothing,
     /// The stream ends.
     Lost,
+    /// The stream ends, for its filter cannot be evaluated.
+    Failed,
 }
 
 impl Position {
     pub(super) fn new(place: Place, revision: Revision, now: u64) -> Self {
-        Self { place, revision, delivered: 0, dropped: 0, untold: 0, polled_at: now }
+        Self {
+            place,
+            revision,
+            delivered: 0,
+            dropped: 0,
+            untold: 0,
+            conflation: None,
+            polled_at: now,
+            wait: Wait::No,
+        }
     }
 
     /// Passes the rest of a segment, from the event at `index`, before which this position stands. Nothing wanted there: nothing is
     /// returned.
-    pub(super) fn take(&mut self, segment: &Segment, index: usize, interest: &Interest) -> Option<Chunk> {
-        if self.untold == 0 && interest.is_plain() {
+    pub(super) fn take(
+        &mut self,
+        source: Source,
+        (segment, index): (&Segment, usize),
+        view: &View,
+    ) -> Result<Option<Chunk>, Malformed> {
+        if self.conflation.is_some() {
+            return self.conflate(source, (segment, index), view);
+        }
+        if self.untold == 0 && view.is_plain() {
+            let Some(first) = segment.entries().get(index) else { return Ok(None) };
             let chunk = Chunk {
                 frames: segment.frames(index..segment.len()),
                 events: (segment.len() - index) as u64,
-                sealed_at: segment.entries().get(index)?.sealed_at,
+                conflated: 0,
+                sealed_at: first.sealed_at,
             };
             self.pass(segment, segment.len(), chunk.events);
-            return Some(chunk);
+            return Ok(Some(chunk));
         }
-        self.compose(segment, index, interest)
+        self.compose(source, (segment, index), view)
     }
 
     /// As `take`, for a stream whose bytes are not the log's: some events left out, or additions to them. A plain stream that has a
     /// drop to tell gets one event so, and slices of the log from then on.
-    fn compose(&mut self, segment: &Segment, index: usize, interest: &Interest) -> Option<Chunk> {
+    fn compose(
+        &mut self,
+        source: Source,
+        (segment, index): (&Segment, usize),
+        view: &View,
+    ) -> Result<Option<Chunk>, Malformed> {
+        let verdicts = view.judge(source, segment, index..segment.len())?;
         let mut frames = Vec::new();
         let mut events = 0;
         let mut sealed_at = None;
         let mut at = index;
-        while at < segment.len() && !(interest.is_plain() && events > 0) {
-            if segment.matches(at, &interest.selector) {
-                let framed = segment.frames(at..at + 1);
-                let told = self.tell();
-                let previous = if interest.include_previous { segment.previous(at) } else { &[] };
-                match told {
-                    None if previous.is_empty() => frames.extend_from_slice(&framed),
-                    told => {
-                        frame::write_extended(&mut frames, &framed, &[&told.unwrap_or_default(), previous])
-                    }
-                }
+        while at < segment.len() && !(view.is_plain() && events > 0) {
+            if let Some(verdict) = view.seen(segment, at, &verdicts) {
+                let told = self.tell().unwrap_or_default();
+                view.write(&mut frames, (segment, at), verdict, &told)?;
                 events += 1;
                 sealed_at = sealed_at.or_else(|| Some(segment.entries().get(at)?.sealed_at));
             }
             at += 1;
         }
         self.pass(segment, at, events);
-        Some(Chunk { frames: frames.into(), events, sealed_at: sealed_at? })
+        Ok(sealed_at.map(|sealed_at| Chunk { frames: frames.into(), events, conflated: 0, sealed_at }))
+    }
+
+    /// As `take`, for a stream that is behind with policy LATEST: what is wanted is kept until the head is reached, or there is a portion.
+    fn conflate(
+        &mut self,
+        source: Source,
+        (segment, index): (&Segment, usize),
+        view: &View,
+    ) -> Result<Option<Chunk>, Malformed> {
+        let verdicts = view.judge(source, segment, index..segment.len())?;
+        if let Some(conflation) = &mut self.conflation {
+            for (at, entry) in segment.entries().iter().enumerate().skip(index) {
+                if let Some(verdict) = view.seen(segment, at, &verdicts) {
+                    let mut frame = Vec::new();
+                    view.write(&mut frame, (segment, at), verdict, &[])?;
+                    conflation.absorb(segment.resource_id(at), entry.revision, entry.sealed_at, frame);
+                }
+            }
+        }
+        self.pass(segment, segment.len(), 0);
+        if !self.conflation.as_ref().is_some_and(|conflation| conflation.is_full()) {
+            return Ok(None);
+        }
+        let portion = self.release();
+        self.conflation = Some(Box::new(Conflation::new(self.revision)));
+        Ok(portion)
+    }
+
+    /// What was conflated; the stream is not behind any more.
+    pub(super) fn release(&mut self) -> Option<Chunk> {
+        let chunk = self.conflation.take()?.into_chunk()?;
+        self.delivered += chunk.events;
+        Some(chunk)
+    }
+
+    /// Everything wanted up to here was delivered or dropped.
+    pub(super) fn complete_up_to(&self) -> Revision {
+        self.conflation.as_ref().map_or(self.revision, |conflation| conflation.since)
+    }
+
+    /// Whether the stream conflates.
+    pub(super) fn is_behind(&self) -> bool {
+        self.conflation.is_some()
     }
 
     /// The field that tells what was dropped since it was last told.
@@ -119,24 +207,26 @@ impl Position {
     pub(super) fn lag(&self, next: u64) -> Option<u64> {
         match self.place {
             Place::Live { ordinal } => Some(next.saturating_sub(ordinal)),
-            Place::History | Place::Lost => None,
+            Place::History | Place::Lost | Place::Failed => None,
         }
     }
 
     /// Does as the policy says to a live stream that is further behind than it may be, or that stands before `floor`, which the window
     /// is about to leave. What is dropped is counted to the event, for everything passed is still in the log.
-    pub(super) fn fall_behind(&mut self, log: &Log, floor: u64, interest: &Interest) -> Fall {
-        let Place::Live { ordinal } = self.place else { return Fall::Dropped(0) };
-        match interest.policy {
+    pub(super) fn fall_behind(&mut self, log: &Log, floor: u64, view: &View) -> Fall {
+        let Place::Live { ordinal } = self.place else { return Fall::Nothing };
+        match view.interest.policy {
             Policy::CatchUp => {
-                // Nothing of this kind lies between here and the next event: the history need not reach further back.
-                if let log::Place::In(segment, index) = log.locate(ordinal)
-                    && let Some(entry) = segment.entries().get(index)
-                {
-                    self.revision = self.revision.max(entry.revision.previous());
-                }
-                self.place = Place::History;
+                self.leave_for_history(log, ordinal);
                 return Fall::ToHistory;
+            }
+            Policy::Latest => {
+                let news = if self.is_behind() { Fall::Nothing } else { Fall::Conflates };
+                self.conflation.get_or_insert_with(|| Box::new(Conflation::new(self.revision)));
+                if ordinal < floor {
+                    self.leave_for_history(log, ordinal);
+                }
+                return news;
             }
             Policy::Disconnect => {
                 self.place = Place::Lost;
@@ -145,8 +235,11 @@ impl Position {
             Policy::Drop => {}
         }
         // At least one event stays ahead, so that something follows that tells.
-        let target = log.next().saturating_sub((interest.buffer / 2).max(1)).max(floor).max(ordinal);
-        let missed = log.count(ordinal..target, &interest.selector);
+        let target = log.next().saturating_sub((view.interest.buffer / 2).max(1)).max(floor).max(ordinal);
+        let Ok(missed) = view.count(log, ordinal..target) else {
+            self.place = Place::Failed;
+            return Fall::Failed;
+        };
         if let Some(log::Place::In(segment, index)) = target.checked_sub(1).map(|last| log.locate(last))
             && let Some(entry) = segment.entries().get(index)
         {
@@ -156,6 +249,16 @@ impl Position {
         self.dropped += missed;
         self.untold += missed;
         Fall::Dropped(missed)
+    }
+
+    fn leave_for_history(&mut self, log: &Log, ordinal: u64) {
+        // Nothing of this kind lies between here and the next event: the history need not reach further back.
+        if let log::Place::In(segment, index) = log.locate(ordinal)
+            && let Some(entry) = segment.entries().get(index)
+        {
+            self.revision = self.revision.max(entry.revision.previous());
+        }
+        self.place = Place::History;
     }
 
     fn pass(&mut self, segment: &Segment, end: usize, delivered: u64) {

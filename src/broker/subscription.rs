@@ -2,19 +2,20 @@
 
 use super::{
     Ending,
+    filters::Source,
     history::{Compacted, Fetch, Glimpse},
-    interest::Interest,
-    position::{Chunk, Place, Position},
+    position::{Chunk, Place, Position, Wait},
     topic::Topic,
+    view::View,
 };
 use crate::{
     log::{self, frame},
-    model::Revision,
+    model::{Caller, Revision, filter::Malformed},
 };
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use std::{
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
 };
 
@@ -28,16 +29,19 @@ const LOOKS_PER_POLL: usize = 64;
 
 pub(super) struct Subscriber {
     pub(super) id: u64,
-    pub(super) interest: Interest,
+    pub(super) view: View,
     pub(super) position: Mutex<Position>,
     /// When it began, and after which revision.
     pub(super) since: u64,
     pub(super) after: Revision,
+    /// Whose it is; kept for whoever asks.
+    pub(super) caller: OnceLock<Caller>,
 }
 
 impl Subscriber {
-    pub(super) fn new(id: u64, interest: Interest, position: Position, since: u64) -> Self {
-        Self { id, interest, position: Mutex::new(position), since, after: position.revision }
+    pub(super) fn new(id: u64, view: View, position: Position, since: u64) -> Self {
+        let after = position.revision;
+        Self { id, view, position: Mutex::new(position), since, after, caller: OnceLock::new() }
     }
 }
 
@@ -61,6 +65,13 @@ pub struct Subscription {
 impl Subscription {
     pub(super) fn new(topic: Arc<Topic>, subscriber: Arc<Subscriber>) -> Self {
         Self { topic, subscriber, fetch: None }
+    }
+
+    /// The same, and known to be this caller's.
+    pub fn of(self, caller: Caller) -> Self {
+        // There is one; the first stands.
+        let _ = self.subscriber.caller.set(caller);
+        self
     }
 
     /// The revision after which it delivers.
@@ -107,6 +118,7 @@ impl Subscription {
             }
             let mut position = self.subscriber.position.lock();
             position.polled_at = self.topic.clock.now();
+            position.wait = Wait::No;
             let looked = match position.place {
                 Place::Live { ordinal } => self.look_live(ordinal, position, cx),
                 Place::History => {
@@ -114,6 +126,7 @@ impl Subscription {
                     self.look_back(cx)
                 }
                 Place::Lost => Poll::Ready(Looked::End(Ending::SlowConsumer)),
+                Place::Failed => Poll::Ready(Looked::End(Ending::FilterFailed)),
             };
             match ready!(looked) {
                 Looked::Found(chunk) => return Poll::Ready(Step::Frames(self.sent(chunk))),
@@ -133,6 +146,9 @@ impl Subscription {
     ) -> Poll<Looked> {
         let Self { topic, subscriber, .. } = self;
         if topic.log.next() == ordinal {
+            if let Some(chunk) = position.release() {
+                return Poll::Ready(Looked::Found(chunk));
+            }
             topic.sleepers.add(subscriber.id, cx.waker());
             // An append may have come before the sleeper was seen.
             if topic.log.next() == ordinal && topic.ending().is_none() {
@@ -142,9 +158,7 @@ impl Subscription {
         let log::Place::In(segment, index) = topic.log.locate(ordinal) else {
             return Poll::Ready(Looked::Nothing);
         };
-        Poll::Ready(
-            position.take(&segment, index, &subscriber.interest).map_or(Looked::Nothing, Looked::Found),
-        )
+        Poll::Ready(position.take(Source::Log, (&segment, index), &subscriber.view).into())
     }
 
     /// Reads history, until the window reaches where this stream stands.
@@ -164,8 +178,11 @@ impl Subscription {
                 if topic.ending().is_some() {
                     return Poll::Ready(Looked::Nothing);
                 }
-                let fetched =
-                    ready!(fetch.get_or_insert_with(|| topic.history.fetch(after, head)).as_mut().poll(cx));
+                let page = fetch.get_or_insert_with(|| topic.history.fetch(after, head));
+                let Poll::Ready(fetched) = page.as_mut().poll(cx) else {
+                    subscriber.position.lock().wait = Wait::ForPage;
+                    return Poll::Pending;
+                };
                 *fetch = None;
                 match fetched {
                     Ok(page) => page,
@@ -179,7 +196,7 @@ impl Subscription {
         let mut position = subscriber.position.lock();
         Poll::Ready(match page.look(topic.kind, after) {
             Glimpse::Event(segment, index) => {
-                position.take(segment, index, &subscriber.interest).map_or(Looked::Nothing, Looked::Found)
+                position.take(page.source(), (segment, index), &subscriber.view).into()
             }
             Glimpse::NothingUpTo(upto) => {
                 position.revision = upto;
@@ -196,6 +213,7 @@ impl Subscription {
         let waited =
             (chunk.sealed_at >= subscriber.since).then(|| topic.clock.now().saturating_sub(chunk.sealed_at));
         topic.metrics.sent(chunk.events, waited);
+        topic.metrics.conflated(chunk.conflated);
         chunk.frames
     }
 }
@@ -208,11 +226,21 @@ enum Looked {
     End(Ending),
 }
 
-fn complete_up_to(topic: &Topic, position: &Position) -> Revision {
+impl From<Result<Option<Chunk>, Malformed>> for Looked {
+    fn from(taken: Result<Option<Chunk>, Malformed>) -> Self {
+        match taken {
+            Ok(Some(chunk)) => Self::Found(chunk),
+            Ok(None) => Self::Nothing,
+            Err(Malformed) => Self::End(Ending::FilterFailed),
+        }
+    }
+}
+
+pub(super) fn complete_up_to(topic: &Topic, position: &Position) -> Revision {
     let (head, next) = topic.log.end();
     match position.place {
-        Place::Live { ordinal } if ordinal >= next => head.max(position.revision),
-        _ => position.revision,
+        Place::Live { ordinal } if ordinal >= next && !position.is_behind() => head.max(position.revision),
+        _ => position.complete_up_to(),
     }
 }
 

@@ -1,16 +1,22 @@
 //! The broker against a model: random publishing, reading, blocking and trimming, with every policy and every kind of interest. Time is
 //! an argument, the history a vector.
 
+mod filters;
+mod latest;
 mod wakeups;
 
 use super::{history::Fetch, topic::Topic, *};
 use crate::{
     log::{Batch, frame},
-    model::{ChangeType, Selector, Start},
-    telemetry::Metrics,
+    model::{
+        ChangeType, Selector, Start,
+        filter::{Field, Filter, Schema, Scope, ValueType},
+    },
+    telemetry::{KindMetrics, Metrics},
 };
 use bytes::Bytes;
 use proptest::prelude::*;
+use prost::Message;
 use std::{
     future::ready,
     sync::atomic::{AtomicUsize, Ordering},
@@ -23,7 +29,90 @@ const GRID: u64 = 7;
 /// A time at which every stream that was polled before is blocked.
 const LATER: u64 = u64::MAX / 2;
 
-type Events = Arc<parking_lot::Mutex<Vec<(Revision, ChangeType, String)>>>;
+type Events = Arc<parking_lot::Mutex<Vec<Happened>>>;
+
+/// Texts that rows have, in turn; the filters of the tests want those that begin with T.
+const SPECIES: [&str; 4] = ["Tarbo", "Allo", "Torvo", "Mega"];
+
+pub(super) static SCHEMA: Schema = Schema {
+    row: 2,
+    previous: 7,
+    occurred_at: 5,
+    fields: &[Field { names: &["species"], value: ValueType::Text, path: &[1], column: "species" }],
+};
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Row {
+    #[prost(string, tag = "1")]
+    species: String,
+}
+
+/// What a client reads.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Event {
+    #[prost(int32, tag = "1")]
+    change: i32,
+    #[prost(message, optional, tag = "2")]
+    row: Option<Row>,
+    #[prost(uint64, tag = "4")]
+    revision: u64,
+    #[prost(uint64, tag = "6")]
+    dropped_before: u64,
+    #[prost(message, optional, tag = "7")]
+    previous: Option<Row>,
+    #[prost(uint64, tag = "8")]
+    conflated: u64,
+    #[prost(bytes, tag = "15")]
+    weight: Vec<u8>,
+}
+
+/// A change that was published.
+#[derive(Clone)]
+struct Happened {
+    revision: Revision,
+    change: ChangeType,
+    id: String,
+    old: Option<&'static str>,
+    new: Option<&'static str>,
+}
+
+impl Happened {
+    fn new(number: u64) -> Self {
+        let change = [ChangeType::Created, ChangeType::Updated, ChangeType::Deleted][number as usize % 3];
+        let species = |at: u64| Some(SPECIES[at as usize % SPECIES.len()]);
+        Self {
+            revision: Revision::new(number),
+            change,
+            id: format!("r{}", number % 5),
+            old: species(number / 7).filter(|_| change != ChangeType::Created),
+            new: species(number / 3).filter(|_| change != ChangeType::Deleted),
+        }
+    }
+
+    fn encode(&self, batch: &mut Batch) {
+        let row = |species: Option<&str>| species.map(|species| Row { species: species.into() });
+        batch.push((self.revision, self.change, &self.id), 0, |message, previous| {
+            let (change, revision) = (self.change as i32, self.revision.get());
+            let event =
+                Event { change, revision, row: row(self.new), weight: vec![0; 40], ..Event::default() };
+            event.encode(message).unwrap();
+            Event { previous: row(self.old), ..Event::default() }.encode(previous).unwrap();
+        });
+    }
+
+    /// What it is to somebody with this interest, by the book and without the code under test.
+    fn seen_as(&self, interest: &Interest) -> Option<ChangeType> {
+        let is_wanted = |species: Option<&str>| species.is_some_and(|species| species.starts_with('T'));
+        let seen_as = match (is_wanted(self.old), is_wanted(self.new)) {
+            _ if interest.filter.is_none() => self.change,
+            (false, false) => return None,
+            (false, true) => ChangeType::Created,
+            (true, false) => ChangeType::Deleted,
+            (true, true) => ChangeType::Updated,
+        };
+        interest.selector.matches(seen_as, &self.id).then_some(seen_as)
+    }
+}
 
 /// What was published, and the history made of it.
 #[derive(Clone, Default)]
@@ -32,22 +121,21 @@ pub(super) struct Published(Events);
 impl Published {
     fn batch(&self, revisions: impl Iterator<Item = u64>) -> Batch {
         let mut batch = Batch::default();
-        for number in revisions {
-            let (change, id) = (
-                [ChangeType::Created, ChangeType::Updated, ChangeType::Deleted][number as usize % 3],
-                format!("r{}", number % 5),
-            );
-            encode(&mut batch, Revision::new(number), change, &id);
-            self.0.lock().push((Revision::new(number), change, id));
+        for happened in revisions.map(Happened::new) {
+            happened.encode(&mut batch);
+            self.0.lock().push(happened);
         }
         batch
     }
 
-    fn matching(&self, after: Revision, selector: &Selector) -> Vec<u64> {
+    fn matching(&self, after: Revision, interest: &Interest) -> Vec<(u64, ChangeType, Happened)> {
         let events = self.0.lock();
-        let wanted =
-            events.iter().filter(|(revision, change, id)| *revision > after && selector.matches(*change, id));
-        wanted.map(|(revision, ..)| revision.get()).collect()
+        let later = events.iter().filter(|happened| happened.revision > after);
+        later
+            .filter_map(|happened| {
+                Some((happened.revision.get(), happened.seen_as(interest)?, happened.clone()))
+            })
+            .collect()
     }
 }
 
@@ -60,11 +148,9 @@ impl History for Published {
         let begin = Revision::new(after.get() / GRID * GRID);
         let upto = Revision::new(begin.get() + GRID).min(head).max(after.next());
         let mut batch = Batch::default();
-        for (revision, change, id) in
-            self.0.lock().iter().filter(|(revision, ..)| *revision > begin && *revision <= upto)
-        {
-            encode(&mut batch, *revision, *change, id);
-        }
+        let events = self.0.lock();
+        let page = events.iter().filter(|happened| happened.revision > begin && happened.revision <= upto);
+        page.for_each(|happened| happened.encode(&mut batch));
         Box::pin(ready(Ok(Arc::new(Page::new(begin, upto, HashMap::from([(KIND, batch)]))))))
     }
 
@@ -73,42 +159,12 @@ impl History for Published {
     }
 }
 
-/// Field 4 is the revision, as in every watch event; the row before is field 7, of one byte.
-fn encode(batch: &mut Batch, revision: Revision, change: ChangeType, id: &str) {
-    batch.push((revision, change, id), 0, |message, previous| {
-        message.extend(frame::varint_field(4, revision.get()));
-        message.extend([0x7a, 40]); // field 15, 40 bytes: some weight
-        message.extend([0; 40]);
-        previous.extend(frame::varint_field(7, 1));
-    });
-}
-
-/// What a client reads: revision, dropped_before, and whether the row before was there.
-#[derive(Debug, PartialEq, Eq)]
-struct Received {
-    revision: u64,
-    dropped_before: u64,
-    previous: bool,
-}
-
-fn decode(mut bytes: Bytes) -> Vec<Received> {
+fn decode(mut bytes: Bytes) -> Vec<Event> {
     let mut received = Vec::new();
     while !bytes.is_empty() {
         let length = u32::from_be_bytes(bytes[1..5].try_into().unwrap()) as usize;
-        let mut message = bytes.split_to(frame::HEADER + length).split_off(frame::HEADER);
-        let mut event = Received { revision: 0, dropped_before: 0, previous: false };
-        while !message.is_empty() {
-            let field = message.split_to(1)[0];
-            let value = prost::decode_length_delimiter(&mut message).unwrap();
-            match field >> 3 {
-                4 => event.revision = value as u64,
-                6 => event.dropped_before = value as u64,
-                7 => event.previous = true,
-                15 => drop(message.split_to(value)),
-                other => panic!("field {other}"),
-            }
-        }
-        received.push(event);
+        let message = bytes.split_to(frame::HEADER + length).split_off(frame::HEADER);
+        received.push(Event::decode(message).unwrap());
     }
     received
 }
@@ -130,18 +186,27 @@ pub(super) fn topic(published: &Published, window_bytes: usize) -> Arc<Topic> {
         ..Limits::default()
     };
     let metrics = Metrics::new([KIND].into_iter()).unwrap().kind(KIND);
+    topic_with(published, limits, metrics)
+}
+
+fn topic_with(published: &Published, limits: Limits, metrics: KindMetrics) -> Arc<Topic> {
     Arc::new(Topic::new(KIND, Revision::ZERO, Arc::new(published.clone()), limits, metrics, Clock::start()))
 }
 
 pub(super) fn interest(selector: Selector, include_previous: bool, policy: Policy) -> Interest {
-    Interest { selector, include_previous, buffer: 20, policy }
+    Interest { selector, filter: None, include_previous, buffer: 20, policy }
+}
+
+/// The same of those that a filter wants.
+fn filtered(interest: Interest) -> Interest {
+    Interest { filter: Filter::parse("species = T*", &SCHEMA, Scope::Events).unwrap(), ..interest }
 }
 
 /// A subscription and what it has brought.
 struct Reader {
     subscription: Subscription,
     interest: Interest,
-    received: Vec<Received>,
+    received: Vec<Event>,
     ended: Option<Ending>,
 }
 
@@ -153,7 +218,9 @@ impl Reader {
 
     /// Takes at most so many chunks; whether there was nothing left.
     fn read(&mut self, chunks: usize) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
+        let woken = Arc::new(CountingWaker::default());
+        let waker = Waker::from(woken.clone());
+        let mut cx = Context::from_waker(&waker);
         for _ in 0..chunks {
             match self.subscription.poll_next(&mut cx) {
                 Poll::Ready(Step::Frames(bytes)) => self.received.extend(decode(bytes)),
@@ -161,6 +228,8 @@ impl Reader {
                     self.ended = Some(ending);
                     return true;
                 }
+                // It only let others run.
+                Poll::Pending if woken.0.swap(0, Ordering::SeqCst) > 0 => {}
                 Poll::Pending => return true,
             }
         }
@@ -169,14 +238,22 @@ impl Reader {
 
     /// Ordered, Unique, Complete and Attributed, of what was read to the end.
     fn validate(&self, published: &Published) {
-        let wanted = published.matching(self.subscription.revision_at_start(), &self.interest.selector);
+        let wanted = published.matching(self.subscription.revision_at_start(), &self.interest);
+        if self.interest.policy == Policy::Latest {
+            return self.validate_latest(&wanted);
+        }
+        let by_revision: HashMap<_, _> =
+            wanted.iter().map(|(revision, seen_as, happened)| (*revision, (*seen_as, happened))).collect();
         let mut expected = wanted.iter();
         let mut told = 0;
-        for Received { revision, dropped_before, previous } in &self.received {
-            assert_eq!(*previous, self.interest.include_previous);
-            let skipped = expected.by_ref().take_while(|wanted| *wanted != revision).count() as u64;
-            assert_eq!(skipped, *dropped_before, "before revision {revision}");
-            told += dropped_before;
+        for event in &self.received {
+            let revision = event.revision;
+            let skipped = expected.by_ref().take_while(|(wanted, ..)| *wanted != revision).count() as u64;
+            assert_eq!(skipped, event.dropped_before, "before revision {revision}");
+            told += event.dropped_before;
+            let (seen_as, happened) = by_revision[&revision];
+            assert_eq!(event.change, seen_as as i32, "the type of {revision}");
+            self.validate_rows(event, seen_as, happened);
         }
         let left = expected.count() as u64;
         if self.ended.is_none() {
@@ -186,6 +263,41 @@ impl Reader {
         if self.interest.policy != Policy::Drop {
             assert_eq!(self.subscription.dropped(), 0);
         }
+    }
+
+    /// In order; and each event stands for those of its resource since the one before of it, to the last.
+    fn validate_latest(&self, wanted: &[(u64, ChangeType, Happened)]) {
+        assert!(self.received.is_sorted_by(|one, two| one.revision < two.revision));
+        let mut waiting: HashMap<&str, u64> = HashMap::new();
+        let mut received = self.received.iter().peekable();
+        for (revision, seen_as, happened) in wanted {
+            *waiting.entry(&happened.id).or_default() += 1;
+            let Some(event) = received.next_if(|event| event.revision == *revision) else { continue };
+            let stands_for = waiting.remove(happened.id.as_str()).unwrap_or(0);
+            assert_eq!(event.conflated.max(1), stands_for, "at {revision}");
+            assert_ne!(event.conflated, 1, "one is not said");
+            assert_eq!((event.change, event.dropped_before), (*seen_as as i32, 0));
+            self.validate_rows(event, *seen_as, happened);
+        }
+        assert!(
+            received.next().is_none() && waiting.is_empty(),
+            "nothing else, and something for everything"
+        );
+        let stand_for = self.received.iter().map(|event| event.conflated.max(1)).sum::<u64>();
+        assert_eq!(stand_for, wanted.len() as u64, "delivered, and what that stands for, is what matched");
+        assert_eq!(self.subscription.dropped(), 0);
+    }
+
+    /// The row is there unless it went; the row before on request, and always where an update left the filter.
+    fn validate_rows(&self, event: &Event, seen_as: ChangeType, happened: &Happened) {
+        let species = |row: &Option<Row>| row.as_ref().map(|row| row.species.clone());
+        let row = happened.new.filter(|_| seen_as != ChangeType::Deleted);
+        assert_eq!(species(&event.row).as_deref(), row);
+        let left = seen_as != happened.change && seen_as == ChangeType::Deleted;
+        let previous = happened
+            .old
+            .filter(|_| left || (self.interest.include_previous && seen_as != ChangeType::Created));
+        assert_eq!(species(&event.previous).as_deref(), previous);
     }
 }
 
@@ -202,7 +314,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     let act = prop_oneof![
         4 => (1..60u64).prop_map(Act::Publish),
         1 => Just(Act::Skip),
-        4 => (0..8usize, 1..4usize).prop_map(|(reader, chunks)| Act::Read(reader, chunks)),
+        4 => (0..16usize, 1..4usize).prop_map(|(reader, chunks)| Act::Read(reader, chunks)),
         1 => Just(Act::Sweep),
     ];
     prop::collection::vec(act, 1..120)
@@ -216,6 +328,7 @@ proptest! {
         let published = Published::default();
         let topic = topic(&published, window);
         let some = || Selector::new(&[ChangeType::Created], vec![]);
+        let going = || Selector::new(&[ChangeType::Deleted], vec![]);
         let few = || Selector::new(&[], vec!["r3".into()]);
         let mut readers: Vec<_> = [
             interest(Selector::ALL, false, Policy::Drop),
@@ -226,6 +339,14 @@ proptest! {
             interest(few(), true, Policy::CatchUp),
             interest(Selector::ALL, false, Policy::Disconnect),
             interest(some(), false, Policy::CatchUp),
+            filtered(interest(Selector::ALL, false, Policy::Drop)),
+            filtered(interest(some(), true, Policy::Drop)),
+            filtered(interest(Selector::ALL, true, Policy::CatchUp)),
+            filtered(interest(few(), false, Policy::Disconnect)),
+            interest(Selector::ALL, false, Policy::Latest),
+            interest(few(), true, Policy::Latest),
+            filtered(interest(going(), false, Policy::CatchUp)),
+            filtered(interest(Selector::ALL, true, Policy::Latest)),
         ].into_iter().map(|interest| Reader::new(&topic, Start::Now, interest)).collect();
         let mut head = 0;
         for act in acts {

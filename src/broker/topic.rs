@@ -2,14 +2,16 @@
 
 use super::{
     Clock, Ending,
+    filters::Filters,
     history::History,
     interest::Interest,
-    position::{Fall, Place, Position},
+    position::{Fall, Place, Position, Wait},
     sleepers::Sleepers,
     subscription::{Subscriber, Subscription},
+    view::View,
 };
 use crate::{
-    log::{Batch, Log, Outside},
+    log::{Batch, Log, Outside, Size},
     model::{Revision, Start},
     telemetry::{KindMetrics, Reason},
 };
@@ -66,6 +68,8 @@ pub enum Refused {
     },
     /// As many streams as the hub may hold.
     TooMany,
+    /// As many distinct filters as the hub may hold.
+    TooManyFilters,
 }
 
 /// One kind's log and its subscribers.
@@ -76,6 +80,7 @@ pub struct Topic {
     pub(super) sleepers: Sleepers,
     pub(super) metrics: KindMetrics,
     pub(super) clock: Clock,
+    filters: Filters,
     limits: Limits,
     /// The head, for those who wait for it.
     reached: watch::Sender<Revision>,
@@ -101,12 +106,18 @@ impl Topic {
             sleepers: Sleepers::default(),
             metrics,
             clock,
+            filters: Filters::default(),
             limits,
             reached: watch::Sender::new(head),
             registry: Mutex::default(),
             next_id: AtomicU64::new(0),
             ending: OnceLock::new(),
         }
+    }
+
+    /// The kind.
+    pub fn kind(&self) -> &'static str {
+        self.kind
     }
 
     /// The newest revision up to which everything of this kind has been published.
@@ -125,6 +136,26 @@ impl Topic {
         self.registry.lock().len()
     }
 
+    /// All of them: the registry is held for no longer than it takes to copy it.
+    pub(super) fn registered(&self) -> Vec<Arc<Subscriber>> {
+        self.registry.lock().values().cloned().collect()
+    }
+
+    /// The bounds on them.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// What the window holds.
+    pub fn window(&self) -> Size {
+        self.log.size()
+    }
+
+    /// A watch can start after this revision, and after any later one.
+    pub fn oldest(&self) -> Revision {
+        self.log.floor().min(self.history.oldest())
+    }
+
     /// How many of them wait for an event.
     pub fn sleepers(&self) -> usize {
         self.sleepers.len()
@@ -132,6 +163,11 @@ impl Topic {
 
     /// Takes a place in the log: what is appended from now on, or what comes after a revision in the window.
     pub fn subscribe(self: &Arc<Self>, start: Start, interest: Interest) -> Result<Subscription, Refused> {
+        let column = interest
+            .filter
+            .as_ref()
+            .map(|filter| self.filters.column(filter, &self.metrics).ok_or(Refused::TooManyFilters));
+        let view = View::new(interest, column.transpose()?);
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let now = self.clock.now();
         let mut registry = self.registry.lock();
@@ -147,7 +183,11 @@ impl Topic {
             // Not live: a stream that is still sending its initial state does not take events, and must not lose any for that.
             Start::AfterStateAt(revision) => (revision, Place::History),
         };
-        let subscriber = Arc::new(Subscriber::new(id, interest, Position::new(place, revision, now), now));
+        let mut position = Position::new(place, revision, now);
+        if matches!(start, Start::AfterStateAt(_)) {
+            position.wait = Wait::ForState;
+        }
+        let subscriber = Arc::new(Subscriber::new(id, view, position, now));
         registry.insert(id, subscriber.clone());
         drop(registry);
         self.metrics.subscribed();
@@ -215,7 +255,7 @@ impl Topic {
         for subscriber in registry.values() {
             let mut position = subscriber.position.lock();
             if matches!(position.place, Place::Live { ordinal } if ordinal < floor) {
-                let fall = position.fall_behind(&self.log, floor, &subscriber.interest);
+                let fall = position.fall_behind(&self.log, floor, &subscriber.view);
                 drop(position);
                 self.fallen(subscriber, fall, Reason::Window);
             }
@@ -229,6 +269,8 @@ impl Topic {
             Fall::Dropped(events) => self.metrics.dropped(events, reason),
             Fall::ToHistory => self.metrics.caught_up(),
             Fall::Lost => self.metrics.disconnected(),
+            Fall::Conflates => self.metrics.fell_to_conflation(),
+            Fall::Nothing | Fall::Failed => {}
         }
         self.sleepers.wake(subscriber.id);
     }
@@ -237,19 +279,28 @@ impl Topic {
     pub(super) fn sweep(&self, now: u64) {
         let next = self.log.next();
         let blocked_after = u64::try_from(self.limits.blocked_after.as_micros()).unwrap_or(u64::MAX);
-        let mut slowest = 0;
-        let registry = self.registry.lock();
-        for subscriber in registry.values() {
-            let mut position = subscriber.position.lock();
+        let is_too_far = |subscriber: &Subscriber, position: &Position, lag| {
+            lag > subscriber.view.interest.buffer && now.saturating_sub(position.polled_at) > blocked_after
+        };
+        let (mut slowest, mut too_far) = (0, Vec::new());
+        for subscriber in self.registry.lock().values() {
+            let position = subscriber.position.lock();
             let Some(lag) = position.lag(next) else { continue };
             slowest = slowest.max(lag);
-            if lag > subscriber.interest.buffer && now.saturating_sub(position.polled_at) > blocked_after {
-                let fall = position.fall_behind(&self.log, 0, &subscriber.interest);
-                drop(position);
-                self.fallen(subscriber, fall, Reason::Buffer);
+            if is_too_far(subscriber, &position, lag) {
+                too_far.push(subscriber.clone());
             }
         }
-        drop(registry);
+        // Without the registry: their filters may have to judge what they lose, and nobody else is to wait for that. What they pass stays
+        // in the window, for whoever trims it takes each position's lock before.
+        for subscriber in too_far {
+            let mut position = subscriber.position.lock();
+            if position.lag(next).is_some_and(|lag| is_too_far(&subscriber, &position, lag)) {
+                let fall = position.fall_behind(&self.log, 0, &subscriber.view);
+                drop(position);
+                self.fallen(&subscriber, fall, Reason::Buffer);
+            }
+        }
         self.metrics.lag(slowest);
     }
 }

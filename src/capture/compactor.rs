@@ -35,6 +35,7 @@ async fn compact(parts: &Parts, retention: Retention, history: &HistorySlot) -> 
     }
     // Each statement is a transaction of its own: writers and vacuum are never kept waiting for long.
     while parts.store.delete_below_floor(STEP).await? > 0 {}
+    while parts.store.expire_imports(retention.imports, STEP).await? > 0 {}
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 mod aside;
 mod backoff;
 mod compactor;
+mod doorbell;
 mod drain;
 mod history;
 mod inspector;
@@ -21,6 +22,8 @@ use crate::{
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
+
+pub use doorbell::{Doorbell, DoorbellState};
 
 /// How the hub learns of changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -56,6 +59,7 @@ impl Default for Settings {
             retention: Retention {
                 age: Duration::from_secs(24 * 3600),
                 events: 10_000_000,
+                imports: Duration::from_secs(7 * 24 * 3600),
                 interval: Duration::from_secs(30),
             },
         }
@@ -69,6 +73,8 @@ pub struct Retention {
     pub age: Duration,
     /// By size, in events.
     pub events: u64,
+    /// Imports that have rested for so long are forgotten.
+    pub imports: Duration,
     /// How often to look for what may go.
     pub interval: Duration,
 }
@@ -88,6 +94,8 @@ pub struct Parts {
     pub health: Arc<Health>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Where the tailer says how it waits.
+    pub doorbell: Arc<Doorbell>,
 }
 
 /// The reader of the history being served.

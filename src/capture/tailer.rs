@@ -4,6 +4,7 @@ use super::{
     Heard, HistorySlot, Parts, Settings, Wakeups,
     aside::{self, Asides, Ended},
     backoff::Backoff,
+    doorbell::DoorbellState,
     drain::Drain,
     history::HistoryReader,
     pace::{Load, Pace},
@@ -40,6 +41,18 @@ enum Mode {
     Polling { empty: u32 },
 }
 
+impl Mode {
+    fn doorbell(&self, hears: bool) -> DoorbellState {
+        match self {
+            Self::Armed { .. } if !hears => DoorbellState::Deaf,
+            Self::Armed { owed: Some(_) } => DoorbellState::Settling,
+            Self::Armed { owed: None } => DoorbellState::Armed,
+            Self::Busy { .. } => DoorbellState::Busy,
+            Self::Polling { .. } => DoorbellState::Polling,
+        }
+    }
+}
+
 pub(super) struct Tailer {
     parts: Parts,
     settings: Settings,
@@ -70,6 +83,7 @@ impl Tailer {
         let tail_for_ever = async {
             loop {
                 let error = self.tail(&mut backoff).await;
+                self.parts.doorbell.set(DoorbellState::Away);
                 health.database_lost(&error);
                 tokio::time::sleep(backoff.next()).await;
             }
@@ -118,6 +132,7 @@ impl Tailer {
             let transactions = self.round(&connection).await?;
             let load = pace.observe(Instant::now(), transactions);
             mode = self.next_mode(mode, load, transactions, started.elapsed(), &connection).await?;
+            self.parts.doorbell.set(mode.doorbell(self.seen.connected));
         }
     }
 

@@ -1,13 +1,22 @@
 //! The command line: arguments, and one file per command.
 
+mod admin;
+mod audit;
 mod config;
+mod dead_letters;
 mod epoch;
+mod export;
+mod generate;
+mod import;
 mod migrate;
+mod print;
 mod serve;
+mod status;
+mod subscriptions;
 mod watch;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 /// A watch hub for Postgres: every committed change to a watched table reaches every watcher, in commit order, over gRPC streams.
 ///
@@ -28,10 +37,25 @@ enum Command {
     Serve(Box<serve::Serve>),
     /// Watch a hub: a line per event; reconnects and resumes by itself
     Watch(watch::Watch),
+    // These two say more of themselves.
+    Import(import::Import),
+    Export(export::Export),
+    /// List the open watches of a hub, the furthest behind first
+    Subscriptions(subscriptions::Subscriptions),
+    /// Say how a hub is: ready or why not, its revisions, its doorbell, its database
+    Status(status::Status),
     /// Bring a database to the schema of this program, and mend its triggers
     Migrate(migrate::Migrate),
     /// Declare that revisions begin to mean something else: after the files of the database were rolled back while no hub ran
     NewEpoch(epoch::NewEpoch),
+    /// Print the completions of a shell
+    Completions(generate::Completions),
+    /// Print a page of the manual
+    Man(generate::Man),
+    /// Who changed what, and when: the records of the audit trail, newest first; or, with --follow, as they come
+    Audit(audit::Audit),
+    /// Changes that a controller could not handle: list them, have them tried again, let them go
+    DeadLetters(dead_letters::DeadLetters),
 }
 
 const EXAMPLES: &str = "\
@@ -40,6 +64,9 @@ Examples:
   trex --database-url postgresql://hub@db/app  a hub on your Postgres
   trex watch                                 what happens, a line per event
   trex watch --output json | jq .            the same for programs
+  trex import dinosaurs.csv.gz               every line of it, exactly once
+  trex export --out dinosaurs.ndjson         what is there, at one revision
+  trex subscriptions --watch                 who watches, and who is behind
   grpcurl -plaintext localhost:9000 rh_trex.v1.DinosaurService/WatchDinosaurs";
 
 /// Runs the command that the process was started with.
@@ -53,12 +80,21 @@ pub fn main() -> ExitCode {
         .build()
         .map_err(anyhow::Error::from)
         .and_then(|runtime| {
+            let done = |()| ExitCode::SUCCESS;
             let result = runtime.block_on(async {
                 match command {
-                    Command::Serve(serve) => serve.run().await,
-                    Command::Watch(watch) => watch.run().await,
-                    Command::Migrate(migrate) => migrate.run().await,
-                    Command::NewEpoch(epoch) => epoch.run().await,
+                    Command::Serve(serve) => serve.run().await.map(done),
+                    Command::Watch(watch) => watch.run().await.map(done),
+                    Command::Import(import) => import.run().await,
+                    Command::Export(export) => export.run().await.map(done),
+                    Command::Subscriptions(subscriptions) => subscriptions.run().await.map(done),
+                    Command::Status(status) => status.run().await.map(done),
+                    Command::Audit(audit) => audit.run().await.map(done),
+                    Command::DeadLetters(letters) => letters.run().await.map(done),
+                    Command::Migrate(migrate) => migrate.run().await.map(done),
+                    Command::NewEpoch(epoch) => epoch.run().await.map(done),
+                    Command::Completions(completions) => completions.run().map(done),
+                    Command::Man(man) => man.run().map(done),
                 }
             });
             // Nothing that matters is left; a blocked reader of standard input must not hold the exit.
@@ -66,9 +102,15 @@ pub fn main() -> ExitCode {
             result
         });
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => fail(format!("{error:#}")),
     }
+}
+
+/// A pause of zero would be a busy loop.
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if duration.is_zero() { Err("must be longer than zero".to_owned()) } else { Ok(duration) }
 }
 
 /// One line on standard error.

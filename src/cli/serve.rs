@@ -1,9 +1,12 @@
 //! `trex serve`: arguments → logs → database → hub → drain.
 
+use super::duration;
 use crate::{
     app::{self, App, Endpoints},
     broker::Limits,
+    bulk::{self, LARGEST_BATCH},
     capture::{Retention, Settings, Wakeups},
+    controller::{self, Controllers},
     embedded::{self, EmbeddedPostgres, Options},
     server::ConnectionLimits,
     store::Target,
@@ -49,6 +52,14 @@ pub(super) struct Serve {
     /// Whether to serve gRPC at all
     #[arg(long, env = "TREX_ENABLE_GRPC", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     enable_grpc: bool,
+    /// Where the operator's gRPC listens: `trex status`, `trex subscriptions`
+    #[arg(
+        long,
+        env = "TREX_ADMIN_SERVER_BINDADDRESS",
+        default_value = "localhost:9001",
+        value_name = "ADDRESS"
+    )]
+    admin_server_bindaddress: String,
     /// Where /metrics is
     #[arg(
         long,
@@ -88,6 +99,26 @@ pub(super) struct Serve {
     /// What may go is looked for so often
     #[arg(long, env = "TREX_COMPACTION_INTERVAL", default_value = "30s", value_parser = duration, value_name = "TIME")]
     compaction_interval: Duration,
+
+    /// Items that a bulk call commits at a time, if its request does not say
+    #[arg(long, env = "TREX_BULK_BATCH_SIZE", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=i64::from(LARGEST_BATCH)), value_name = "ITEMS")]
+    bulk_batch_size: u32,
+    /// Bulk calls at a time
+    #[arg(long, env = "TREX_MAX_BULK_STREAMS", default_value_t = 64, value_name = "N")]
+    max_bulk_streams: usize,
+    /// An import that has rested for so long is forgotten, and cannot be resumed
+    #[arg(long, env = "TREX_IMPORT_RETENTION", default_value = "7d", value_parser = duration, value_name = "TIME")]
+    import_retention: Duration,
+    /// Whether to keep an audit trail: who changed what, when, and how it was before and after
+    #[arg(long, env = "TREX_AUDIT", default_value_t = false, default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set, value_name = "BOOL")]
+    audit: bool,
+    /// The records of the audit trail are kept for so long
+    #[arg(long, env = "TREX_AUDIT_RETENTION", default_value = "90days", value_parser = duration, value_name = "TIME")]
+    audit_retention: Duration,
+
+    /// The metadata of a call that says who makes it, such as `trex-actor`: believed, so only a proxy that sets it may reach the hub
+    #[arg(long, env = "TREX_TRUST_ACTOR_METADATA", value_name = "NAME")]
+    trust_actor_metadata: Option<http::HeaderName>,
 
     /// Memory for the newest events, per kind, in bytes
     #[arg(long, env = "TREX_LOG_WINDOW_BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u64).range(1 << 20..), value_name = "BYTES")]
@@ -131,12 +162,6 @@ pub(super) struct Serve {
     log_format: LogFormat,
 }
 
-/// A pause of zero would be a busy loop.
-fn duration(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if duration.is_zero() { Err("must be longer than zero".to_owned()) } else { Ok(duration) }
-}
-
 impl Serve {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         init_logs(&self.log, self.log_format)?;
@@ -148,6 +173,7 @@ impl Serve {
         // Before the database: a taken port stops the start with nothing to undo.
         let endpoints = Endpoints::bind(
             self.enable_grpc.then_some(&self.grpc_server_bindaddress),
+            &self.admin_server_bindaddress,
             &self.metrics_server_bindaddress,
             &self.health_check_server_bindaddress,
         )
@@ -190,9 +216,12 @@ impl Serve {
                 retention: Retention {
                     age: self.retention_age,
                     events: self.retention_events,
+                    imports: self.import_retention,
                     interval: self.compaction_interval,
                 },
             },
+            controllers: Controllers::of_this_program(self.audit.then_some(self.audit_retention)),
+            controller: controller::Settings::default(),
             limits: Limits {
                 window_bytes: usize::try_from(self.log_window_bytes).unwrap_or(usize::MAX),
                 default_buffer: self.watch_buffer,
@@ -200,12 +229,14 @@ impl Serve {
                 blocked_after: self.watch_blocked_after,
                 max_subscribers: self.max_watches,
             },
+            bulk: bulk::Limits { batch_size: self.bulk_batch_size, streams: self.max_bulk_streams },
             connections: ConnectionLimits {
                 streams: self.max_streams_per_connection,
                 send_buffer: 64 * 1024,
                 keepalive: self.keepalive,
             },
             max_message_bytes: self.max_message_bytes,
+            trusted_actor: self.trust_actor_metadata.clone(),
             call_timeout: self.call_timeout,
             drain_timeout: self.drain_timeout,
             lanes: self.lanes.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
@@ -218,6 +249,7 @@ impl Serve {
         if let Some(grpc) = &addresses.grpc {
             println!("  gRPC     {grpc}");
         }
+        println!("  admin    {}", addresses.admin);
         println!("  metrics  http://{}/metrics", addresses.metrics);
         println!("  health   http://{}/readyz\n", addresses.health);
         if let Some(grpc) = &addresses.grpc {

@@ -33,6 +33,9 @@ pub(super) struct Watch {
     /// Only this dinosaur; may be given again
     #[arg(long = "id", value_name = "ID")]
     ids: Vec<String>,
+    /// Only what matches, such as 'species = "T*" AND type != DELETED'
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "FILTER")]
+    filter: String,
     /// How to write events: lines for people, or JSON objects, one per line, for programs
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -52,6 +55,8 @@ enum Backpressure {
     CatchUp,
     /// End the stream; it is resumed at once
     Disconnect,
+    /// Only the newest event of each resource, and say how many it stands for
+    Latest,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -71,11 +76,13 @@ impl Watch {
         let options = WatchOptions {
             types: self.types.iter().map(|&name| event_type(name)).collect(),
             resource_ids: self.ids.clone(),
+            filter: self.filter.clone(),
             start,
             backpressure: match self.backpressure {
                 Backpressure::Drop => BackpressurePolicy::Drop,
                 Backpressure::CatchUp => BackpressurePolicy::CatchUp,
                 Backpressure::Disconnect => BackpressurePolicy::Disconnect,
+                Backpressure::Latest => BackpressurePolicy::Latest,
             },
         };
         let mut watch =
@@ -144,7 +151,7 @@ fn type_name(event: &DinosaurWatchEvent) -> &'static str {
     event.r#type().as_str_name().trim_start_matches("EVENT_TYPE_")
 }
 
-fn time(at: Option<&prost_types::Timestamp>) -> String {
+pub(super) fn time(at: Option<&prost_types::Timestamp>) -> String {
     at.and_then(|at| jiff::Timestamp::new(at.seconds, at.nanos).ok())
         .map(|at| at.to_string())
         .unwrap_or_default()
@@ -155,10 +162,14 @@ fn text(event: &DinosaurWatchEvent) -> String {
         0 => String::new(),
         dropped => format!("  ({dropped} dropped before this)"),
     };
+    let conflated = match event.conflated {
+        0 => String::new(),
+        conflated => format!("  (stands for {conflated})"),
+    };
     let species = event.dinosaur.as_ref().map(|dinosaur| dinosaur.species.as_str()).unwrap_or_default();
     let at = time(event.occurred_at.as_ref());
     format!(
-        "{:>10}  {at:<27}  {:<7}  {}  {species}{dropped}",
+        "{:>10}  {at:<27}  {:<7}  {}  {species}{dropped}{conflated}",
         event.revision,
         type_name(event),
         event.resource_id
@@ -187,6 +198,7 @@ fn json(event: &DinosaurWatchEvent) -> serde_json::Value {
         "resource_id": event.resource_id,
         "occurred_at": time(event.occurred_at.as_ref()),
         "dropped_before": event.dropped_before,
+        "conflated": event.conflated,
         "dinosaur": dinosaur,
     })
 }

@@ -1,9 +1,13 @@
-//! The watch client that follows the contract, and the model for clients in other languages.
+//! The clients that follow the contracts, and the models for clients in other languages: of a watch here, of an import in its own file.
 //!
-//! It keeps one position: the epoch, and the revision up to which it has delivered everything. Events and bookmarks move it. Whenever a
+//! A watch keeps one position: the epoch, and the revision up to which it has delivered everything. Events and bookmarks move it. Whenever a
 //! stream ends, for whatever reason, it asks for what comes after that position, so nothing is delivered twice and nothing is skipped.
 //! When the hub says that the position means nothing any more (REVISION_COMPACTED, EPOCH_CHANGED), a watch that began with the initial
 //! state begins with it again and says so; any other ends, because only its user knows what to do then.
+
+mod import;
+
+pub use import::{Decided, Import, ImportNotice, ImportOptions};
 
 use crate::{
     error::chain,
@@ -32,6 +36,8 @@ pub struct WatchOptions {
     pub types: Vec<EventType>,
     /// Only these resources; empty: all.
     pub resource_ids: Vec<String>,
+    /// Only what this filter wants, in the language of AIP-160; empty: all.
+    pub filter: String,
     /// Where to begin.
     pub start: WatchStart,
     /// What the hub does when this client is too slow.
@@ -90,12 +96,7 @@ pub struct Watch {
 impl Watch {
     /// A watch of the hub at a URL; connects at the first [`Watch::next`].
     pub fn new(server: &str, options: WatchOptions) -> Result<Self, tonic::transport::Error> {
-        let url = if server.contains("://") { server.to_owned() } else { format!("http://{server}") };
-        let endpoint = Endpoint::from_str(&url)?
-            .connect_timeout(Duration::from_secs(5))
-            .http2_keep_alive_interval(Duration::from_secs(10))
-            .keep_alive_timeout(Duration::from_secs(10))
-            .keep_alive_while_idle(true);
+        let endpoint = endpoint(server)?;
         let position = options.start.clone();
         Ok(Self {
             endpoint,
@@ -179,6 +180,7 @@ impl Watch {
         WatchDinosaursRequest {
             types: self.options.types.iter().map(|&kind| kind.into()).collect(),
             resource_ids: self.options.resource_ids.clone(),
+            filter: self.options.filter.clone(),
             after_revision: after,
             epoch,
             send_initial_state: self.position == WatchStart::State,
@@ -196,6 +198,17 @@ impl Watch {
         self.due = Some(retry_in);
         Notice::Disconnected { why: format!("{:?}: {}", status.code(), status.message()), retry_in }
     }
+}
+
+/// A hub at a URL, or at a host and port.
+fn endpoint(server: &str) -> Result<Endpoint, tonic::transport::Error> {
+    let url = if server.contains("://") { server.to_owned() } else { format!("http://{server}") };
+    let endpoint = Endpoint::from_str(&url)?
+        .connect_timeout(Duration::from_secs(5))
+        .http2_keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .keep_alive_while_idle(true);
+    Ok(endpoint)
 }
 
 /// Whether trying again cannot help.

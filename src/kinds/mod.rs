@@ -22,8 +22,8 @@ pub trait Kind: Send + Sync + 'static {
     /// Its migrations and its table.
     fn scope(&self) -> Scope;
 
-    /// Appends the watch event of a change, as a protobuf message in which `type` has number 1, `revision` 4 and `dropped_before` 6; and
-    /// to `previous` what must follow that message to show the row before too. It does so in any case; an error says that a row does not
+    /// Appends the watch event of a change, as a protobuf message in which `type` has number 1, `revision` 4, `dropped_before` 6 and
+    /// `conflated` 8; and to `previous` what must follow that message to show the row before too. It does so in any case; an error says that a row does not
     /// fit this kind.
     fn encode(
         &self,

@@ -4,15 +4,16 @@
 //! ordinals have none, so a lag is a subtraction. No async, no clock, no knowledge of who reads.
 
 pub mod frame;
+mod message;
 mod segment;
 
+pub(crate) use message::{EncodedEvent, write_without};
 pub use segment::{Batch, Entry, Segment};
 
-use crate::model::{Revision, Selector};
+use crate::model::Revision;
 use parking_lot::RwLock;
 use std::{
     collections::VecDeque,
-    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -99,6 +100,11 @@ impl Log {
         self.next.load(Ordering::Acquire)
     }
 
+    /// Everything after this revision is in the window.
+    pub fn floor(&self) -> Revision {
+        self.window.read().floor
+    }
+
     /// The head, and the ordinal that follows it, at one moment.
     pub fn end(&self) -> (Revision, u64) {
         let window = self.window.read();
@@ -124,23 +130,6 @@ impl Log {
             segment.first_ordinal
                 + segment.entries().partition_point(|entry| entry.revision <= revision) as u64
         }))
-    }
-
-    /// How many events in a range of ordinals a selector wants. All of them must be in the window.
-    pub fn count(&self, ordinals: Range<u64>, selector: &Selector) -> u64 {
-        if selector.is_all() {
-            return ordinals.end.saturating_sub(ordinals.start);
-        }
-        let mut count = 0;
-        let mut at = ordinals.start;
-        while at < ordinals.end
-            && let Place::In(segment, index) = self.locate(at)
-        {
-            let end = segment.len().min(index + (ordinals.end - at) as usize);
-            count += (index..end).filter(|&i| segment.matches(i, selector)).count() as u64;
-            at += (end - index) as u64;
-        }
-        count
     }
 
     /// If the window is over `limit` bytes: the first ordinal to keep. A sixteenth is freed at a time, so that those who must be told

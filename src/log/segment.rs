@@ -1,7 +1,7 @@
 //! Events side by side: their frames in one piece of memory, and an index.
 
 use super::frame;
-use crate::model::{ChangeType, Revision, Selector};
+use crate::model::{ChangeType, Revision};
 use bytes::Bytes;
 use std::ops::Range;
 
@@ -124,6 +124,12 @@ impl Segment {
         self.frames.slice(self.frame_start(events.start)..self.frame_start(events.end))
     }
 
+    /// An event's message, without its frame.
+    pub fn message(&self, event: usize) -> &[u8] {
+        let (start, end) = self.bounds(event, |entry| entry.frame_end);
+        self.frames.get(start + frame::HEADER..end).unwrap_or_default()
+    }
+
     /// The bytes that add the row before to an event's message.
     pub fn previous(&self, event: usize) -> &[u8] {
         let (start, end) = self.bounds(event, |entry| entry.previous_end);
@@ -134,11 +140,6 @@ impl Segment {
     pub fn resource_id(&self, event: usize) -> &str {
         let (start, end) = self.bounds(event, |entry| entry.id_end);
         self.ids.get(start..end).unwrap_or_default()
-    }
-
-    /// Whether a selector wants an event.
-    pub fn matches(&self, event: usize, selector: &Selector) -> bool {
-        self.entries.get(event).is_some_and(|entry| selector.matches(entry.change, self.resource_id(event)))
     }
 
     /// Bytes in memory.

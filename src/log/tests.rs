@@ -86,16 +86,3 @@ fn an_event_over_the_limit_stays_alone() {
     assert_eq!(read_all(&log, 2), [3]);
     assert_eq!(log.size().events, 1);
 }
-
-#[test]
-fn counting_respects_the_selector() {
-    let log = Log::new(Revision::ZERO);
-    log.append(batch(1..=900, 100), Revision::new(900));
-    let of_r0 = Selector::new(&[], vec!["r0".into()]);
-    let created = Selector::new(&[ChangeType::Created], vec![]);
-    assert_eq!(log.count(0..900, &Selector::ALL), 900);
-    assert_eq!(log.count(0..900, &of_r0), 300);
-    assert_eq!(log.count(3..6, &of_r0), 1);
-    assert_eq!(log.count(0..900, &created), 450);
-    assert_eq!(log.count(5..5, &created), 0);
-}

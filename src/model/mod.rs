@@ -1,9 +1,14 @@
-//! Pure values: positions, changes, what a watch selects. No I/O, nothing of ours imported.
+//! Pure values: positions, changes, what a watch selects, filters. No I/O, nothing of ours imported.
 
+mod attributed;
+mod caller;
 mod change;
+pub mod filter;
 mod position;
 mod selector;
 
+pub use attributed::{AttributedChange, Gap, GapCause};
+pub use caller::Caller;
 pub use change::{Change, ChangeType};
 pub use position::{Epoch, Revision, Start};
 pub use selector::{Selector, TypeSet};

@@ -44,6 +44,16 @@ impl Selector {
         }
     }
 
+    /// The types that are wanted; `None`: all.
+    pub fn types(&self) -> Option<TypeSet> {
+        (self.types != TypeSet::ALL).then_some(self.types)
+    }
+
+    /// To how many resources it is narrowed; `None`: to none of them.
+    pub fn resource_ids(&self) -> Option<usize> {
+        self.resource_ids.as_ref().map(HashSet::len)
+    }
+
     /// Whether every event is wanted, so that none needs to be looked at.
     pub fn is_all(&self) -> bool {
         self.types == TypeSet::ALL && self.resource_ids.is_none()

@@ -3,12 +3,14 @@
 use super::methods::{Method, Methods};
 use crate::{
     error::{Error, OPERATION, explain},
+    model::Caller,
+    store::{ATTRIBUTION, Attribution},
     telemetry::Metrics,
-    transport::grpc::{RawBody, WatchBody},
+    transport::grpc::{CALLER, RawBody, WatchBody},
 };
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use std::{
@@ -26,6 +28,9 @@ use tower::Service;
 
 const OPERATION_ID: &str = "x-operation-id";
 
+/// A name of who calls may have so many characters.
+const LONGEST_ACTOR: usize = 255;
+
 /// Serves calls.
 #[derive(Clone)]
 pub struct Calls {
@@ -34,12 +39,19 @@ pub struct Calls {
     metrics: Arc<Metrics>,
     /// A unary call may take so long, if its client does not want it sooner.
     limit: Duration,
+    /// The metadata that says who calls.
+    trusted: Option<HeaderName>,
 }
 
 impl Calls {
     /// Around these services.
     pub fn new(routes: Routes, metrics: Arc<Metrics>, limit: Duration) -> Result<Self, prost::DecodeError> {
-        Ok(Self { routes, methods: Arc::new(Methods::of_all_services()?), metrics, limit })
+        Ok(Self { routes, methods: Arc::new(Methods::of_all_services()?), metrics, limit, trusted: None })
+    }
+
+    /// Believes what this metadata says of who calls: for a hub that only a proxy can reach, which sets it.
+    pub fn trusting(self, metadata: Option<HeaderName>) -> Self {
+        Self { trusted: metadata, ..self }
     }
 
     /// One call.
@@ -54,9 +66,19 @@ impl Calls {
         let limit = (!method.streams).then(|| started + self.limit);
         let operation: Arc<str> = uuid::Uuid::now_v7().simple().to_string().into();
         let record = Record { method, started, peer, operation, code: None, metrics: self.metrics };
+        let attribution = match attribution(request.headers(), self.trusted.as_ref()) {
+            Ok(attribution) => attribution,
+            Err(error) => {
+                let refused = record.fail(error);
+                return Ok(record.respond(refused, asked));
+            }
+        };
         let mut routes = self.routes;
-        let answer = OPERATION
-            .scope(record.operation.clone(), async move { routes.call(request.map(Body::new)).await });
+        let (principal, operation) = (attribution.actor.clone(), record.operation.clone());
+        let caller = Caller { peer: Some(peer), principal, operation };
+        let answer = async move { routes.call(request.map(Body::new)).await };
+        let answer = CALLER.scope(caller, ATTRIBUTION.scope(attribution, answer));
+        let answer = OPERATION.scope(record.operation.clone(), answer);
         let answer =
             within([asked, limit].into_iter().flatten().min(), AssertUnwindSafe(answer).catch_unwind()).await;
         let response = match answer {
@@ -69,6 +91,29 @@ impl Calls {
         };
         Ok(record.respond(response, asked))
     }
+}
+
+/// Whom the call's writes are recorded under.
+fn attribution(headers: &HeaderMap, trusted: Option<&HeaderName>) -> Result<Attribution, Error> {
+    let actor = trusted.and_then(|name| headers.get(name)).map(|value| {
+        let text = value.to_str().ok().filter(|text| (1..=LONGEST_ACTOR).contains(&text.len()));
+        let rule = format!("must have 1 to {LONGEST_ACTOR} printable ASCII characters");
+        text.map(Arc::from).ok_or_else(|| Error::invalid("actor metadata", rule))
+    });
+    // Another form of trace than this is not for us to understand, and no reason to refuse a call.
+    let trace =
+        headers.get("traceparent").and_then(|value| value.to_str().ok()).filter(|text| is_trace(text));
+    Ok(Attribution { actor: actor.transpose()?, trace: trace.map(Arc::from) })
+}
+
+/// As of <https://www.w3.org/TR/trace-context/#traceparent-header>, version 00.
+fn is_trace(text: &str) -> bool {
+    let parts: Vec<_> = text.split('-').collect();
+    let hexadecimal =
+        |part: &str| part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    parts.iter().map(|part| part.len()).eq([2, 32, 16, 2])
+        && parts.iter().all(|part| hexadecimal(part))
+        && parts[0] == "00"
 }
 
 /// What tonic refuses by itself comes with a bare status; here it gets the reason that every error of the hub carries.
@@ -203,13 +248,11 @@ impl http_body::Body for CallBody {
             }
             return Poll::Ready(Some(frame));
         }
-        let frame = match inner {
-            Inner::Watch(body) => {
-                OPERATION.sync_scope(record.operation.clone(), || Pin::new(body).poll_frame(cx))
-            }
+        let frame = OPERATION.sync_scope(record.operation.clone(), || match inner {
+            Inner::Watch(body) => Pin::new(body).poll_frame(cx),
             Inner::Other(body) => Pin::new(body).poll_frame(cx),
             Inner::Ended => Poll::Ready(None),
-        };
+        });
         if let Poll::Ready(Some(Ok(frame))) = &frame
             && let Some(trailers) = frame.trailers_ref()
         {
@@ -237,6 +280,32 @@ impl http_body::Body for CallBody {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn traces_are_told_from_other_text() {
+        assert!(is_trace("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
+        for bad in [
+            "",
+            "00",
+            "00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+        ] {
+            assert!(!is_trace(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn who_calls_is_believed_only_where_it_is_trusted() {
+        let name = HeaderName::from_static("trex-actor");
+        let headers =
+            |value: &str| HeaderMap::from_iter([(name.clone(), HeaderValue::from_str(value).unwrap())]);
+        assert_eq!(attribution(&headers("alice"), None).unwrap(), Attribution::default());
+        assert_eq!(attribution(&headers("alice"), Some(&name)).unwrap().actor.as_deref(), Some("alice"));
+        assert!(
+            attribution(&headers(""), Some(&name)).is_err()
+                && attribution(&headers(&"a".repeat(256)), Some(&name)).is_err()
+        );
+    }
 
     #[test]
     fn deadlines_are_read() {

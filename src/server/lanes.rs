@@ -33,6 +33,14 @@ pub struct ConnectionLimits {
 
 /// Bytes of a request's headers.
 const HEADER_BYTES: u32 = 16 * 1024;
+/// What a client may send ahead, in bytes: on a stream, and on all streams of a connection. A bulk stream that waits for the database fills
+/// the former; the latter leaves room for the calls beside it.
+///
+/// The HTTP/2 library also takes half of the latter as its budget for small frames that were not read yet, one of `n` bytes, `n` below 256,
+/// costing `256 - n`, and closes a connection that exceeds it. Many clients send each message in a frame of its own, so the budget must cover
+/// some streams that are full of the smallest ones.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 16 << 20;
 
 type Accepted = (TcpStream, SocketAddr);
 
@@ -162,6 +170,8 @@ fn builder(limits: ConnectionLimits) -> auto::Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(limits.send_buffer)
         .max_header_list_size(HEADER_BYTES)
         .keep_alive_interval(limits.keepalive)

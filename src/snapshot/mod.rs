@@ -7,8 +7,11 @@ pub use spool::{Broken, SpoolReader};
 use crate::{
     error::{Error, chain},
     kinds::{Kind, Registry},
-    log::frame,
-    model::{Change, ChangeType, Epoch, Revision, Selector},
+    log::{EncodedEvent, frame},
+    model::{
+        Change, ChangeType, Epoch, Revision, Selector,
+        filter::{Filter, Malformed, Verdict},
+    },
     store::{SealError, TableSnapshot, Target},
 };
 use spool::Spool;
@@ -50,7 +53,12 @@ impl Snapshots {
     }
 
     /// Fixes a revision and begins to read. The reading goes on in a task that ends with the returned frames.
-    pub async fn open(&self, kind: &str, selector: Selector) -> Result<Snapshot, Error> {
+    pub async fn open(
+        &self,
+        kind: &str,
+        selector: Selector,
+        filter: Option<Filter>,
+    ) -> Result<Snapshot, Error> {
         let internal = |error: anyhow::Error| Error::Internal(error);
         let permit = self.permits.clone().acquire_owned().await.map_err(|error| internal(error.into()))?;
         let known = self.registry.iter().find(|known| known.name() == kind);
@@ -67,7 +75,9 @@ impl Snapshots {
         let frames = spool.reader();
         let reading = self.runtime.spawn(async move {
             let _permit = permit;
-            let copied = tokio::time::timeout(LIMIT, copy(&table, &*kind, &selector, &mut spool)).await;
+            let copied =
+                tokio::time::timeout(LIMIT, copy(&table, &*kind, (&selector, filter.as_ref()), &mut spool))
+                    .await;
             spool.finish(match copied {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(error)) => Err(error.into()),
@@ -84,6 +94,8 @@ enum CopyError {
     Database(#[from] SealError),
     #[error("the spool file: {0}")]
     Spool(#[from] std::io::Error),
+    #[error(transparent)]
+    Filter(#[from] Malformed),
 }
 
 impl From<CopyError> for Broken {
@@ -94,6 +106,7 @@ impl From<CopyError> for Broken {
                 error => Self::Failed(chain(&error)),
             },
             CopyError::Spool(error) => Self::Failed(error.to_string()),
+            CopyError::Filter(error) => Self::Failed(error.to_string()),
         }
     }
 }
@@ -101,7 +114,7 @@ impl From<CopyError> for Broken {
 async fn copy(
     table: &TableSnapshot,
     kind: &dyn Kind,
-    selector: &Selector,
+    (selector, filter): (&Selector, Option<&Filter>),
     spool: &mut Spool,
 ) -> Result<(), CopyError> {
     loop {
@@ -124,9 +137,18 @@ async fn copy(
                 before: None,
                 captured_at: None,
             };
+            let begin = frames.len();
             let encoded = frame::write(&mut frames, |message| kind.encode(&change, message, &mut Vec::new()));
             if let Err(error) = encoded {
                 tracing::error!(kind = kind.name(), resource_id, %error, "a row does not fit its kind");
+            }
+            if let Some(filter) = filter {
+                let message = frames.get(begin + frame::HEADER..).unwrap_or_default();
+                let row =
+                    EncodedEvent::new((ChangeType::Snapshot, resource_id), message, &[], filter.schema())?;
+                if filter.judge(&row)? == Verdict::Unwanted {
+                    frames.truncate(begin);
+                }
             }
         }
         spool.write(frames).await?;

@@ -1,9 +1,11 @@
 //! The connections of the capture: one that seals and reads, one that hears bells.
 
 mod epoch;
+mod log_reader;
 mod touched;
 
 pub use epoch::{Doubt, begin_epoch};
+pub use log_reader::{LogState, Writer};
 pub use touched::Touched;
 
 use super::connection::{Driven, Target};
@@ -20,10 +22,10 @@ use tokio_postgres::{
 };
 
 /// Advisory locks of this class are the hub's flags; see `0002_capture.sql`.
-const LOCKS: i32 = 1_953_654_136;
+pub(super) const LOCKS: i32 = 1_953_654_136;
 const SEAL_LOCK: i32 = 1;
 const BUSY: i32 = 2;
-const PRESENT: i32 = 3;
+pub(super) const PRESENT: i32 = 3;
 
 /// The SQLSTATE with which `hub.seal()` says that this database is not the one it was.
 const HISTORY_FAULT: &str = "TX001";
@@ -179,6 +181,9 @@ mod column {
     pub(super) const TYPE: usize = 7;
     pub(super) const AFTER: usize = 8;
     pub(super) const BEFORE: usize = 9;
+    pub(super) const ACTOR: usize = 10;
+    pub(super) const ORIGIN: usize = 11;
+    pub(super) const TRACE: usize = 12;
 }
 
 /// A transaction id, by which a drain knows when all earlier writers are done.

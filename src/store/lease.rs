@@ -1,7 +1,11 @@
 //! A pooled connection on loan for one statement.
 
+use super::Attribution;
 use deadpool_postgres::{ClientWrapper, Object};
-use tokio_postgres::{NoTls, Row, types::ToSql};
+use tokio_postgres::{
+    NoTls, Row,
+    types::{ToSql, Type},
+};
 
 /// If it is dropped before the statement has ended, its caller's deadline has passed: the statement is cancelled and the connection
 /// leaves the pool, or the next caller would wait behind what this one no longer waits for.
@@ -14,17 +18,65 @@ impl Lease {
 
     /// The rows of a statement, which is prepared once per connection.
     pub(super) async fn query(
+        self,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        self.lend(async |connection| {
+            let statement = connection.prepare_cached(sql).await?;
+            connection.query(&statement, parameters).await
+        })
+        .await
+    }
+
+    /// The rows of a statement that is not prepared.
+    pub(super) async fn query_once(
+        self,
+        sql: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        self.lend(async |connection| connection.query_typed(sql, parameters).await).await
+    }
+
+    async fn lend(
         mut self,
+        query: impl AsyncFnOnce(&Object) -> Result<Vec<Row>, tokio_postgres::Error>,
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let Some(connection) = &self.0 else { return Ok(Vec::new()) };
+        let result = query(connection).await;
+        // It has ended: back to the pool.
+        self.0 = None;
+        result
+    }
+}
+
+impl Lease {
+    /// The same in a transaction that says who is behind it. All goes out in one packet: a statement that fails fails the rest too.
+    pub(super) async fn query_for(
+        mut self,
+        attribution: &Attribution,
         sql: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
         let Some(connection) = &self.0 else { return Ok(Vec::new()) };
+        let Attribution { actor, trace } = attribution;
         let result = async {
-            let statement = connection.prepare_cached(sql).await?;
-            connection.query(&statement, parameters).await
+            let say = "SELECT set_config('hub.actor', coalesce($1, ''), true), set_config('hub.trace', coalesce($2, ''), true)";
+            let (say, statement) =
+                (connection.prepare_cached(say).await?, connection.prepare_cached(sql).await?);
+            let said: [&(dyn ToSql + Sync); 2] = [&actor.as_deref(), &trace.as_deref()];
+            let (begun, said, rows, committed) = tokio::join!(
+                connection.batch_execute("BEGIN"),
+                connection.query(&say, &said),
+                connection.query(&statement, parameters),
+                connection.batch_execute("COMMIT"),
+            );
+            begun.and(said)?;
+            // COMMIT after a failure rolls back, and succeeds.
+            let rows = rows?;
+            committed.map(|()| rows)
         };
         let result = result.await;
-        // It has ended: back to the pool.
         self.0 = None;
         result
     }

@@ -39,6 +39,8 @@ const HUB: Scope = Scope {
         Migration { version: 4, name: "head", sql: include_str!("migrations/0004_head.sql") },
         Migration { version: 5, name: "retention", sql: include_str!("migrations/0005_retention.sql") },
         Migration { version: 6, name: "epoch", sql: include_str!("migrations/0006_epoch.sql") },
+        Migration { version: 7, name: "imports", sql: include_str!("migrations/0007_imports.sql") },
+        Migration { version: 8, name: "controllers", sql: include_str!("migrations/0008_controllers.sql") },
         Migration { version: 9, name: "one epoch", sql: include_str!("migrations/0009_one_epoch.sql") },
         Migration {
             version: 10,

@@ -1,20 +1,35 @@
 //! Everything that is said to Postgres. SQL text lives here and in the `.sql` files, and nowhere else.
 
+mod attribution;
+mod audit;
+mod bulk;
+mod condition;
 mod connection;
+mod controller;
 mod hub;
 mod lease;
+mod letters;
 mod migrate;
 mod rows;
 mod snapshot;
+mod status;
 
+pub use attribution::{ATTRIBUTION, Attribution};
+pub use audit::{AuditFilter, AuditPlace, AuditRecord};
+pub use bulk::{Batch, BulkTable, Failure, Import, NewRow, NotWritten, Written};
 pub use connection::{Driven, Target};
-pub use hub::{
-    Bell, BellConnection, Doubt, HubConnection, ReadPosition, SealError, Sealed, SealedRow, Span, Touched,
-    TransactionId, begin_epoch,
+pub use controller::{
+    ControllerConnection, ControllerPosition, ControllerStatus, Parameters, Standing, Turn,
 };
+pub use hub::{
+    Bell, BellConnection, Doubt, HubConnection, LogState, ReadPosition, SealError, Sealed, SealedRow, Span,
+    Touched, TransactionId, Writer, begin_epoch,
+};
+pub use letters::{DeadLetters, DueLetter, Letter, Which};
 pub use migrate::{MigrateError, Migration, Scope, migrate};
-pub use rows::{Columns, Page, Table};
+pub use rows::{Choice, Columns, Page, Table};
 pub use snapshot::{SnapshotRow, TableSnapshot};
+pub use status::{DatabaseStatus, OpenTransaction};
 
 use crate::{error::Error, model::Revision};
 use deadpool_postgres::{
@@ -22,7 +37,10 @@ use deadpool_postgres::{
 };
 use lease::Lease;
 use std::time::Duration;
-use tokio_postgres::{NoTls, Row, types::ToSql};
+use tokio_postgres::{
+    NoTls, Row,
+    types::{ToSql, Type},
+};
 
 /// A statement on a pooled connection may take so long.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -124,6 +142,23 @@ impl Store {
         Ok(self.pool.get().await?)
     }
 
+    /// As [`Store::run`], for a statement that writes: what it changes is recorded under whom the call under way is attributed to.
+    async fn write(
+        &self,
+        name: &'static str,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Error> {
+        let Some(attribution) = Attribution::of_this_call() else {
+            return self.run(name, sql, parameters).await;
+        };
+        let connection = self.connection().await?;
+        let started = std::time::Instant::now();
+        let rows = Lease::new(connection).query_for(&attribution, sql, parameters).await?;
+        tracing::debug!(statement = name, elapsed = ?started.elapsed(), rows = rows.len(), "attributed statement");
+        Ok(rows)
+    }
+
     /// Runs one statement, prepared once per connection, in a transaction of its own.
     async fn run(
         &self,
@@ -134,6 +169,20 @@ impl Store {
         let connection = self.connection().await?;
         let started = std::time::Instant::now();
         let rows = Lease::new(connection).query(sql, parameters).await?;
+        tracing::debug!(statement = name, elapsed = ?started.elapsed(), rows = rows.len(), "statement");
+        Ok(rows)
+    }
+
+    /// The same for a statement whose text the caller shapes: it is not prepared, so that a connection does not collect them.
+    async fn run_once(
+        &self,
+        name: &'static str,
+        sql: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, Error> {
+        let connection = self.connection().await?;
+        let started = std::time::Instant::now();
+        let rows = Lease::new(connection).query_once(sql, parameters).await?;
         tracing::debug!(statement = name, elapsed = ?started.elapsed(), rows = rows.len(), "statement");
         Ok(rows)
     }

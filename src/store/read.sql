@@ -3,7 +3,8 @@
 -- `base` and `revision` bound the revisions of the row's transaction. The floor is read in the same snapshot as the rows: it is raised
 -- before anything is deleted, so rows that are missing here are below it.
 SELECT l.revision - l.events AS base, l.revision, (SELECT compacted FROM hub.retention) AS compacted,
-  c.seq, c.captured_at, c.kind, c.resource_id, c.type, c.after::text, c.before::text
+  c.seq, c.captured_at, c.kind, c.resource_id, c.type, c.after::text, c.before::text,
+  c.actor, c.origin, c.trace
 FROM (SELECT * FROM hub.log WHERE revision > $1 ORDER BY revision LIMIT $3) l
 -- OFFSET 0 keeps it a nested loop over the index; as a plain join the planner reads all of hub.change.
 CROSS JOIN LATERAL (

@@ -1,9 +1,18 @@
 //! Statements on a watched table that serve any kind. Rows travel as JSON objects of their columns: what the capture records, and so
 //! what a kind knows how to read.
 
-use super::Store;
-use crate::error::Error;
-use tokio_postgres::{error::SqlState, types::ToSql};
+use super::{
+    Store,
+    condition::{Parameter, condition, order},
+};
+use crate::{
+    error::Error,
+    model::filter::{Filter, Order, Schema},
+};
+use tokio_postgres::{
+    error::SqlState,
+    types::{ToSql, Type},
+};
 
 /// A watched table with a key of one text column.
 #[derive(Debug, Clone, Copy)]
@@ -16,12 +25,30 @@ pub struct Table {
     pub key: &'static str,
 }
 
-/// A page of rows, in the order of the key.
+/// Which rows a list has, and in which order.
+#[derive(Debug)]
+pub struct Choice<'a> {
+    /// The fields that filter and order speak of.
+    pub schema: &'static Schema,
+    /// Those that match; `None`: all.
+    pub filter: Option<&'a Filter>,
+    /// By these fields, then by the key.
+    pub order_by: &'a [Order],
+}
+
+impl Choice<'_> {
+    /// Whether it is every row, in the order of the key.
+    fn is_all(&self) -> bool {
+        self.filter.is_none() && self.order_by.is_empty()
+    }
+}
+
+/// A page of rows.
 #[derive(Debug)]
 pub struct Page {
     /// JSON objects.
     pub rows: Vec<String>,
-    /// Rows in the whole table.
+    /// Rows that were chosen, on all pages.
     pub total: i64,
 }
 
@@ -47,7 +74,7 @@ impl Store {
             table.name
         );
         let values: Vec<_> = columns.iter().map(|(_, value)| *value).collect();
-        let rows = self.run("insert", &sql, &values).await.map_err(|error| match error {
+        let rows = self.write("insert", &sql, &values).await.map_err(|error| match error {
             Error::Internal(cause) if is_unique_violation(&cause) => {
                 Error::AlreadyExists { kind: table.kind }
             }
@@ -68,7 +95,7 @@ impl Store {
         let sql = format!("UPDATE {name} t SET {assignments} WHERE {key} = $1 RETURNING to_json(t.*)::text");
         let mut values: Vec<&(dyn ToSql + Sync)> = vec![&id];
         values.extend(columns.iter().map(|(_, value)| *value));
-        let rows = self.run("update", &sql, &values).await?;
+        let rows = self.write("update", &sql, &values).await?;
         found(table, id, &rows)
     }
 
@@ -76,19 +103,36 @@ impl Store {
     pub async fn delete(&self, table: Table, id: &str) -> Result<(), Error> {
         let Table { name, key, .. } = table;
         let rows = self
-            .run("delete", &format!("DELETE FROM {name} t WHERE {key} = $1 RETURNING {key}::text"), &[&id])
+            .write("delete", &format!("DELETE FROM {name} t WHERE {key} = $1 RETURNING {key}::text"), &[&id])
             .await?;
         found(table, id, &rows).map(drop)
     }
 
-    /// A page, and the number of all rows, at one moment.
-    pub async fn page(&self, table: Table, offset: i64, limit: i64) -> Result<Page, Error> {
+    /// A page of the rows that are chosen, and their number, at one moment.
+    pub async fn page(
+        &self,
+        table: Table,
+        choice: &Choice<'_>,
+        offset: i64,
+        limit: i64,
+    ) -> Result<Page, Error> {
         let Table { name, key, .. } = table;
+        let mut values: Vec<Parameter> = vec![(Box::new(limit), Type::INT8), (Box::new(offset), Type::INT8)];
+        let chosen = match choice.filter {
+            Some(filter) => format!("{name} WHERE {}", condition(filter, &mut values)),
+            None => name.to_owned(),
+        };
+        let order = order(choice.schema, choice.order_by, key);
         let sql = format!(
-            "SELECT (SELECT count(*) FROM {name}), (SELECT coalesce(array_agg(to_json(p.*)::text ORDER BY {key}), '{{}}')
-             FROM (SELECT * FROM {name} ORDER BY {key} LIMIT $1 OFFSET $2) p)"
+            "SELECT (SELECT count(*) FROM {chosen}), (SELECT coalesce(array_agg(to_json(p.*)::text ORDER BY {order}), '{{}}')
+             FROM (SELECT * FROM {chosen} ORDER BY {order} LIMIT $1 OFFSET $2) p)"
         );
-        let rows = self.run("page", &sql, &[&limit, &offset]).await?;
+        let rows = if choice.is_all() {
+            self.run("page", &sql, &[&limit, &offset]).await?
+        } else {
+            let values: Vec<_> = values.iter().map(|(value, of)| (&**value as _, of.clone())).collect();
+            self.run_once("page", &sql, &values).await?
+        };
         let row = rows.first().ok_or_else(|| Error::Internal(anyhow::anyhow!("a page without a row")))?;
         Ok(Page { rows: row.try_get(1)?, total: row.try_get(0)? })
     }

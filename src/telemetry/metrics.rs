@@ -1,6 +1,7 @@
 //! Every metric of the hub, declared once. Who measures gets a handle and says `dropped_by_buffer(n)`, and no more.
 
-use crate::log::Size;
+use super::bulk::BulkMetrics;
+use crate::{log::Size, model::Revision};
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder, core::Collector,
@@ -8,7 +9,7 @@ use prometheus::{
 use std::time::Duration;
 
 /// 100 µs to 52 s.
-const LATENCY: (f64, f64, usize) = (0.0001, 2.0, 20);
+pub(super) const LATENCY: (f64, f64, usize) = (0.0001, 2.0, 20);
 /// 1 s to 3 days.
 const LIFETIME: (f64, f64, usize) = (1.0, 4.0, 10);
 
@@ -22,12 +23,21 @@ pub struct Metrics {
     dropped: IntCounterVec,
     catch_ups: IntCounterVec,
     disconnects: IntCounterVec,
+    conflations: IntCounterVec,
+    conflated: IntCounterVec,
+    filter_evaluations: IntCounterVec,
     stream_duration: HistogramVec,
     sealed_to_sent: Histogram,
     window_events: IntGaugeVec,
     window_bytes: IntGaugeVec,
     lag: IntGaugeVec,
     pool: IntGaugeVec,
+    controller_position: IntGaugeVec,
+    controller_lag: IntGaugeVec,
+    controller_active: IntGaugeVec,
+    controller_changes: IntCounterVec,
+    controller_hold_ups: IntCounterVec,
+    dead_letters: IntGaugeVec,
     /// From the capture of a change, within its transaction, to the acknowledgement of its seal.
     pub captured_to_sealed: Histogram,
     /// The newest sealed revision that this hub knows.
@@ -48,14 +58,15 @@ pub struct Metrics {
     pub sealed_events: IntCounter,
     /// Pages read from the database for streams that stand before the window.
     pub history_reads: IntCounter,
+    /// Events sent to those who read the log without watching.
+    pub read_events: IntCounter,
     /// Rows that the kind's own code could not read.
     pub undecodable_rows: IntCounterVec,
     /// What is wrong with the capture of a kind; 0 is well.
     pub capture_faults: IntGaugeVec,
     /// Age of the oldest transaction on the server that has written, in seconds.
     pub oldest_open_transaction: Gauge,
-    /// Items of bulk calls, by outcome.
-    pub bulk_items: IntCounterVec,
+    bulk: BulkMetrics,
 }
 
 impl Metrics {
@@ -99,6 +110,24 @@ impl Metrics {
                 "Slow streams that were ended, as they asked",
                 &["kind"],
             )?,
+            conflations: counters(
+                r,
+                "hub_stream_conflations_total",
+                "Slow streams that went to get only the newest event of each resource",
+                &["kind"],
+            )?,
+            conflated: counters(
+                r,
+                "hub_stream_events_conflated_total",
+                "Events for which a newer one of the same resource was sent",
+                &["kind"],
+            )?,
+            filter_evaluations: counters(
+                r,
+                "hub_filter_evaluations_total",
+                "Events that filters judged, once per distinct filter",
+                &["kind"],
+            )?,
             stream_duration: histograms(
                 r,
                 "grpc_stream_duration_seconds",
@@ -121,6 +150,42 @@ impl Metrics {
                 &["kind"],
             )?,
             pool: gauges(r, "hub_db_pool_connections", "Connections of the pool", &["state"])?,
+            controller_position: gauges(
+                r,
+                "hub_controller_position",
+                "Revision up to which a controller is done",
+                &["controller"],
+            )?,
+            controller_lag: gauges(
+                r,
+                "hub_controller_lag_events",
+                "Events between a controller and the head",
+                &["controller"],
+            )?,
+            controller_active: gauges(
+                r,
+                "hub_controller_active",
+                "1 on the hub that takes a controller's turns",
+                &["controller"],
+            )?,
+            controller_changes: counters(
+                r,
+                "hub_controller_changes_total",
+                "Attempts of this hub to have a controller handle a change",
+                &["controller", "outcome"],
+            )?,
+            controller_hold_ups: counters(
+                r,
+                "hub_controller_hold_ups_total",
+                "Turns that this hub could not take to their end",
+                &["controller"],
+            )?,
+            dead_letters: gauges(
+                r,
+                "hub_dead_letters",
+                "Changes that a controller could not handle, and those that wait behind them",
+                &["controller"],
+            )?,
             captured_to_sealed: histogram(
                 r,
                 "hub_captured_to_sealed_seconds",
@@ -148,6 +213,7 @@ impl Metrics {
             seals: counter(r, "hub_seals_total", "Seals by this hub")?,
             sealed_events: counter(r, "hub_sealed_events_total", "Events that this hub has sealed")?,
             history_reads: counter(r, "hub_history_reads_total", "Pages of history read from the database")?,
+            read_events: counter(r, "hub_read_events_total", "Events sent by ReadEvents")?,
             undecodable_rows: counters(
                 r,
                 "hub_undecodable_rows_total",
@@ -167,15 +233,12 @@ impl Metrics {
                 )?;
                 registered(r, gauge)?
             },
-            bulk_items: counters(r, "hub_bulk_items_total", "Items of bulk calls", &["outcome"])?,
+            bulk: BulkMetrics::register(r)?,
             registry,
         };
         let build = gauges(&metrics.registry, "hub_build_info", "Always 1", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         metrics.pool(0, 0);
-        ["created", "failed"]
-            .iter()
-            .for_each(|outcome| drop(metrics.bulk_items.with_label_values(&[*outcome])));
         for kind in kinds {
             drop((
                 metrics.kind(kind),
@@ -197,11 +260,33 @@ impl Metrics {
             dropped_by_window: dropped("window"),
             catch_ups: self.catch_ups.with_label_values(kind),
             disconnects: self.disconnects.with_label_values(kind),
+            conflations: self.conflations.with_label_values(kind),
+            conflated: self.conflated.with_label_values(kind),
+            filter_evaluations: self.filter_evaluations.with_label_values(kind),
             duration: self.stream_duration.with_label_values(kind),
             sealed_to_sent: self.sealed_to_sent.clone(),
             window_events: self.window_events.with_label_values(kind),
             window_bytes: self.window_bytes.with_label_values(kind),
             lag: self.lag.with_label_values(kind),
+        }
+    }
+
+    /// The handle of bulk calls.
+    pub fn bulk(&self) -> BulkMetrics {
+        self.bulk.clone()
+    }
+
+    /// The handle of a controller.
+    pub fn controller(&self, name: &str) -> ControllerMetrics {
+        let changes = |outcome| self.controller_changes.with_label_values(&[name, outcome]);
+        ControllerMetrics {
+            position: self.controller_position.with_label_values(&[name]),
+            lag: self.controller_lag.with_label_values(&[name]),
+            active: self.controller_active.with_label_values(&[name]),
+            handled: changes("handled"),
+            failed: changes("failed"),
+            hold_ups: self.controller_hold_ups.with_label_values(&[name]),
+            letters: self.dead_letters.with_label_values(&[name]),
         }
     }
 
@@ -236,7 +321,8 @@ pub enum Reason {
     Window,
 }
 
-/// The metrics of one kind's streams.
+/// The metrics of one kind's streams. Clones count together.
+#[derive(Clone)]
 pub struct KindMetrics {
     subscribers: IntGauge,
     sent: IntCounter,
@@ -244,6 +330,9 @@ pub struct KindMetrics {
     dropped_by_window: IntCounter,
     catch_ups: IntCounter,
     disconnects: IntCounter,
+    conflations: IntCounter,
+    conflated: IntCounter,
+    filter_evaluations: IntCounter,
     duration: Histogram,
     sealed_to_sent: Histogram,
     window_events: IntGauge,
@@ -290,6 +379,21 @@ impl KindMetrics {
         self.disconnects.inc();
     }
 
+    /// A slow stream gets only the newest event of each resource from now on.
+    pub fn fell_to_conflation(&self) {
+        self.conflations.inc();
+    }
+
+    /// So many events went out only as newer ones that stand for them.
+    pub fn conflated(&self, events: u64) {
+        self.conflated.inc_by(events);
+    }
+
+    /// A filter judged so many events.
+    pub fn evaluated(&self, events: u64) {
+        self.filter_evaluations.inc_by(events);
+    }
+
     /// What the log holds.
     pub fn window(&self, size: Size) {
         self.window_events.set(size.events as i64);
@@ -302,16 +406,63 @@ impl KindMetrics {
     }
 }
 
-fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
+/// The metrics of one controller.
+pub struct ControllerMetrics {
+    position: IntGauge,
+    lag: IntGauge,
+    active: IntGauge,
+    handled: IntCounter,
+    failed: IntCounter,
+    hold_ups: IntCounter,
+    letters: IntGauge,
+}
+
+impl ControllerMetrics {
+    /// Where it stands, and how many events are after that.
+    pub fn stands(&self, position: Revision, lag: u64) {
+        self.position.set(position.to_sql());
+        self.lag.set(i64::try_from(lag).unwrap_or(i64::MAX));
+    }
+
+    /// Whether this hub takes its turns.
+    pub fn active(&self, active: bool) {
+        self.active.set(active.into());
+    }
+
+    /// So many changes were handled.
+    pub fn handled(&self, changes: u64) {
+        self.handled.inc_by(changes);
+    }
+
+    /// A change was not.
+    pub fn failed(&self) {
+        self.failed.inc();
+    }
+
+    /// A turn could not be taken to its end, for a reason that is not one change.
+    pub fn held_up(&self) {
+        self.hold_ups.inc();
+    }
+
+    /// How many dead letters it has.
+    pub fn letters(&self, letters: u64) {
+        self.letters.set(i64::try_from(letters).unwrap_or(i64::MAX));
+    }
+}
+
+pub(super) fn registered<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: C,
+) -> prometheus::Result<C> {
     registry.register(Box::new(collector.clone()))?;
     Ok(collector)
 }
 
-fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+pub(super) fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
     registered(registry, IntCounter::new(name, help)?)
 }
 
-fn counters(
+pub(super) fn counters(
     registry: &Registry,
     name: &str,
     help: &str,
@@ -336,7 +487,7 @@ fn options(
     Ok(HistogramOpts::new(name, help).buckets(prometheus::exponential_buckets(start, factor, count)?))
 }
 
-fn histogram(
+pub(super) fn histogram(
     registry: &Registry,
     name: &str,
     help: &str,

@@ -139,6 +139,14 @@ def lines(path):
     print(*(f"{e['type'].removeprefix('EVENT_TYPE_')} {e['resourceId']}" for e in printed))
 
 
+def trail(path="/dev/stdin"):
+    """What `trex audit --output json` printed: type, actor, species before and after."""
+    with open(path, encoding="utf-8") as file:
+        for record in map(json.loads, file):
+            species = [(row or {}).get("species", "null") for row in (record["before"], record["after"])]
+            print(record["type"], record["actor"], *species)
+
+
 def metric(path, name, *labels):
     """The sum of a metric's samples with these labels, in whatever order they stand."""
     wanted, total = dict(label.split("=", 1) for label in labels), 0.0
@@ -181,5 +189,5 @@ def inside(directory):
 
 
 if __name__ == "__main__":
-    commands = [check, value, events, revision, ids, lines, metric, ports, inside]
+    commands = [check, value, events, revision, ids, lines, trail, metric, ports, inside]
     sys.exit({c.__name__: c for c in commands}[sys.argv[1]](*sys.argv[2:]))

@@ -97,13 +97,14 @@ clean_up() {
 # ---- the hub -----------------------------------------------------------------
 
 spawn_hub() { # FLAG... : starts it on free ports, does not wait
-  read -r grpc_port metrics_port health_port < <(helper ports 3)
+  read -r grpc_port admin_port metrics_port health_port < <(helper ports 4)
   log=$work/hub-$grpc_port
   # A session of its own, so that an interrupt can go to the whole group, as
   # Ctrl-C at a terminal does, without reaching this script.
   # In a directory that any user may be in.
   (cd / && exec setsid "${run_as[@]}" "$trex" serve "$@" \
     --grpc-server-bindaddress "localhost:$grpc_port" \
+    --admin-server-bindaddress "localhost:$admin_port" \
     --metrics-server-bindaddress "localhost:$metrics_port" \
     --health-check-server-bindaddress "localhost:$health_port" \
     >"$log" 2>"$log.err" </dev/null) &

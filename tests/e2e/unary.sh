@@ -4,7 +4,7 @@
 
 first_start() {
   local port
-  for port in "$grpc_port" "$metrics_port" "$health_port"; do
+  for port in "$grpc_port" "$admin_port" "$metrics_port" "$health_port"; do
     grep -q "localhost:$port" "$log" || fail 'start-up text' "localhost:$port named" "$(<"$log")"
   done
   grep -Eq "^ *grpcurl .*:$grpc_port" "$log" || fail 'start-up text' 'a grpcurl line' "$(<"$log")"
@@ -22,7 +22,7 @@ listed() { grep -qx "$1" "$work/list" || fail "list: $1" 'listed' "$(<"$work/lis
 discovery() {
   local name
   grpcurl -plaintext "localhost:$grpc_port" list >"$work/list"
-  for name in "$SERVICE" grpc.health.v1.Health grpc.reflection.v1.ServerReflection \
+  for name in "$SERVICE" hub.v1.AuditService grpc.health.v1.Health grpc.reflection.v1.ServerReflection \
     grpc.reflection.v1alpha.ServerReflection; do
     listed "$name"
   done

@@ -145,7 +145,11 @@ known_metrics=(
   hub_listener_reconnects_total:counter hub_doorbell_rings_total:counter
   hub_doorbell_skips_total:counter hub_seals_total:counter hub_sealed_events_total:counter
   hub_oldest_open_transaction_seconds:gauge hub_db_pool_connections:gauge
-  hub_bulk_items_total:counter hub_build_info:gauge
+  hub_bulk_items_total:counter hub_bulk_batch_duration_seconds:histogram
+  hub_bulk_batch_rows:histogram hub_bulk_streams_active:gauge hub_imports_resumed_total:counter
+  hub_build_info:gauge
+  hub_filter_evaluations_total:counter
+  hub_stream_conflations_total:counter hub_stream_events_conflated_total:counter
 )
 
 metrics() {

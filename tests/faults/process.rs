@@ -11,11 +11,13 @@ use tokio::{
 };
 
 /// How a hub is run: bounds so small that a stalled watcher of a modest load falls behind them.
-const OPTIONS: [&str; 18] = [
+const OPTIONS: [&str; 20] = [
     "--grpc-server-bindaddress=localhost:0",
+    "--admin-server-bindaddress=localhost:0",
     "--metrics-server-bindaddress=localhost:0",
     "--health-check-server-bindaddress=localhost:0",
     "--log=info",
+    "--audit=true",
     "--log-window-bytes",
     "1048576",
     "--watch-buffer",

@@ -5,11 +5,12 @@ use crate::{
     lister::{self, Lister},
     load::{Burst, Load, shared_ids},
     support::{
-        history::{Evidence, History, Journal, Transaction},
+        history::{Evidence, History, Journal, Stream, Transaction},
         recorder::SENTINEL,
         validators::validate,
         writer::Verb,
     },
+    trail,
     watcher::{By, Plan, Recording, Watcher},
     world::{Hub, World},
 };
@@ -150,8 +151,9 @@ pub async fn run_these(world: World, mut faults: VecDeque<Fault>, mut random: Rn
         let recording = timeout(PATIENCE, watcher.finish()).await;
         recordings.push(recording.unwrap_or_else(|_| panic!("{name}: the sentinel did not come")));
     }
+    let trail = timeout(PATIENCE, trail::of(&world)).await.expect("an audit trail that is complete");
     world.stop().await;
-    check(&recordings, &journal, &calms, report);
+    check(&recordings, trail, &journal, &calms, report);
     report.lists += lists.len();
     lister::check(lists, &recordings[0].whole());
     report.runs += 1;
@@ -237,8 +239,8 @@ async fn finish(world: &World, transactions: Vec<Transaction>) -> (Journal, usiz
     control.resolve(transactions).await
 }
 
-fn check(recordings: &[Recording], journal: &Journal, calms: &[Calm], report: &mut Report) {
-    let mut history = History::default();
+fn check(recordings: &[Recording], trail: Stream, journal: &Journal, calms: &[Calm], report: &mut Report) {
+    let mut history = History { streams: vec![trail] };
     for recording in recordings {
         history.streams.extend(recording.streams.iter().cloned());
         report.streams += recording.streams.len();

@@ -227,6 +227,7 @@ impl Recorder {
         let options = WatchOptions {
             types: Vec::new(),
             resource_ids: Vec::new(),
+            filter: String::new(),
             start: WatchStart::Now,
             backpressure: BackpressurePolicy::CatchUp,
         };

@@ -355,7 +355,7 @@ async fn retention_keeps_whole_transactions_and_leaves_no_rest() {
     let database = Database::create().await;
     let mut settings = settings(&database, KIB);
     settings.capture.retention =
-        Retention { age: Duration::from_secs(3600), events: 1000, interval: Duration::from_millis(20) };
+        Retention { events: 1000, interval: Duration::from_millis(20), ..settings.capture.retention };
     let registry = Registry::of_this_program;
     let hubs = [
         TestHub::start_with(settings.clone(), registry()).await,

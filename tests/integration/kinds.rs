@@ -31,8 +31,13 @@ fn subscribe(hub: &TestHub, interest: Interest) -> Subscription {
     era.topic("Fossil").unwrap().subscribe(Start::Now, interest).unwrap()
 }
 
-const EVERYTHING: Interest =
-    Interest { selector: Selector::ALL, include_previous: false, buffer: 8192, policy: Policy::Drop };
+const EVERYTHING: Interest = Interest {
+    selector: Selector::ALL,
+    filter: None,
+    include_previous: false,
+    buffer: 8192,
+    policy: Policy::Drop,
+};
 
 #[tokio::test]
 async fn exact_values_come_back() {

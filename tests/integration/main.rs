@@ -2,19 +2,27 @@
 #![allow(missing_docs, unreachable_pub, reason = "a test binary exports nothing")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's helpers fail with the test")]
 
+mod admin;
 mod api;
 mod bookmarks;
+mod bulk;
 mod capture;
 mod capture_names;
+mod commands;
+mod controllers;
 mod delays;
 mod epoch;
+mod filters;
 mod following;
 mod history;
+mod import_cli;
 mod kinds;
 mod lifecycle;
 mod migrations;
 mod privileges;
+mod read_events;
 mod slow_reader;
+mod small_frames;
 mod smoke;
 mod state;
 mod stress;

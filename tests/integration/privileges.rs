@@ -1,15 +1,19 @@
 //! The rights of `docs/privileges.md` are enough, and a writer needs and lends none.
 
-use crate::support::{Database, TestHub, fossil::Fossils};
-use std::sync::Arc;
-use tonic::Streaming;
+use crate::support::{Database, TestHub, fossil::Fossils, until};
+use std::{sync::Arc, time::Duration};
+use tonic::{Request, Streaming};
 use trex::{
     app::Settings,
+    controller::Controllers,
     kinds::{Registry, dinosaur::Dinosaurs},
-    proto::rh_trex::v1::{
-        CreateDinosaurRequest, DinosaurWatchEvent, EventType, ListDinosaursRequest, WatchDinosaursRequest,
+    proto::{
+        hub::v1::{GetStatusRequest, ReadEventsRequest},
+        rh_trex::v1::{
+            CreateDinosaurRequest, DinosaurWatchEvent, EventType, ListDinosaursRequest, WatchDinosaursRequest,
+        },
     },
-    store::migrate,
+    store::{Store, migrate},
 };
 
 /// The statements of the page, up to its first table of them; `trex` and `app` are the roles in it.
@@ -59,7 +63,9 @@ async fn serves(database: &Database, hub: &str, writer: &str, grant: bool) {
     for expected in [EventType::Created, EventType::Updated, EventType::Deleted] {
         assert_eq!(next(&mut watch).await.r#type(), expected);
     }
-    for forbidden in ["SELECT * FROM hub.change", "SELECT hub.seal()", "TRUNCATE dinosaurs"] {
+    for forbidden in
+        ["SELECT * FROM hub.change", "SELECT * FROM hub.import", "SELECT hub.seal()", "TRUNCATE dinosaurs"]
+    {
         let error = session.batch_execute(forbidden).await.unwrap_err();
         assert_eq!(error.code().unwrap().code(), "42501", "{forbidden}");
     }
@@ -102,11 +108,29 @@ async fn a_hub_that_does_not_migrate_needs_less() {
     database.target_as(&owner).open().await.unwrap().batch_execute(&statements).await.unwrap();
     let mut settings = Settings::new(database.target_as(&hub));
     settings.migrate = false;
+    settings.controllers = Controllers::of_this_program(Some(Duration::from_secs(3600)));
     let served = TestHub::start_with(settings, registry).await;
     let mut client = served.client().await;
     let mut watch = client.watch_dinosaurs(WatchDinosaursRequest::default()).await.unwrap().into_inner();
     client.create_dinosaur(CreateDinosaurRequest { species: "s".into() }).await.unwrap();
     assert_eq!(next(&mut watch).await.revision, 1);
+    // An import, with a failure that is kept.
+    for _ in 0..2 {
+        let items = ["s", ""].map(|species| CreateDinosaurRequest { species: species.into() }.into());
+        let mut request = Request::new(tokio_stream::iter(items));
+        request.metadata_mut().insert("import-id", "import".parse().unwrap());
+        let response = client.bulk_create_dinosaurs(request).await.unwrap().into_inner();
+        assert_eq!((response.created, response.failed, response.errors.len()), (1, 1, 1));
+    }
+    let store = Store::new(&database.target_as(&hub), 1, true).unwrap();
+    assert_eq!(store.expire_imports(Duration::ZERO, 10).await.unwrap(), 1, "the failure");
+    assert_eq!(store.expire_imports(Duration::ZERO, 10).await.unwrap(), 1, "the import");
+    until("the trail is kept", || served.metric("hub_controller_changes_total", "handled") == 1.0).await;
+    assert_eq!(served.metric("hub_controller_hold_ups_total", ""), 0.0);
+    let status = served.admin().await.get_status(GetStatusRequest {}).await.unwrap().into_inner();
+    assert_eq!(status.database.expect("an answer of the database").sealed_revision, 1);
+    let mut log = served.events().await.read_events(ReadEventsRequest::default()).await.unwrap().into_inner();
+    assert_eq!(log.message().await.unwrap().unwrap().events.len(), 1);
     served.stop().await;
 }
 

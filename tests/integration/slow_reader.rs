@@ -1,6 +1,7 @@
 //! Readers that stop reading: what they lose is told to the event, and nobody else pays.
 
 mod large;
+mod latest;
 mod stopped;
 
 use crate::support::{

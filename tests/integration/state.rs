@@ -367,12 +367,17 @@ async fn the_state_of_a_partitioned_table_is_exact() {
             }
         }
     });
-    let everything =
-        Interest { selector: Selector::ALL, include_previous: false, buffer: 8192, policy: Policy::CatchUp };
+    let everything = Interest {
+        selector: Selector::ALL,
+        filter: None,
+        include_previous: false,
+        buffer: 8192,
+        policy: Policy::CatchUp,
+    };
     let era = hub.app().broker().era().unwrap();
     let mut watches = Vec::new();
     for _ in 0..12 {
-        let mut snapshot = snapshots.open("Stratum", Selector::ALL).await.unwrap();
+        let mut snapshot = snapshots.open("Stratum", Selector::ALL, None).await.unwrap();
         era.topic("Stratum").unwrap().reached(snapshot.revision).await;
         let start = Start::AfterStateAt(snapshot.revision);
         let subscription = era.topic("Stratum").unwrap().subscribe(start, everything.clone()).unwrap();

@@ -215,8 +215,13 @@ impl Load {
         load
     }
 
+    /// How many committed changes there are.
+    pub(super) fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
+    }
+
     pub(super) async fn until_rows(&self, rows: u64) {
-        until("enough rows", || self.rows.load(Ordering::Relaxed) >= rows).await;
+        until("enough rows", || self.rows() >= rows).await;
     }
 
     pub(super) async fn stop(self) -> Vec<Writer> {

@@ -8,6 +8,10 @@ WINDOW = "slow_reader::a_reader_that_the_window_passes_is_told_what_it_lost"
 BLOCKED = "slow_reader::a_blocked_reader_is_told_what_it_lost"
 WAKEUPS = "lib::broker::tests"
 MIXED = "delays::large::each_kind_stays_in_order_through_large_transactions_and_lost_connections"
+POISONED = "controllers::letters::a_poisoned_resource_holds_up_only_itself"
+
+FILTERED = "filters::streams::what_a_filter_shows_keeps_every_promise"
+LISTED = "filters::lists::the_database_and_the_hub_agree_on_every_filter"
 
 RANGES = "src/store/migrations/0003_seal.sql"
 SEAL = "src/store/migrations/0010_seal_by_range.sql"
@@ -16,6 +20,8 @@ READ = "src/store/read.sql"
 TAILER = "src/capture/tailer.rs"
 ASIDE = "src/capture/aside.rs"
 POSITION = "src/broker/position.rs"
+RUNNER = "src/controller/runner.rs"
+VIEW = "src/broker/view.rs"
 
 
 @dataclass(frozen=True)
@@ -158,8 +164,8 @@ BUGS = [
     Bug(
         "count-what-was-not-wanted",
         POSITION,
-        'log.count(ordinal..target, &interest.selector)',
-        'target - ordinal',
+        'view.count(log, ordinal..target)',
+        'Ok::<_, Malformed>(target - ordinal)',
         (BLOCKED, WINDOW),
     ),
     Bug(
@@ -186,8 +192,8 @@ BUGS = [
     Bug(
         "bookmark-too-early",
         "src/broker/subscription.rs",
-        "Place::Live { ordinal } if ordinal >= next =>",
-        "Place::Live { ordinal } if ordinal >= next.saturating_sub(1_000) =>",
+        "Place::Live { ordinal } if ordinal >= next && !position.is_behind() =>",
+        "Place::Live { ordinal } if ordinal >= next.saturating_sub(1_000) && !position.is_behind() =>",
         ("bookmarks::bookmarks_are_true_under_load_and_can_be_resumed_from", "lib::broker::tests"),
     ),
     Bug(
@@ -198,11 +204,173 @@ BUGS = [
         ("state::the_state_and_what_follows_it_are_exact_under_load",),
     ),
     Bug(
+        "an-update-that-enters-stays-an-update",
+        "src/model/filter/evaluate.rs",
+        "(Verdict::Enters, ChangeType::Created, Which::New)",
+        "(Verdict::Same, ChangeType::Updated, Which::New)",
+        (FILTERED, "lib::broker::tests"),
+    ),
+    Bug(
+        "a-row-that-leaves-is-not-missed",
+        "src/model/filter/evaluate.rs",
+        "let old = matches!(change, ChangeType::Updated | ChangeType::Deleted)",
+        "let old = matches!(change, ChangeType::Deleted)",
+        (FILTERED, "lib::broker::tests"),
+    ),
+    Bug(
+        "a-row-that-left-is-still-shown",
+        VIEW,
+        "column.filter.schema().row)",
+        "column.filter.schema().previous)",
+        (FILTERED, "lib::broker::tests"),
+    ),
+    Bug(
+        "types-before-the-filter",
+        VIEW,
+        "Verdict::Leaves => ChangeType::Deleted,",
+        "Verdict::Leaves => ChangeType::Updated,",
+        (FILTERED, "lib::broker::tests"),
+    ),
+    Bug(
+        "judged-by-every-subscriber",
+        "src/broker/filters.rs",
+        "Some(verdict) => Ok(verdict),\n            None => {",
+        "_ => {",
+        ("filters::watches::a_hundred_subscribers_with_five_filters_cost_five_evaluations_an_event",),
+    ),
+    Bug(
+        "the-newest-stands-for-itself",
+        "src/broker/conflation.rs",
+        "stands_for += older.stands_for;",
+        "stands_for += older.stands_for * 0;",
+        ("lib::broker::tests", "slow_reader::latest::a_blocked_reader_gets_the_newest"),
+    ),
+    Bug(
+        "the-older-comes-too",
+        "src/broker/conflation.rs",
+        "self.events.remove(newest)",
+        "self.events.get(newest)",
+        ("lib::broker::tests", "slow_reader::latest::a_blocked_reader_gets_the_newest"),
+    ),
+    Bug(
+        "a-conflation-under-way-is-a-position",
+        "src/broker/subscription.rs",
+        "_ => position.complete_up_to(),",
+        "_ => position.revision,",
+        ("lib::broker::tests",),
+    ),
+    Bug(
+        "null-is-not-false",
+        "src/store/condition.rs",
+        '({} IS NOT TRUE)',
+        '(NOT {})',
+        (LISTED,),
+    ),
+    Bug(
+        "compare-as-the-database-collates",
+        "src/store/condition.rs",
+        'COLLATE \\"C\\" {} {}',
+        '{} {}',
+        (LISTED,),
+    ),
+    Bug(
+        "wildcards-of-like-in-a-text",
+        "src/store/condition.rs",
+        ".replace('_', r\"\\_\")",
+        "",
+        (LISTED,),
+    ),
+    Bug(
         "a-page-that-begins-at-the-floor-without-a-word",
         "src/broker/history.rs",
         "if revision < self.after {",
         "if revision < Revision::ZERO {",
         ("history::a_watch_whose_next_page_is_compacted_in_part_is_told",),
+    ),
+    Bug(
+        "a-stream-that-was-overtaken-writes-on",
+        "src/store/bulk.rs",
+        "AND generation = {generation} AND",
+        "AND {generation}::bigint > 0 AND",
+        ("bulk::resuming::of_two_streams_the_newer_goes_on",),
+    ),
+    Bug(
+        "of-equal-ids-in-a-batch-the-last-is-created",
+        "src/store/bulk.rs",
+        "WHERE key IS NOT NULL ORDER BY at",
+        "WHERE key IS NOT NULL ORDER BY at DESC",
+        ("bulk::bad_items::one_in_a_hundred_of_an_import_and_duplicate_ids",),
+    ),
+    Bug(
+        "failures-from-after-what-was-handled",
+        "src/store/bulk.rs",
+        "WHERE import = $1 AND index >= $2",
+        "WHERE import = $1 AND index > $2",
+        ("bulk::resuming::failures_are_repeated_from_what_the_client_has_handled",),
+    ),
+    Bug(
+        "an-expired-import-is-begun-anew",
+        "src/store/bulk.rs",
+        "let rows = if acknowledged == 0 {",
+        "let rows = if acknowledged < u64::MAX {",
+        ("bulk::resuming::an_import_that_is_less_far_than_its_client_is_not_begun_anew",),
+    ),
+    Bug(
+        "an-item-that-does-not-decode-ends-the-stream",
+        "src/transport/grpc/bulk.rs",
+        "=> Ok(Err(Error::Undecodable(why))),",
+        "=> Err(Error::Undecodable(why)),",
+        ("bulk::bad_items::one_in_a_hundred_of_a_bulk_creation",),
+    ),
+    Bug(
+        "a-trickle-waits-for-a-full-batch",
+        "src/bulk/session.rs",
+        "(self.last + IDLE).min(self.first + OLDEST)",
+        "(self.last + IDLE).max(self.first + OLDEST)",
+        ("bulk::create::a_steady_trickle_is_committed_too",),
+    ),
+    Bug(
+        "a-deadlock-ends-an-import",
+        "src/bulk/writer.rs",
+        "const ATTEMPTS: u32 = 10;",
+        "const ATTEMPTS: u32 = 1;",
+        ("bulk::fairness::imports_that_meet_on_the_same_ids_both_get_through",),
+    ),
+    Bug(
+        "a-stream-is-read-however-full-it-is",
+        "src/bulk/session.rs",
+        "if open && !full =>",
+        "if open && (!full || full) =>",
+        ("bulk::fairness::a_stream_is_read_no_further_than_two_batches",),
+    ),
+    Bug(
+        "do-not-send-again-what-was-not-acknowledged",
+        "src/client/import.rs",
+        "        self.sent = 0;\n        Ok(moved)",
+        "        Ok(moved)",
+        ("lib::client::import::tests",),
+    ),
+    Bug(
+        "pass-over-one-more-than-was-decided",
+        "src/client/import.rs",
+        "if self.offered >= self.decided {",
+        "if self.offered > self.decided {",
+        ("lib::client::import::tests",),
+    ),
+    Bug(
+        "list-the-last-reject-again",
+        "src/cli/import/rejects.rs",
+        "if reject.line <= self.last_line {",
+        "if reject.line < self.last_line {",
+        ("lib::cli::import::rejects::tests",),
+    ),
+    Bug(
+        "take-half-a-line-for-a-line",
+        "src/cli/import/records.rs",
+        "Err(error) if error.kind() == io::ErrorKind::Interrupted => {}",
+        "Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break &[][..],\n"
+        "                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}",
+        ("lib::cli::import::records::tests",),
     ),
     Bug(
         "a-bookmark-that-goes-back",
@@ -245,5 +413,134 @@ BUGS = [
         "(NOT force OR served = ANY (before.replaces))",
         "NOT force",
         ("epoch::hubs_that_miss_the_same_history_begin_one_epoch",),
+    ),
+    Bug(
+        "a-batch-that-ends-at-the-head",
+        "src/reader.rs",
+        "Ok(LogPage { rows, upto: position.revision })",
+        "Ok(LogPage { rows, upto: self.head })",
+        ("read_events::a_reader_that_is_restarted_at_random_gets_every_event_once",),
+    ),
+    Bug(
+        "read-on-in-another-epoch",
+        "src/reader.rs",
+        "_ if state.epoch != epoch =>",
+        "_ if false =>",
+        ("read_events::a_reader_whose_history_is_replaced_is_told",),
+    ),
+    Bug(
+        "pages-of-any-size",
+        "src/store/hub/log_reader.rs",
+        "(before < bytes).then_some(row)",
+        "(before < bytes * 100).then_some(row)",
+        ("read_events::a_batch_is_bounded_in_bytes",),
+    ),
+    Bug(
+        "a-reader-that-stops-with-the-hub-ends-well",
+        "src/transport/grpc/events.rs",
+        "= self.broker.draining() {",
+        "= self.broker.draining().filter(|_| false) {",
+        ("read_events::a_hub_that_stops_says_so_to_those_who_read",),
+    ),
+    Bug(
+        "who-waits-for-the-hub-is-blocked",
+        "src/broker/subscription.rs",
+        "subscriber.position.lock().wait = Wait::ForPage;",
+        "subscriber.position.lock().wait = Wait::No;",
+        ("admin::status::a_hub_whose_database_is_away_says_what_it_knows",),
+    ),
+    Bug(
+        "forget-streams-of-a-history-that-is-over",
+        "src/broker/mod.rs",
+        "ended.iter().flat_map(|era| era.topics()).map(Arc::downgrade)",
+        "ended.iter().flat_map(|era| era.topics()).take(0).map(Arc::downgrade)",
+        ("admin::one_of_a_history_that_is_over_is_shown_until_it_has_noticed",),
+    ),
+    Bug(
+        "trimming-holds-changes-back",
+        "src/store/status.rs",
+        "AND f.pid = l.pid)",
+        "AND f.pid = 0)",
+        ("admin::status::the_transaction_that_holds_changes_back_is_named",),
+    ),
+    Bug(
+        "position-committed-before-the-effects",
+        RUNNER,
+        """            self.work(&turn).apply(changes, standing.letters).await?;
+            turn.commit_at(end, &standing.current, &self.holder).await.map_err(Failure::from)
+""",
+        """            turn.commit_at(end, &standing.current, &self.holder).await?;
+            if let Some(turn) = connection.take_turn(self.controller.name(), standing.turn + 1).await? {
+                self.work(&turn).apply(changes, standing.letters).await?;
+                turn.commit(&self.holder).await?;
+            }
+            Ok(())
+""",
+        ("controllers::letters::a_world_that_fails_holds_all_up_and_loses_nothing",),
+    ),
+    Bug(
+        "dead-letter-that-does-not-park",
+        "src/controller/turn.rs",
+        "if letters {",
+        "if letters && changes.is_empty() {",
+        (POISONED,),
+    ),
+    Bug(
+        "parked-letters-in-the-wrong-order",
+        "src/store/letters.rs",
+        "ORDER BY n.id LIMIT 1)",
+        "ORDER BY n.id DESC LIMIT 1)",
+        (POISONED,),
+    ),
+    Bug(
+        "effects-of-a-failed-change-stay",
+        "src/controller/turn.rs",
+        """                self.turn.undo().await?;
+                metrics.failed();""",
+        """                self.turn.release().await?;
+                metrics.failed();""",
+        (POISONED,),
+    ),
+    Bug(
+        "controllers-read-by-seq-alone",
+        "src/store/migrations/0008_controllers.sql",
+        "  ORDER BY l.revision, c.seq",
+        "  ORDER BY c.seq",
+        ("controllers::audit::it_has_every_change_once_and_in_order_though_its_hubs_die",),
+    ),
+    Bug(
+        "turn-without-a-fence",
+        "src/store/controller.rs",
+        "WHERE name = $1 AND turn = $2",
+        "WHERE name = $1 AND turn >= $2",
+        ("controllers::leases::a_hub_that_freezes_in_a_turn_is_freed_from_it",),
+    ),
+    Bug(
+        "slow-taken-for-frozen",
+        RUNNER,
+        "lost = connection.stay_awake() =>",
+        "lost = async { std::future::pending::<()>().await; connection.stay_awake().await } =>",
+        ("controllers::leases::one_that_is_slow_or_panics_or_hangs_is_not_taken_for_frozen",),
+    ),
+    Bug(
+        "gap-without-a-word",
+        "src/controller/audit.rs",
+        "Ok(turn.record_gap(gap).await?)",
+        "if gap.after < gap.resume { turn.record_gap(gap).await? };\n        Ok(())",
+        ("controllers::gaps::a_new_epoch_is_bridged_and_told",),
+    ),
+    Bug(
+        "actor-that-sticks-to-the-connection",
+        "src/store/lease.rs",
+        "set_config('hub.actor', coalesce($1, ''), true)",
+        "set_config('hub.actor', coalesce($1, ''), false)",
+        ("controllers::attribution::who_calls_is_recorded_where_the_hub_is_told_to_believe_it",),
+    ),
+    Bug(
+        "more-small-frames-ahead-than-the-library-bears",
+        "src/server/lanes.rs",
+        "const STREAM_WINDOW: u32 = 64 * 1024;\nconst CONNECTION_WINDOW: u32 = 16 << 20;",
+        "const STREAM_WINDOW: u32 = 256 * 1024;\nconst CONNECTION_WINDOW: u32 = 4 << 20;",
+        ("small_frames",),
     ),
 ]

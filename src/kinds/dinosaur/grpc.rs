@@ -1,13 +1,22 @@
 //! `rh_trex.v1.DinosaurService`.
 
 use super::{
-    TABLE, row,
+    TABLE, bulk,
+    fields::SCHEMA,
+    row,
     rules::{self, Paging},
 };
 use crate::{
     error::Error,
-    model::Revision,
-    proto::rh_trex::v1::{self as pb, dinosaur_service_server::DinosaurService},
+    model::{
+        Revision,
+        filter::{self, Filter, Scope},
+    },
+    proto::{
+        codec::Streamed,
+        rh_trex::v1::{self as pb, dinosaur_service_server::DinosaurService},
+    },
+    store::Choice,
     transport::grpc::{EventStream, Hub, WatchRequest},
 };
 use tonic::{Request, Response, Status, Streaming};
@@ -77,16 +86,15 @@ impl DinosaurService for Service {
         request: Request<pb::ListDinosaursRequest>,
     ) -> Result<Response<pb::ListDinosaursResponse>, Status> {
         let request = request.into_inner();
-        if !request.filter.is_empty() {
-            return Err(Error::Unimplemented { what: "filter" }.into());
-        }
-        if !request.order_by.is_empty() {
-            return Err(Error::Unimplemented { what: "order_by" }.into());
-        }
+        let filter = Filter::parse(&request.filter, &SCHEMA, Scope::Rows)
+            .map_err(|fault| Error::invalid("filter", fault.to_string()))?;
+        let order_by = filter::order_by(&request.order_by, &SCHEMA)
+            .map_err(|fault| Error::invalid("order_by", fault.to_string()))?;
+        let choice = Choice { schema: &SCHEMA, filter: filter.as_ref(), order_by: &order_by };
         let paging = Paging::new(request.page, request.size);
         // Before the page is read: what the page shows may come again to a watch from here, and nothing is missed.
         let revision = self.hub.head(TABLE.kind)?;
-        let page = self.hub.store.page(TABLE, paging.offset(), paging.size.into()).await?;
+        let page = self.hub.store.page(TABLE, &choice, paging.offset(), paging.size.into()).await?;
         let items = page.rows.iter().map(|row| message(row)).collect::<Result<Vec<_>, _>>()?;
         let metadata = pb::ListMeta {
             page: paging.page,
@@ -104,10 +112,8 @@ impl DinosaurService for Service {
         request: Request<pb::WatchDinosaursRequest>,
     ) -> Result<Response<Self::WatchDinosaursStream>, Status> {
         let request = request.into_inner();
-        if !request.filter.is_empty() {
-            return Err(Error::Unimplemented { what: "filter" }.into());
-        }
         let watch = WatchRequest {
+            filter: WatchRequest::filter(&request.filter, &SCHEMA)?,
             types: request.types,
             resource_ids: request.resource_ids,
             after: request.after_revision.map(Revision::new),
@@ -123,17 +129,17 @@ impl DinosaurService for Service {
 
     async fn bulk_create_dinosaurs(
         &self,
-        _: Request<Streaming<pb::CreateDinosaurRequest>>,
+        request: Request<Streaming<Streamed<pb::CreateDinosaurRequest>>>,
     ) -> Result<Response<pb::BulkCreateDinosaursResponse>, Status> {
-        Err(Error::Unimplemented { what: "BulkCreateDinosaurs" }.into())
+        Ok(Response::new(bulk::create(&self.hub, request).await?))
     }
 
-    type ImportDinosaursStream = EventStream<pb::ImportDinosaursResponse>;
+    type ImportDinosaursStream = bulk::ImportStream;
 
     async fn import_dinosaurs(
         &self,
-        _: Request<Streaming<pb::ImportDinosaursRequest>>,
+        request: Request<Streaming<Streamed<pb::ImportDinosaursRequest>>>,
     ) -> Result<Response<Self::ImportDinosaursStream>, Status> {
-        Err(Error::Unimplemented { what: "ImportDinosaurs" }.into())
+        Ok(Response::new(bulk::import(self.hub.clone(), request.into_inner())))
     }
 }

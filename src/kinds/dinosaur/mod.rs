@@ -1,11 +1,14 @@
 //! The dinosaur, the first watched kind.
 
+mod bulk;
+mod fields;
 mod grpc;
 mod row;
 mod rules;
 
 use super::{Kind, Unreadable};
 use crate::{
+    error::Error,
     model::Change,
     proto::rh_trex::v1::{self as pb, dinosaur_service_server::DinosaurServiceServer},
     store::{Migration, Scope, Table},
@@ -16,6 +19,14 @@ use tonic::codec::CompressionEncoding;
 
 const KIND: &str = "Dinosaur";
 const TABLE: Table = Table { kind: KIND, name: "public.dinosaurs", key: "id" };
+
+/// Whether the API's rules allow a dinosaur with this id, which may be empty, to be created. What the table says is another matter.
+pub fn check_new(id: &str, species: &str) -> Result<(), Error> {
+    if !id.is_empty() {
+        rules::id(id)?;
+    }
+    rules::new_species(species).map(|_| ())
+}
 
 /// The kind.
 pub struct Dinosaurs;

@@ -1,21 +1,37 @@
 //! gRPC: what kinds need to serve their own service, and the body of a watch.
 
+mod admin;
+mod audit;
+mod bulk;
+mod events;
 mod watch;
 
+pub(crate) use audit::serve as serve_audit;
+pub use bulk::{acknowledgements, checked_import_id, failed_items, import_id, items};
 pub use watch::{RawBody, WatchBody, WatchRequest};
 
 use crate::{
     broker::{Era, EventBroker, Topic},
+    bulk::Bulk,
     error::Error,
     health::Health,
-    model::Revision,
+    introspection::Introspection,
+    kinds::Registry,
+    model::{Caller, Revision},
     proto,
+    reader::LogReader,
     snapshot::Snapshots,
     store::Store,
+    telemetry::Metrics,
 };
 use std::{convert::Infallible, marker::PhantomData, pin::Pin, sync::Arc, task::Poll, time::Duration};
 use tonic::{Status, body::Body, server::NamedService, service::RoutesBuilder};
 use tower::Service;
+
+tokio::task_local! {
+    /// Who makes the call under way.
+    pub static CALLER: Caller;
+}
 
 /// What the services work with.
 #[derive(Clone)]
@@ -26,6 +42,8 @@ pub struct Hub {
     pub broker: Arc<EventBroker>,
     /// For watches that begin with what is there.
     pub snapshots: Snapshots,
+    /// For bulk calls.
+    pub bulk: Bulk,
 }
 
 impl Hub {
@@ -97,6 +115,23 @@ impl Grpc {
         self.routes.add_service(service);
     }
 
+    /// Adds the service of those who read the log without watching.
+    pub fn serve_events(
+        &mut self,
+        reader: LogReader,
+        registry: Arc<Registry>,
+        broker: Arc<EventBroker>,
+        metrics: Arc<Metrics>,
+    ) {
+        let events = events::Events { reader, registry, broker, metrics };
+        self.add(events.service(self.max_message_bytes));
+    }
+
+    /// Adds the operator's service.
+    pub fn serve_admin(&mut self, introspection: Introspection) {
+        self.add(admin::Admin { introspection }.service(self.max_message_bytes));
+    }
+
     /// Adds health and reflection, and closes the list. Health follows [`Health`] until the returned future is dropped.
     pub fn finish(
         mut self,
@@ -112,18 +147,30 @@ impl Grpc {
             // So that clients can show the details of an error.
             tonic_types::pb::FILE_DESCRIPTOR_SET,
         ];
+        let names = self.names;
         let reflection = || {
             let builder = tonic_reflection::server::Builder::configure().include_reflection_service(false);
+            // Listed is what is served here, and not what another listener serves.
+            let builder = names
+                .iter()
+                .chain(&INFRASTRUCTURE)
+                .fold(builder, |builder, name| builder.with_service_name(*name));
             descriptors
                 .into_iter()
                 .fold(builder, |builder, set| builder.register_encoded_file_descriptor_set(set))
         };
         self.routes.add_service(reflection().build_v1()?);
         self.routes.add_service(reflection().build_v1alpha()?);
-        let names = self.names;
         Ok((self.routes.routes(), report(reporter, names, health)))
     }
 }
+
+/// What every listener serves besides.
+const INFRASTRUCTURE: [&str; 3] = [
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+];
 
 /// Keeps the health of every service, and of the server as a whole (the empty name), at that of the hub.
 async fn report(

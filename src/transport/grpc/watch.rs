@@ -1,10 +1,13 @@
 //! A watch: its request in the hub's own words, and its response body, which hands the log's bytes to HTTP/2 as they are.
 
-use super::{EventStream, Hub, topic};
+use super::{CALLER, EventStream, Hub, topic};
 use crate::{
     broker::{Ending, Era, Interest, Policy, Refused, Step, Subscription, Topic},
     error::Error,
-    model::{ChangeType, Revision, Selector, Start},
+    model::{
+        ChangeType, Revision, Selector, Start,
+        filter::{Filter, Malformed, Schema, Scope},
+    },
     proto::rh_trex::v1::{BackpressurePolicy, EventType},
     snapshot::{Broken, SpoolReader},
 };
@@ -38,6 +41,8 @@ pub struct WatchRequest {
     pub types: Vec<i32>,
     /// Resource ids; empty: all.
     pub resource_ids: Vec<String>,
+    /// Which of those, as [`WatchRequest::filter`] reads it; `None`: all.
+    pub filter: Option<Filter>,
     /// Where to start; `None`: now.
     pub after: Option<Revision>,
     /// The epoch that `after` belongs to; empty: not said.
@@ -55,14 +60,18 @@ pub struct WatchRequest {
 }
 
 impl WatchRequest {
+    /// Reads the filter of a request.
+    pub fn filter(text: &str, schema: &'static Schema) -> Result<Option<Filter>, Error> {
+        Filter::parse(text, schema, Scope::Events)
+            .map_err(|fault| Error::invalid("filter", fault.to_string()))
+    }
+
     fn interest(self, hub: &Hub) -> Result<Interest, Error> {
         let policy = match BackpressurePolicy::try_from(self.backpressure) {
             Ok(BackpressurePolicy::Unspecified | BackpressurePolicy::Drop) => Policy::Drop,
             Ok(BackpressurePolicy::CatchUp) => Policy::CatchUp,
             Ok(BackpressurePolicy::Disconnect) => Policy::Disconnect,
-            Ok(BackpressurePolicy::Latest) => {
-                return Err(Error::Unimplemented { what: "backpressure LATEST" });
-            }
+            Ok(BackpressurePolicy::Latest) => Policy::Latest,
             Err(_) => {
                 return Err(Error::invalid("backpressure", format!("{} is no policy", self.backpressure)));
             }
@@ -87,6 +96,7 @@ impl WatchRequest {
         };
         Ok(Interest {
             selector: Selector::new(&types, self.resource_ids),
+            filter: self.filter,
             include_previous: self.include_previous,
             buffer,
             policy,
@@ -129,7 +139,8 @@ impl Hub {
         let interest = request.interest(self)?;
         let topic = topic(&era, kind)?;
         let (start, state) = if initial {
-            let snapshot = self.snapshots.open(kind, interest.selector.clone()).await?;
+            let snapshot =
+                self.snapshots.open(kind, interest.selector.clone(), interest.filter.clone()).await?;
             if snapshot.epoch != era.epoch {
                 return Err(Error::EpochChanged { current: snapshot.epoch }.into());
             }
@@ -140,6 +151,7 @@ impl Hub {
             (after.map_or(Start::Now, Start::After), None)
         };
         let subscription = self.subscribe(&era, topic, start, interest).await?;
+        let subscription = subscription.of(CALLER.try_with(Clone::clone).unwrap_or_default());
         let mut response = Response::new(EventStream::default());
         let metadata = response.metadata_mut();
         metadata.insert("hub-revision", subscription.revision_at_start().get().into());
@@ -164,6 +176,9 @@ impl Hub {
         };
         match refused {
             Refused::TooMany => Err(Error::TooMany { what: "the hub has as many watches as it may hold" }),
+            Refused::TooManyFilters => {
+                Err(Error::TooMany { what: "the hub has as many different filters as it may hold" })
+            }
             Refused::Compacted { oldest } => Err(Error::RevisionCompacted { asked, oldest }),
             // Another hub may have sealed it: the database knows, and this hub reads it any moment.
             Refused::Ahead { .. } => match self.store.head().await? {
@@ -315,6 +330,7 @@ fn error_of(ending: Ending) -> Error {
         }
         Ending::EpochChanged { epoch } => Error::EpochChanged { current: epoch },
         Ending::SlowConsumer => Error::SlowConsumer,
+        Ending::FilterFailed => Error::Internal(Malformed.into()),
         Ending::Compacted { asked, oldest } => Error::RevisionCompacted { asked, oldest },
     }
 }

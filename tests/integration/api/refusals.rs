@@ -11,8 +11,8 @@ use trex::{
     app::Settings,
     kinds::Registry,
     proto::rh_trex::v1::{
-        BackpressurePolicy, CreateDinosaurRequest, DeleteDinosaurRequest, EventType, GetDinosaurRequest,
-        ListDinosaursRequest, UpdateDinosaurRequest, WatchDinosaursRequest,
+        CreateDinosaurRequest, DeleteDinosaurRequest, EventType, GetDinosaurRequest, UpdateDinosaurRequest,
+        WatchDinosaursRequest,
     },
 };
 
@@ -119,27 +119,8 @@ async fn messages_that_are_too_large_however_they_are_sent() {
 }
 
 #[tokio::test]
-async fn what_is_not_built_is_named() {
+async fn a_method_that_is_unknown_is_not_implemented() {
     let hub = start().await;
-    let mut client = hub.client().await;
-    let assert_unimplemented = |status: Status, what: &str| {
-        assert_eq!((status.code(), reason(&status).as_str()), (Code::Unimplemented, "NOT_IMPLEMENTED"));
-        assert_eq!(status.get_details_error_info().unwrap().metadata["what"], what);
-        assert!(status.message().contains(what));
-    };
-    let watch = WatchDinosaursRequest::default;
-    let filtered = WatchDinosaursRequest { filter: "species = 'x'".into(), ..watch() };
-    assert_unimplemented(client.watch_dinosaurs(filtered).await.unwrap_err(), "filter");
-    let latest = WatchDinosaursRequest { backpressure: BackpressurePolicy::Latest.into(), ..watch() };
-    assert_unimplemented(client.watch_dinosaurs(latest).await.unwrap_err(), "backpressure LATEST");
-    let filtered = ListDinosaursRequest { filter: "x".into(), ..Default::default() };
-    assert_unimplemented(client.list_dinosaurs(filtered).await.unwrap_err(), "filter");
-    let ordered = ListDinosaursRequest { order_by: "x".into(), ..Default::default() };
-    assert_unimplemented(client.list_dinosaurs(ordered).await.unwrap_err(), "order_by");
-    let bulk = client.bulk_create_dinosaurs(tokio_stream::iter([])).await.unwrap_err();
-    assert_unimplemented(bulk, "BulkCreateDinosaurs");
-    let import = client.import_dinosaurs(tokio_stream::iter([])).await.unwrap_err();
-    assert_unimplemented(import, "ImportDinosaurs");
     let unknown = wire::call(&hub, "RenameDinosaur", vec![]).await.unwrap_err();
     assert_eq!((unknown.code(), reason(&unknown).as_str()), (Code::Unimplemented, "NOT_IMPLEMENTED"));
     hub.stop().await;

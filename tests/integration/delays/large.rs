@@ -70,8 +70,13 @@ impl Kind for Bones {
 }
 
 fn subscribe(hub: &TestHub, kind: &str, start: Start) -> Subscription {
-    let interest =
-        Interest { selector: Selector::ALL, include_previous: false, buffer: 8192, policy: Policy::CatchUp };
+    let interest = Interest {
+        selector: Selector::ALL,
+        filter: None,
+        include_previous: false,
+        buffer: 8192,
+        policy: Policy::CatchUp,
+    };
     hub.app().broker().era().unwrap().topic(kind).unwrap().subscribe(start, interest).unwrap()
 }
 

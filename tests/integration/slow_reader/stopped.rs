@@ -42,7 +42,7 @@ impl Hub {
     pub(super) async fn start(database: &Database, options: &[&str]) -> Self {
         let mut command = trex(&["serve", "--database-url", database.url(), "--log", "warn"]);
         command.args(options);
-        for listener in ["grpc-server", "metrics-server", "health-check-server"] {
+        for listener in ["grpc-server", "admin-server", "metrics-server", "health-check-server"] {
             command.args([&format!("--{listener}-bindaddress"), "localhost:0"]);
         }
         let mut process = command.spawn().expect("a hub");

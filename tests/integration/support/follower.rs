@@ -38,7 +38,8 @@ impl Follower {
     pub async fn start(hub: &TestHub, start: WatchStart) -> Self {
         let address = hub.app().addresses().grpc.clone().expect("gRPC is served");
         let backpressure = BackpressurePolicy::CatchUp;
-        let options = WatchOptions { types: vec![], resource_ids: vec![], start, backpressure };
+        let options =
+            WatchOptions { types: vec![], resource_ids: vec![], filter: String::new(), start, backpressure };
         let watch = Watch::new(&address, options).expect("a URL");
         let (sender, known) = watch::channel(Followed::default());
         let follower = Self { known, task: tokio::spawn(follow(watch, sender)) };

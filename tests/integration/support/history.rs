@@ -52,11 +52,20 @@ pub struct Event {
     pub after: Option<Row>,
     pub previous: Option<Row>,
     pub dropped_before: u64,
+    /// As on the wire: 0 says one.
+    pub conflated: u64,
+    /// See [`Change::took`].
+    pub took: Option<String>,
 }
 
 impl Event {
+    /// How many events it stands for, itself included.
+    pub fn stands_for(&self) -> u64 {
+        self.conflated.max(1)
+    }
+
     pub fn key(&self) -> Key {
-        Key::new(self.change, &self.id, self.after.as_ref())
+        Key::new(self.change, &self.id, self.after.as_ref()).taking(self.took.clone())
     }
 
     /// As `trex watch --output json` writes it.
@@ -80,6 +89,8 @@ impl Event {
             after: (!json["dinosaur"].is_null()).then(|| row(&json["dinosaur"])),
             previous: None,
             dropped_before: json["dropped_before"].as_u64().expect("a number"),
+            conflated: json["conflated"].as_u64().expect("a number"),
+            took: None,
         }
     }
 }
@@ -93,17 +104,23 @@ impl From<DinosaurWatchEvent> for Event {
             after: event.dinosaur.map(Row::from),
             previous: event.previous.map(Row::from),
             dropped_before: event.dropped_before,
+            conflated: event.conflated,
+            took: None,
         }
     }
 }
 
 /// Tells a change from all others of a run: contents have marks, and no id is deleted twice.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Key(ChangeType, String, Option<String>);
+pub struct Key(ChangeType, String, Option<String>, Option<String>);
 
 impl Key {
     pub fn new(change: ChangeType, id: &str, after: Option<&Row>) -> Self {
-        Self(change, id.to_owned(), after.map(|row| row.mark().to_owned()))
+        Self(change, id.to_owned(), after.map(|row| row.mark().to_owned()), None)
+    }
+
+    fn taking(self, took: Option<String>) -> Self {
+        Self(self.0, self.1, self.2, took)
     }
 }
 
@@ -168,6 +185,18 @@ impl Stream {
         told.chain(self.bookmarks.iter().map(|bookmark| bookmark.dropped_before)).sum()
     }
 
+    /// What it was told to have lost right before an event: by the event, or by bookmarks before it.
+    pub fn told_before(&self, event: usize) -> u64 {
+        let by_event = self.events.get(event).map_or(0, |event| event.dropped_before);
+        let bookmarks = self.bookmarks.iter().filter(|bookmark| bookmark.at == event);
+        by_event + bookmarks.map(|bookmark| bookmark.dropped_before).sum::<u64>()
+    }
+
+    /// How many events were not delivered, for newer ones that stand for them.
+    pub fn conflated(&self) -> u64 {
+        self.events.iter().map(|event| event.stands_for() - 1).sum()
+    }
+
     /// The revision up to which it must be complete.
     pub fn up_to(&self) -> u64 {
         let last = self.events.last().map_or(self.headers.revision, |event| event.revision);
@@ -193,11 +222,13 @@ pub struct Change {
     pub after: Option<Row>,
     /// The mark of the content that it replaced or deleted.
     pub before: Option<String>,
+    /// In what a filter shows, the mark of the content that a DELETED took: a row may leave a filter more than once.
+    pub took: Option<String>,
 }
 
 impl Change {
     pub fn key(&self) -> Key {
-        Key::new(self.change, &self.id, self.after.as_ref())
+        Key::new(self.change, &self.id, self.after.as_ref()).taking(self.took.clone())
     }
 }
 

@@ -21,7 +21,10 @@ use trex::{
     app::{App, Endpoints, Settings},
     embedded::testing::EphemeralPostgres,
     kinds::Registry,
-    proto::rh_trex::v1::dinosaur_service_client::DinosaurServiceClient,
+    proto::{
+        hub::v1::{admin_service_client::AdminServiceClient, event_service_client::EventServiceClient},
+        rh_trex::v1::dinosaur_service_client::DinosaurServiceClient,
+    },
     store::{Driven, Target},
 };
 
@@ -103,7 +106,9 @@ impl TestHub {
 
     /// The same at a port that another hub had, or will have.
     pub async fn start_at(settings: Settings, address: &str) -> Self {
-        let bind = async || Endpoints::bind(Some(&address.to_owned()), "localhost:0", "localhost:0").await;
+        let bind = async || {
+            Endpoints::bind(Some(&address.to_owned()), "localhost:0", "localhost:0", "localhost:0").await
+        };
         let endpoints = bind().await.expect("the port is free again");
         let app = App::start_with(settings, endpoints, Registry::of_this_program()).await.expect("a hub");
         let hub = Self { app };
@@ -129,6 +134,17 @@ impl TestHub {
     /// A client on a connection of its own.
     pub async fn client(&self) -> DinosaurServiceClient<Channel> {
         DinosaurServiceClient::new(self.channel().await)
+    }
+
+    /// A client of the log, on a connection of its own.
+    pub async fn events(&self) -> EventServiceClient<Channel> {
+        EventServiceClient::new(self.channel().await)
+    }
+
+    /// A client of the operator's listener.
+    pub async fn admin(&self) -> AdminServiceClient<Channel> {
+        let endpoint = Channel::from_shared(format!("http://{}", self.app.addresses().admin)).expect("a URL");
+        AdminServiceClient::new(endpoint.connect().await.expect("a connection"))
     }
 
     /// A client whose connection takes next to nothing that its reader does not read.

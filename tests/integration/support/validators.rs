@@ -10,6 +10,7 @@ macro_rules! ensure {
 }
 
 mod causal;
+mod newest;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -70,7 +71,7 @@ pub fn subscribed(evidence: &Evidence<'_>) -> Verdict {
                 && (stream.end == End::Finished
                     || transaction.acknowledged().zip(end).is_some_and(|(done, end)| done < end))
         });
-        if stream.dropped() > 0 {
+        if stream.dropped() + stream.conflated() > 0 {
             continue; // Attributed counts those
         }
         for change in owed.flat_map(|transaction| transaction.changes()) {
@@ -187,7 +188,8 @@ fn leads_to_the_table(stream: &Stream, table: &BTreeMap<String, Row>) -> Verdict
 
 /// Of what other streams show between this one's start and its end, nothing is missing that was not dropped.
 fn nothing_is_missing(evidence: &Evidence<'_>, stream: &Stream) -> Verdict {
-    if stream.dropped() > 0 || matches!(stream.end, End::Hub { dropped: Some(1..), .. }) {
+    if stream.dropped() + stream.conflated() > 0 || matches!(stream.end, End::Hub { dropped: Some(1..), .. })
+    {
         return Ok(()); // Attributed counts those
     }
     let delivered: HashSet<_> = stream.events.iter().map(|event| event.revision).collect();
@@ -201,7 +203,7 @@ fn nothing_is_missing(evidence: &Evidence<'_>, stream: &Stream) -> Verdict {
 }
 
 /// Of the changes that a finished stream wants, those that certainly come after its start (they have a later number, or were
-/// committed after its headers were seen), less those that it delivered, less those that it says it dropped.
+/// committed after its headers were seen), less those that it delivered or that stand for others, less those that it says it dropped.
 fn unaccounted(evidence: &Evidence<'_>, stream: &Stream) -> i64 {
     let (selector, headers) = (stream.selector(), &stream.headers);
     let owed = evidence.book.iter().filter(|(key, entry)| {
@@ -210,7 +212,7 @@ fn unaccounted(evidence: &Evidence<'_>, stream: &Stream) -> i64 {
         selector.matches(entry.change.change, &entry.change.id)
             && number.map_or_else(sent_later, |&number| number > headers.revision)
     });
-    owed.count() as i64 - stream.events.len() as i64 - stream.dropped() as i64
+    owed.count() as i64 - stream.events.len() as i64 - stream.conflated() as i64 - stream.dropped() as i64
 }
 
 /// What is delivered and what is dropped add up to what matched, to the event: at every gap where another stream shows what was in
@@ -223,7 +225,11 @@ pub fn attributed(evidence: &Evidence<'_>) -> Verdict {
             ensure!(missing == 0, "{name}: delivered + dropped is {missing} short of what matched");
         }
         if evidence.history.streams.iter().any(|witness| shows_all_of(witness, stream)) {
-            gaps_are_told(evidence, stream)?;
+            if stream.conflated() > 0 {
+                newest::of_each_resource(evidence, stream)?;
+            } else {
+                gaps_are_told(evidence, stream)?;
+            }
         }
         if let End::Hub { revision: Some(_), dropped: Some(dropped), .. } = stream.end {
             let last = stream.events.last().map_or(stream.headers.revision, |event| event.revision);
@@ -240,7 +246,7 @@ pub fn attributed(evidence: &Evidence<'_>) -> Verdict {
 /// Whether a stream lost nothing, and covers all of another.
 fn shows_all_of(witness: &Stream, stream: &Stream) -> bool {
     witness.selector().is_all()
-        && witness.dropped() == 0
+        && witness.dropped() + witness.conflated() == 0
         && witness.headers.epoch == stream.headers.epoch
         && witness.headers.revision <= stream.headers.revision
         && witness.up_to() >= stream.up_to()
@@ -250,8 +256,7 @@ fn gaps_are_told(evidence: &Evidence<'_>, stream: &Stream) -> Verdict {
     let mut last = stream.headers.revision;
     for (at, event) in stream.events.iter().enumerate() {
         let missed = evidence.wanted(stream, last, event.revision.saturating_sub(1)).count() as u64;
-        let bookmarks = stream.bookmarks.iter().filter(|bookmark| bookmark.at == at);
-        let told = event.dropped_before + bookmarks.map(|bookmark| bookmark.dropped_before).sum::<u64>();
+        let told = stream.told_before(at);
         ensure!(
             missed == told,
             "{}: before {} {missed} are missing, and {told} are told",

@@ -113,6 +113,8 @@ pub fn violations(status: &Status) -> Vec<String> {
 /// A watch whose messages are cut and not decoded, on a connection of its own that takes next to nothing that is not read: a thousand
 /// of them cost little, and a slow one is slow.
 pub struct RawWatch {
+    /// The client's address.
+    pub address: std::net::SocketAddr,
     pub headers: http::HeaderMap,
     body: hyper::body::Incoming,
     pending: BytesMut,
@@ -122,6 +124,7 @@ impl RawWatch {
     pub async fn start(hub: &TestHub, request: &WatchDinosaursRequest) -> Self {
         let address = hub.app().addresses().grpc.clone().expect("gRPC is served");
         let stream = tokio::net::TcpStream::connect(&address).await.expect("a connection");
+        let local = stream.local_addr().expect("an address");
         let (mut sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
             .initial_stream_window_size(NARROW)
             .initial_connection_window_size(NARROW)
@@ -142,7 +145,7 @@ impl RawWatch {
         let response =
             tokio::time::timeout(PATIENCE, sender.send_request(call)).await.expect("headers in time");
         let (parts, body) = response.expect("a response").into_parts();
-        Self { headers: parts.headers, body, pending: BytesMut::new() }
+        Self { address: local, headers: parts.headers, body, pending: BytesMut::new() }
     }
 
     /// A number in the headers.

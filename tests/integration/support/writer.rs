@@ -132,15 +132,25 @@ impl<'a> Open<'a> {
 fn note(changes: &mut Vec<Change>, verb: Verb, id: &str, content: Row) {
     use ChangeType::{Created, Deleted, Updated};
     let before = content.mark_before().map(str::to_owned);
-    let created = |content| Change { change: Created, id: id.to_owned(), after: Some(content), before: None };
+    let created = |content| Change {
+        change: Created,
+        id: id.to_owned(),
+        after: Some(content),
+        before: None,
+        took: None,
+    };
     match verb {
         Verb::Insert => changes.push(created(content)),
-        Verb::Update => {
-            changes.push(Change { change: Updated, id: id.to_owned(), after: Some(content), before })
-        }
+        Verb::Update => changes.push(Change {
+            change: Updated,
+            id: id.to_owned(),
+            after: Some(content),
+            before,
+            took: None,
+        }),
         Verb::Rekey => {
             let old = id.strip_suffix('~').expect("a new key").to_owned();
-            changes.push(Change { change: Deleted, id: old, after: None, before });
+            changes.push(Change { change: Deleted, id: old, after: None, before, took: None });
             changes.push(created(content));
         }
         // RETURNING shows the row as it was.
@@ -149,6 +159,7 @@ fn note(changes: &mut Vec<Change>, verb: Verb, id: &str, content: Row) {
             id: id.to_owned(),
             after: None,
             before: Some(content.mark().to_owned()),
+            took: None,
         }),
     }
 }

@@ -89,11 +89,11 @@ pub fn bookmarked(evidence: &Evidence<'_>) -> Verdict {
                 .map(|event| event.dropped_before)
                 .chain(told.map(|other| other.dropped_before))
                 .sum();
+            let came = before.iter().map(Event::stands_for).sum::<u64>();
             let known = evidence.wanted(stream, stream.headers.revision, revision).count() as u64;
             ensure!(
-                known <= before.len() as u64 + told,
-                "{name}: {known} are wanted up to a bookmark at {revision}, {} came and {told} were dropped",
-                before.len()
+                known <= came + told,
+                "{name}: {known} are wanted up to a bookmark at {revision}, {came} came and {told} were dropped",
             );
         }
     }

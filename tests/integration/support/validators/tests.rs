@@ -3,7 +3,7 @@
 use super::{causal::*, *};
 use crate::support::history::{Bookmark, Change, Headers, Outcome, Statement, Transaction};
 use std::time::Duration;
-use trex::proto::rh_trex::v1::{EventType, WatchDinosaursRequest};
+use trex::proto::rh_trex::v1::{BackpressurePolicy, EventType, WatchDinosaursRequest};
 
 /// Four transactions, of which the third is rolled back; committed one after the other: creates a; updates a, creates b; (creates c);
 /// gives a the key d, deletes b.
@@ -20,6 +20,7 @@ fn change(change: ChangeType, id: &str, species: &str, before: &str) -> Change {
         id: id.to_owned(),
         after: (!species.is_empty()).then(|| Row::new(species, 7)),
         before: (!before.is_empty()).then(|| before.to_owned()),
+        took: None,
     }
 }
 
@@ -68,6 +69,8 @@ impl Run {
             after: (!species.is_empty()).then(|| Row::new(species, 7)),
             previous: None,
             dropped_before: 0,
+            conflated: 0,
+            took: None,
         };
         let stream = Stream {
             name: "plain".into(),
@@ -426,4 +429,33 @@ fn bookmarked_is_broken_by_one_too_early_too_late_or_unasked() {
     stream.bookmarks[2].at = 2;
     stream.bookmarks[2].dropped_before = 1;
     assert_eq!(run.verdict(bookmarked), Ok(()));
+}
+
+#[test]
+fn attributed_is_broken_by_an_event_that_stands_for_too_many_or_too_few() {
+    // Of a, b and d the newest: 14, 16 and 15.
+    let latest = || {
+        let mut run = Run::new();
+        let mut slow = Stream { name: "slow".into(), stalls: true, ..run.history.streams[0].clone() };
+        slow.request.backpressure = BackpressurePolicy::Latest.into();
+        slow.events.drain(..3);
+        slow.events[0].conflated = 3;
+        slow.events[2].conflated = 2;
+        run.history.streams.push(slow);
+        run
+    };
+    validate(&latest().history, &latest().journal);
+    for (a, b) in [(2, 2), (4, 2), (3, 0), (3, 3)] {
+        let mut run = latest();
+        run.history.streams[2].events[0].conflated = a;
+        run.history.streams[2].events[2].conflated = b;
+        assert!(run.verdict(attributed).is_err(), "{BROKEN}");
+    }
+    let mut run = latest();
+    run.history.streams[2].events[0].conflated = 2;
+    run.history.streams[2].events[2].conflated = 3;
+    assert!(run.verdict(attributed).is_err(), "{BROKEN}: the sum is right, the places are not");
+    let mut run = latest();
+    run.history.streams[2].request.backpressure = BackpressurePolicy::CatchUp.into();
+    assert!(run.verdict(attributed).is_err(), "{BROKEN}: nobody asked");
 }

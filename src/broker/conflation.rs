@@ -1,0 +1,77 @@
+//! What a slow stream with policy LATEST is to get: of each resource the newest event, with how many it stands for.
+
+use super::position::Chunk;
+use crate::{log::frame, model::Revision};
+use std::collections::{BTreeMap, HashMap};
+
+/// `conflated` has this field number in every kind's watch event.
+const CONFLATED: u8 = 8;
+
+/// Bytes, from which on it is sent as it is: no stream holds more.
+const PORTION: usize = 256 * 1024;
+/// What a resource costs beside its frame and its id, about.
+const OVERHEAD: usize = 128;
+
+/// The newest event of each resource, of those passed since a revision.
+pub(super) struct Conflation {
+    /// Everything up to here was delivered: what was passed since then is in here and nowhere else.
+    pub(super) since: Revision,
+    newest: HashMap<Box<str>, Revision>,
+    events: BTreeMap<Revision, Newest>,
+    bytes: usize,
+    /// When the oldest event that was passed was sealed.
+    sealed_at: Option<u64>,
+}
+
+struct Newest {
+    frame: Vec<u8>,
+    stands_for: u64,
+}
+
+impl Conflation {
+    pub(super) fn new(since: Revision) -> Self {
+        Self { since, newest: HashMap::new(), events: BTreeMap::new(), bytes: 0, sealed_at: None }
+    }
+
+    /// Takes an event in the place of the one before of its resource.
+    pub(super) fn absorb(&mut self, resource_id: &str, revision: Revision, sealed_at: u64, frame: Vec<u8>) {
+        self.bytes += frame.len();
+        self.sealed_at.get_or_insert(sealed_at);
+        let mut stands_for = 1;
+        match self.newest.get_mut(resource_id) {
+            Some(newest) => {
+                if let Some(older) = self.events.remove(newest) {
+                    self.bytes -= older.frame.len();
+                    stands_for += older.stands_for;
+                }
+                *newest = revision;
+            }
+            None => {
+                self.bytes += resource_id.len() + OVERHEAD;
+                self.newest.insert(resource_id.into(), revision);
+            }
+        }
+        self.events.insert(revision, Newest { frame, stands_for });
+    }
+
+    /// Whether there is as much of it as a stream may hold.
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes >= PORTION
+    }
+
+    /// The frames, in the order of their revisions; `None`: there is nothing.
+    pub(super) fn into_chunk(self) -> Option<Chunk> {
+        let (mut frames, mut passed) = (Vec::with_capacity(self.bytes), 0);
+        for Newest { frame, stands_for } in self.events.values() {
+            passed += stands_for;
+            match stands_for {
+                1 => frames.extend_from_slice(frame),
+                _ => {
+                    frame::write_extended(&mut frames, frame, &[&frame::varint_field(CONFLATED, *stands_for)])
+                }
+            }
+        }
+        let events = self.events.len() as u64;
+        Some(Chunk { frames: frames.into(), events, conflated: passed - events, sealed_at: self.sealed_at? })
+    }
+}

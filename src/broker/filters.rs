@@ -1,0 +1,161 @@
+//! Verdicts of filters, shared by the subscribers that have the same one: an event is judged once per distinct filter, by whoever comes
+//! to it first.
+
+use crate::{
+    log::{EncodedEvent, Segment},
+    model::{
+        Revision,
+        filter::{Filter, Malformed, Verdict},
+    },
+    telemetry::KindMetrics,
+};
+use parking_lot::Mutex;
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    ops::Range,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+/// Distinct filters of a kind at a time.
+const MAX_FILTERS: usize = 1000;
+/// Verdicts on events of the window, a byte each, that all filters of a kind keep together; each keeps an equal part of them,
+const KEPT: usize = 4 << 20;
+/// but at least so many.
+const LEAST_KEPT: usize = 4096;
+/// Pages of history whose verdicts a filter keeps.
+const PAGES: usize = 16;
+
+/// What a segment is part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The window.
+    Log,
+    /// The page of history with everything after one revision and up to another.
+    Page(Revision, Revision),
+}
+
+/// By a segment's first ordinal, which it keeps as it grows: the verdicts on its events, as far as somebody asked for them.
+#[derive(Default)]
+struct Shelf {
+    segments: BTreeMap<u64, Vec<Option<Verdict>>>,
+    events: usize,
+}
+
+impl Shelf {
+    fn of(&mut self, segment: &Segment, events: Range<usize>) -> &mut [Option<Verdict>] {
+        let known = self.segments.entry(segment.first_ordinal).or_default();
+        if let Some(more @ 1..) = segment.len().checked_sub(known.len()) {
+            known.resize(segment.len(), None);
+            self.events += more;
+        }
+        known.get_mut(events).unwrap_or_default()
+    }
+
+    /// Lets go of the oldest until there are at most so many.
+    fn keep(&mut self, most: usize) {
+        while self.events > most
+            && let Some((_, oldest)) = self.segments.pop_first()
+        {
+            self.events -= oldest.len();
+        }
+    }
+}
+
+#[derive(Default)]
+struct Shelves {
+    log: Shelf,
+    /// The last to be read is the last here.
+    pages: VecDeque<(Source, Shelf)>,
+}
+
+impl Shelves {
+    fn of(&mut self, source: Source) -> &mut Shelf {
+        if source == Source::Log {
+            return &mut self.log;
+        }
+        let known = self.pages.iter().position(|(page, _)| *page == source);
+        let page = known.and_then(|at| self.pages.remove(at)).unwrap_or_else(|| (source, Shelf::default()));
+        if self.pages.len() == PAGES {
+            self.pages.pop_front();
+        }
+        self.pages.push_back(page);
+        let last = self.pages.len() - 1;
+        &mut self.pages[last].1
+    }
+}
+
+/// A filter, and its verdicts. It goes with its last subscriber.
+pub(super) struct Column {
+    pub(super) filter: Filter,
+    /// Locked after a position, and with nothing locked after it.
+    shelves: Mutex<Shelves>,
+    metrics: KindMetrics,
+    /// How many columns the kind has.
+    siblings: Arc<AtomicUsize>,
+}
+
+impl Column {
+    /// The verdicts on some events of a segment.
+    pub(super) fn judge(
+        &self,
+        source: Source,
+        segment: &Segment,
+        events: Range<usize>,
+    ) -> Result<Vec<Verdict>, Malformed> {
+        let mut shelves = self.shelves.lock();
+        let mut evaluated = 0;
+        let judge = |(at, known): (usize, &mut Option<Verdict>)| match *known {
+            Some(verdict) => Ok(verdict),
+            None => {
+                evaluated += 1;
+                let event = EncodedEvent::of(segment, at, self.filter.schema())?;
+                Ok(*known.insert(self.filter.judge(&event)?))
+            }
+        };
+        let from = events.start;
+        let verdicts = (from..).zip(shelves.of(source).of(segment, events)).map(judge).collect();
+        shelves.log.keep((KEPT / self.siblings.load(Ordering::Relaxed).max(1)).max(LEAST_KEPT));
+        drop(shelves);
+        self.metrics.evaluated(evaluated);
+        verdicts
+    }
+}
+
+impl Drop for Column {
+    fn drop(&mut self) {
+        self.siblings.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The filters that the subscribers of a kind have.
+#[derive(Default)]
+pub(super) struct Filters {
+    columns: Mutex<HashMap<Filter, Weak<Column>>>,
+    in_use: Arc<AtomicUsize>,
+}
+
+impl Filters {
+    /// The column of a filter; `None`: there are as many others as there may be.
+    pub(super) fn column(&self, filter: &Filter, metrics: &KindMetrics) -> Option<Arc<Column>> {
+        let mut columns = self.columns.lock();
+        if let Some(column) = columns.get(filter).and_then(Weak::upgrade) {
+            return Some(column);
+        }
+        columns.retain(|_, column| column.strong_count() > 0);
+        if columns.len() >= MAX_FILTERS {
+            return None;
+        }
+        self.in_use.fetch_add(1, Ordering::Relaxed);
+        let column = Arc::new(Column {
+            filter: filter.clone(),
+            shelves: Mutex::default(),
+            metrics: metrics.clone(),
+            siblings: self.in_use.clone(),
+        });
+        columns.insert(filter.clone(), Arc::downgrade(&column));
+        Some(column)
+    }
+}

@@ -1,0 +1,170 @@
+//! Bulk creation, of any kind: a client's items become batches, one committing while the next one fills.
+//!
+//! A [`Session`] is one stream. It reads no further while both of its batches are full, so a client that is faster than the database is
+//! held back by flow control, and a stream's memory is two batches. A hub's streams share a part of the pool's connections.
+
+mod session;
+mod writer;
+
+pub use session::{Acknowledgement, Failures, Item, NewItem, Session};
+
+use crate::{
+    error::Error,
+    store::{BulkTable, Store},
+    telemetry::{BulkMetrics, Metrics},
+};
+use futures_util::Stream;
+use std::{sync::Arc, time::Duration};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use writer::Writer;
+
+/// The most items that a batch may have.
+pub const LARGEST_BATCH: u32 = 10_000;
+/// Bulk transactions may have one connection of so many of the pool: the others are for calls.
+const POOL_SHARE: usize = 4;
+/// What a stream that a drain ends is told to wait.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Bounds on bulk calls.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Items per transaction, if a request does not say; at most [`LARGEST_BATCH`].
+    pub batch_size: u32,
+    /// Streams at a time.
+    pub streams: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { batch_size: 100, streams: 64 }
+    }
+}
+
+/// An import to begin or to go on with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resumable {
+    /// As the client chose it.
+    pub id: String,
+    /// Its client has handled the outcome of every item below.
+    pub acknowledged: u64,
+    /// Whether the client sends every item again from the first on; else it sends them from where the import stands.
+    pub from_the_first: bool,
+}
+
+/// The bulk calls of a hub.
+#[derive(Clone)]
+pub struct Bulk(Arc<Shared>);
+
+struct Shared {
+    store: Store,
+    limits: Limits,
+    /// Transactions at a time.
+    transactions: Semaphore,
+    streams: Arc<Semaphore>,
+    drain: CancellationToken,
+    metrics: BulkMetrics,
+}
+
+/// A stream that is counted for as long as this lives.
+struct Place {
+    shared: Arc<Shared>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.metrics.stream_ended();
+    }
+}
+
+impl Bulk {
+    /// On a pool of so many connections.
+    pub fn new(store: Store, pool_size: usize, limits: Limits, metrics: &Metrics) -> Self {
+        Self(Arc::new(Shared {
+            store,
+            limits,
+            transactions: Semaphore::new((pool_size / POOL_SHARE).max(1)),
+            streams: Arc::new(Semaphore::new(limits.streams)),
+            drain: CancellationToken::new(),
+            metrics: metrics.bulk(),
+        }))
+    }
+
+    /// Begins to take items. The acknowledgement says where the import stands; without one, at its beginning.
+    pub async fn begin<S>(
+        &self,
+        table: BulkTable,
+        resumable: Option<Resumable>,
+        batch_size: u32,
+        items: S,
+    ) -> Result<(Session<S>, Acknowledgement), Error>
+    where
+        S: Stream<Item = Result<Item, Error>> + Unpin,
+    {
+        let batch_size = match batch_size {
+            0 => self.0.limits.batch_size,
+            asked if asked > LARGEST_BATCH => {
+                return Err(Error::invalid("start.batch_size", format!("must be at most {LARGEST_BATCH}")));
+            }
+            asked => asked,
+        };
+        let place = self.place()?;
+        let mut import = None;
+        let mut failures = Failures::default();
+        if let Some(Resumable { id, acknowledged, .. }) = &resumable {
+            // It may wait for a batch of the stream that it takes over from.
+            let opened = self.0.store.open_import(table.table.kind, id, *acknowledged).await;
+            let opened = opened.map_err(not_the_callers)?;
+            if opened.is_resumed() {
+                self.0.metrics.resumed();
+            }
+            if opened.failed > 0 {
+                failures = Failures::known(
+                    self.0.store.import_failures(&opened, *acknowledged, Failures::MOST).await?,
+                );
+            }
+            import = Some(opened);
+        }
+        let skip = resumable.is_some_and(|resumable| resumable.from_the_first);
+        let writer = Writer::new(self.0.clone(), table, import);
+        let first = writer.acknowledgement(failures);
+        let skip = if skip { first.next_index } else { 0 };
+        Ok((Session::new(place, writer, batch_size, skip, items), first))
+    }
+
+    fn place(&self) -> Result<Place, Error> {
+        if self.0.drain.is_cancelled() {
+            return Err(draining());
+        }
+        let Ok(permit) = self.0.streams.clone().try_acquire_owned() else {
+            return Err(Error::TooMany { what: "the hub has as many bulk streams as it may hold" });
+        };
+        self.0.metrics.stream_began();
+        Ok(Place { shared: self.0.clone(), _permit: permit })
+    }
+
+    /// What a client still has to say before its stream begins, unless a drain comes first.
+    pub async fn unless_draining<T>(&self, request: impl Future<Output = T>) -> Result<T, Error> {
+        self.0.drain.run_until_cancelled(request).await.ok_or_else(draining)
+    }
+
+    /// Ends all streams: batches that are being committed are finished and acknowledged, no others begun.
+    pub fn drain(&self) {
+        self.0.drain.cancel();
+    }
+}
+
+/// The deadline that passed was not the caller's but that of a statement.
+fn not_the_callers(error: Error) -> Error {
+    match error {
+        Error::DeadlineExceeded => {
+            Error::Unavailable { why: "the database took too long", retry_after: RETRY_AFTER }
+        }
+        error => error,
+    }
+}
+
+fn draining() -> Error {
+    Error::Unavailable { why: "the hub is shutting down", retry_after: RETRY_AFTER }
+}

@@ -1,0 +1,178 @@
+//! Commits batches, and knows what is in.
+
+use super::{Acknowledgement, Failures, RETRY_AFTER, Shared, not_the_callers};
+use crate::{
+    error::Error,
+    store::{Batch, BulkTable, Failure, Import, NotWritten, Written},
+};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// A batch that loses to another transaction is tried again so often, after a random pause up to this one.
+const ATTEMPTS: u32 = 10;
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// Writes the batches of one stream, in order.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    table: BulkTable,
+    import: Option<Import>,
+    next_index: u64,
+    created: u64,
+    failed: u64,
+}
+
+impl Writer {
+    pub(super) fn new(shared: Arc<Shared>, table: BulkTable, import: Option<Import>) -> Self {
+        let (next_index, created, failed) =
+            import.map_or((0, 0, 0), |import| (import.next_index, import.created, import.failed));
+        Self { shared, table, import, next_index, created, failed }
+    }
+
+    /// Every item below is decided.
+    pub(super) fn next_index(&self) -> u64 {
+        self.next_index
+    }
+
+    /// What is decided by now, with the failures since the last time.
+    pub(super) fn acknowledgement(&self, failures: Failures) -> Acknowledgement {
+        let Self { next_index, created, failed, .. } = *self;
+        Acknowledgement { next_index, created, failed, failures }
+    }
+
+    /// An error that ends the stream, with what is decided by now.
+    pub(super) fn interrupted(&self, cause: Error, uncertain: u64) -> Error {
+        let Self { next_index, created, failed, .. } = *self;
+        Error::Interrupted { cause: Box::new(cause), next_index, created, failed, uncertain }
+    }
+
+    /// Commits a batch: in one transaction, unless the database refuses some of its rows. Then it is halved until they are found, and each
+    /// part is a transaction of its own.
+    pub(super) async fn commit(&mut self, batch: Batch) -> Result<Acknowledgement, Error> {
+        let mut failures = Failures::default();
+        let mut parts = vec![batch];
+        while let Some(part) = parts.pop() {
+            match self.write(&part).await {
+                Ok(written) => self.decided(part, &written, &mut failures),
+                Err(NotWritten::Refused(error)) => match halves(part, &error) {
+                    (first, Some(second)) => parts.extend([second, first]),
+                    (known, None) => parts.push(known),
+                },
+                Err(NotWritten::TakenOver) => return Err(self.interrupted(Error::ImportTakenOver, 0)),
+                Err(NotWritten::Conflict) => {
+                    let why = "the batch lost to other transactions again and again";
+                    let cause = Error::Unavailable { why, retry_after: RETRY_AFTER };
+                    return Err(self.interrupted(cause, 0));
+                }
+                Err(NotWritten::Failed { error, uncertain }) => {
+                    let uncertain = if uncertain { part.end - part.start } else { 0 };
+                    return Err(self.interrupted(not_the_callers(error), uncertain));
+                }
+            }
+        }
+        Ok(self.acknowledgement(failures))
+    }
+
+    /// One transaction.
+    async fn write(&self, batch: &Batch) -> Result<Written, NotWritten> {
+        if batch.rows.is_empty() && self.import.is_none() {
+            return Ok(Written { created: 0, taken: Vec::new() });
+        }
+        for _ in 1..ATTEMPTS {
+            match self.attempt(batch).await {
+                Err(NotWritten::Conflict) => {}
+                result => return result,
+            }
+            // Those that lost to each other must not meet again.
+            tokio::time::sleep(LONGEST_PAUSE.mul_f64(fastrand::f64())).await;
+        }
+        self.attempt(batch).await
+    }
+
+    async fn attempt(&self, batch: &Batch) -> Result<Written, NotWritten> {
+        // Never closed.
+        let _permit = self.shared.transactions.acquire().await.ok();
+        let started = Instant::now();
+        let result =
+            self.shared.store.write_batch(self.table, self.import.as_ref(), batch, &self.taken(0)).await;
+        self.shared.metrics.batch(batch.rows.len(), started.elapsed());
+        result
+    }
+
+    fn taken(&self, index: u64) -> Failure {
+        failure(index, &Error::AlreadyExists { kind: self.table.table.kind })
+    }
+
+    /// A part is in.
+    fn decided(&mut self, part: Batch, written: &Written, failures: &mut Failures) {
+        let mut failed = part.failures;
+        failed.extend(written.taken.iter().map(|&index| self.taken(index)));
+        failed.sort_unstable_by_key(|failure| failure.index);
+        self.next_index = part.end;
+        self.created += written.created;
+        self.failed += failed.len() as u64;
+        self.shared.metrics.created(written.created);
+        for failure in failed {
+            self.shared.metrics.failed(&failure.reason);
+            failures.push(failure);
+        }
+    }
+}
+
+/// An item's failure. The message is cut where it would make the answer a large one.
+pub(super) fn failure(index: u64, error: &Error) -> Failure {
+    const LONGEST_MESSAGE: usize = 300;
+    let mut message = error.to_string();
+    message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
+    Failure { index, code: error.grpc_code(), reason: error.reason().into(), message }
+}
+
+/// A refused batch in two parts, or, if it has one row only, the batch with that row failed.
+fn halves(mut batch: Batch, error: &Error) -> (Batch, Option<Batch>) {
+    if let [row] = &*batch.rows {
+        batch.failures.push(failure(row.index, error));
+        batch.failures.sort_unstable_by_key(|failure| failure.index);
+        batch.rows.clear();
+        return (batch, None);
+    }
+    let rows = batch.rows.split_off(batch.rows.len() / 2);
+    let start = rows.first().map_or(batch.end, |row| row.index);
+    let first_failure = batch.failures.partition_point(|failure| failure.index < start);
+    let failures = batch.failures.split_off(first_failure);
+    let second = Batch { start, end: batch.end, rows, failures };
+    batch.end = start;
+    (batch, Some(second))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::NewRow;
+
+    fn row(index: u64) -> NewRow {
+        NewRow { index, key: None, values: Vec::new() }
+    }
+
+    #[test]
+    fn a_refused_batch_is_halved_until_the_row_is_alone() {
+        let error = Error::Refused { sqlstate: "23514".into(), constraint: None };
+        let failures = vec![failure(11, &error), failure(13, &error)];
+        let batch = Batch { start: 10, end: 15, rows: [10, 12, 14].map(row).into(), failures };
+        let (first, second) = halves(batch, &error);
+        let second = second.unwrap();
+        assert_eq!((first.start, first.end, second.start, second.end), (10, 12, 12, 15));
+        assert_eq!((first.rows.len(), first.failures[0].index), (1, 11));
+        assert_eq!((second.rows.len(), second.failures[0].index), (2, 13));
+        let (alone, none) = halves(first, &error);
+        assert!(none.is_none() && alone.rows.is_empty());
+        assert_eq!(alone.failures.iter().map(|failure| failure.index).collect::<Vec<_>>(), [10, 11]);
+    }
+
+    #[test]
+    fn messages_are_cut_at_a_character() {
+        let error = Error::Undecodable("é".repeat(1000));
+        assert!((297..=300).contains(&failure(0, &error).message.len()));
+    }
+}

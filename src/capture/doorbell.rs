@@ -1,0 +1,36 @@
+//! How the hub waits for changes, for whoever asks.
+
+use parking_lot::Mutex;
+
+/// How the hub learns of changes, at a moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DoorbellState {
+    /// Not at all: it is not connected to its database.
+    #[default]
+    Away,
+    /// Writers ring.
+    Armed,
+    /// Writers ring again; some that saw it busy may still be under way.
+    Settling,
+    /// It seals at short intervals, and writers need not ring.
+    Busy,
+    /// It looks by itself.
+    Polling,
+    /// It should hear bells and cannot, and looks by itself.
+    Deaf,
+}
+
+/// Where the tailer says how it waits.
+#[derive(Debug, Default)]
+pub struct Doorbell(Mutex<DoorbellState>);
+
+impl Doorbell {
+    pub(super) fn set(&self, state: DoorbellState) {
+        *self.0.lock() = state;
+    }
+
+    /// How it waits.
+    pub fn state(&self) -> DoorbellState {
+        *self.0.lock()
+    }
+}

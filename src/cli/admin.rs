@@ -1,0 +1,78 @@
+//! What the commands share that ask a hub's admin listener.
+
+use super::print::{Output, Reader, print, refresh};
+use crate::proto::hub::v1::admin_service_client::AdminServiceClient;
+use anyhow::Context;
+use std::time::Duration;
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint},
+};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// An answer about 10,000 watches has some megabytes.
+const LARGEST_ANSWER: usize = 64 << 20;
+
+/// Which hub, and how often.
+#[derive(Debug, clap::Args)]
+pub(super) struct Hub {
+    /// The hub's admin listener
+    #[arg(long, env = "TREX_ADMIN_SERVER", default_value = "http://localhost:9001", value_name = "URL")]
+    server: String,
+    /// Ask again and again, so often; on a terminal what it shows is refreshed
+    #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "1s", require_equals = true, value_parser = super::duration)]
+    pub(super) watch: Option<Duration>,
+}
+
+impl Hub {
+    /// A client, which connects when it is first used, and again when it has to.
+    pub(super) fn client(&self) -> anyhow::Result<AdminServiceClient<Channel>> {
+        let url =
+            if self.server.contains("://") { self.server.clone() } else { format!("http://{}", self.server) };
+        let endpoint = Endpoint::from_shared(url).with_context(|| format!("--server {}", self.server))?;
+        let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT);
+        Ok(AdminServiceClient::new(endpoint.connect_lazy()).max_decoding_message_size(LARGEST_ANSWER))
+    }
+
+    /// Writes an answer, or one after the other. Once there was one, a hub that does not answer is waited for.
+    pub(super) async fn show(
+        &self,
+        output: Output,
+        mut ask: impl AsyncFnMut() -> Result<String, Status>,
+    ) -> anyhow::Result<()> {
+        let mut text = ask().await.map_err(|status| self.explain(&status))?;
+        loop {
+            let reader = match (self.watch, output) {
+                (Some(_), Output::Text) => refresh(&text)?,
+                (None, _) | (_, Output::Json) => print(&text)?,
+            };
+            let (Some(pause), Reader::Reads) = (self.watch, reader) else { return Ok(()) };
+            text = loop {
+                tokio::time::sleep(pause).await;
+                match (ask().await, output) {
+                    (Ok(answer), _) => break answer,
+                    (Err(status), Output::Text) => break format!("{}\n", self.explain(&status)),
+                    (Err(status), Output::Json) => eprintln!("trex: {}", self.explain(&status)),
+                }
+            };
+        }
+    }
+
+    /// What went wrong, and what to do.
+    fn explain(&self, status: &Status) -> anyhow::Error {
+        let Self { server, .. } = self;
+        match status.code() {
+            Code::Unavailable => anyhow::anyhow!(
+                "no hub answers at {server}: start one, or name its admin listener (--admin-server-bindaddress) with --server"
+            ),
+            Code::Unimplemented => anyhow::anyhow!(
+                "{server} is not the admin listener of a hub: name that one (localhost:9001 by default) with --server"
+            ),
+            Code::DeadlineExceeded | Code::Cancelled => {
+                anyhow::anyhow!("the hub at {server} does not answer in time: try again, or look at its log")
+            }
+            code => anyhow::anyhow!("{code:?}: {}", status.message()),
+        }
+    }
+}

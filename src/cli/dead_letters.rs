@@ -1,0 +1,153 @@
+//! `trex dead-letters`.
+
+use super::migrate::required;
+use crate::store::{DeadLetters as Letters, Letter, Which};
+use anyhow::bail;
+use serde_json::json;
+use std::{
+    io::{self, Write},
+    time::SystemTime,
+};
+
+/// Changes that a controller could not handle, and those that wait behind them: list them, have them tried again, let them go
+///
+/// A change that fails again and again is left for you, and later changes of the same resource wait behind it, in order; everything else
+/// goes on. Mend what made it fail, then retry: what waits follows by itself.
+#[derive(Debug, clap::Args)]
+pub(super) struct DeadLetters {
+    #[command(subcommand)]
+    action: Action,
+    /// The database, as a URL
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true)]
+    database_url: Option<String>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Show them, resource by resource, in the order in which they are tried
+    List {
+        /// Only of this controller
+        #[arg(long, value_name = "NAME")]
+        controller: Option<String>,
+        /// So many at most
+        #[arg(long, default_value_t = 100, value_name = "N")]
+        limit: u32,
+        /// How to write them: lines for people, or JSON objects, one per line, for programs
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// Try them again now, as often as new ones; of a resource its first one, and the others after it
+    Retry(Selection),
+    /// Let them go without an effect, for good
+    Discard(Selection),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = true)]
+struct Selection {
+    /// These, by the number that `list` shows
+    #[arg(value_name = "NUMBER", conflicts_with_all = ["controller", "all"])]
+    letters: Vec<i64>,
+    /// All of this controller
+    #[arg(long, value_name = "NAME", conflicts_with = "all")]
+    controller: Option<String>,
+    /// All
+    #[arg(long)]
+    all: bool,
+}
+
+impl Selection {
+    fn which(self) -> Vec<Which> {
+        match self.controller {
+            Some(name) => vec![Which::Of(name)],
+            None if self.all => vec![Which::All],
+            None => self.letters.into_iter().map(Which::One).collect(),
+        }
+    }
+}
+
+impl DeadLetters {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let target = required(self.database_url.as_deref())?;
+        let letters = Letters::open(&target).await?;
+        match self.action {
+            Action::List { controller, limit, output } => {
+                write(&letters.list(controller.as_deref(), limit).await?, output)
+            }
+            Action::Retry(selection) => {
+                for which in selection.which() {
+                    match (letters.retry(&which).await?, &which) {
+                        (0, Which::One(number)) => {
+                            bail!("there is no dead letter {number}; `trex dead-letters list` shows them")
+                        }
+                        (resources, _) => println!("resources whose dead letters are tried now: {resources}"),
+                    }
+                }
+                Ok(())
+            }
+            Action::Discard(selection) => {
+                for which in selection.which() {
+                    match (letters.discard(&which).await?, &which) {
+                        (0, Which::One(number)) => {
+                            bail!("there is no dead letter {number}; `trex dead-letters list` shows them")
+                        }
+                        (gone, _) => println!("dead letters discarded: {gone}"),
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn write(letters: &[Letter], output: Output) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    for letter in letters {
+        let line = match output {
+            Output::Text => text(letter),
+            Output::Json => json(letter).to_string(),
+        };
+        match writeln!(out, "{line}") {
+            // A reader such as `head` has had enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            written => written?,
+        }
+    }
+    Ok(())
+}
+
+fn text(letter: &Letter) -> String {
+    let state = match (letter.attempts, letter.due_at) {
+        (_, Some(due)) => format!("failed {} times, tried again at {}", letter.attempts, time(due)),
+        (0, None) => "waits behind the one before".to_owned(),
+        (attempts, None) => format!("failed {attempts} times, waits for you"),
+    };
+    let error =
+        letter.error.as_deref().map(|error| format!(": {}", error.replace('\n', " "))).unwrap_or_default();
+    let Letter { id, controller, kind, resource_id, revision, .. } = letter;
+    format!("{id:>8}  {controller}  {kind} {resource_id}  revision {revision}  {state}{error}")
+}
+
+fn json(letter: &Letter) -> serde_json::Value {
+    json!({
+        "number": letter.id,
+        "controller": letter.controller,
+        "kind": letter.kind,
+        "resource_id": letter.resource_id,
+        "revision": letter.revision.get(),
+        "attempts": letter.attempts,
+        "error": letter.error,
+        "failed_at": letter.failed_at.map(time),
+        "due_at": letter.due_at.map(time),
+    })
+}
+
+fn time(at: SystemTime) -> String {
+    jiff::Timestamp::try_from(at).map(|at| at.to_string()).unwrap_or_default()
+}

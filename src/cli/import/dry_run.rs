@@ -1,0 +1,57 @@
+//! `trex import --dry-run`: what the hub would refuse, as far as can be known without it.
+
+use super::{
+    Import, Opened,
+    progress::{Progress, Tally, grouped},
+    rejects::{Reject, Rejects},
+    session::UNREADABLE,
+};
+use crate::kinds::dinosaur;
+use std::{process::ExitCode, time::Instant};
+
+pub(super) fn run(command: &Import, opened: Opened) -> anyhow::Result<ExitCode> {
+    let Opened { mut records, meter, import_id } = opened;
+    let mut rejects = match &command.rejects {
+        Some(path) => Rejects::open(path, &import_id)?,
+        None => Rejects::to_stdout(&import_id),
+    };
+    let mut progress = Progress::new(command.quiet, meter, Instant::now());
+    let (mut tally, mut index) = (Tally::default(), 0);
+    let broken = loop {
+        let entry = match records.next() {
+            Ok(Some(entry)) => entry,
+            Ok(None) => break None,
+            Err(error) => break Some(error),
+        };
+        let mut list = |index, code, reason: &str| {
+            rejects.add(&Reject { line: entry.line, index, code, reason, raw: &entry.raw })
+        };
+        match &entry.item {
+            Ok(item) => {
+                match dinosaur::check_new(&item.id, &item.species) {
+                    Ok(()) => tally.created += 1,
+                    Err(error) => {
+                        tally.failed += 1;
+                        list(Some(index), "INVALID_FIELD", &error.to_string())?;
+                    }
+                }
+                index += 1;
+            }
+            Err(why) => {
+                tally.unreadable += 1;
+                list(None, UNREADABLE, why)?;
+            }
+        }
+        progress.show(&tally, Instant::now());
+    };
+    rejects.flush()?;
+    progress.end();
+    if !command.quiet {
+        let (good, bad) = (grouped(tally.created), grouped(tally.rejected()));
+        eprintln!("{good} would be created, {bad} rejected");
+    }
+    if let Some(error) = &broken {
+        eprintln!("trex: {}: {error:#}", command.file.display());
+    }
+    Ok(super::report::exit_code(tally.created, tally.rejected() > 0 || broken.is_some()))
+}

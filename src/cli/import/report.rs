@@ -1,0 +1,130 @@
+//! What is said at the end: what is in, what is not, and how to go on.
+
+use super::{Import, progress::grouped, session::Session};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    time::Duration,
+};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+/// How a run ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// Everything that the source has is decided.
+    Complete,
+    /// The source broke off; what was before that is decided.
+    Broken(anyhow::Error),
+    /// This program cannot go on: its list of rejects cannot be written, say.
+    Failed(anyhow::Error),
+    /// Somebody wanted it to end.
+    Interrupted,
+    /// The hub could not be reached for too long.
+    GivenUp {
+        /// How long.
+        after: Duration,
+        /// Why, the last time.
+        why: String,
+    },
+    /// The hub does not let it go on.
+    Refused(Status),
+}
+
+/// A part is in.
+const PARTIAL: u8 = 3;
+
+/// Of a run that has created so many, and perhaps not all.
+pub(super) fn exit_code(created: u64, is_partial: bool) -> ExitCode {
+    match (created, is_partial) {
+        (_, false) => ExitCode::SUCCESS,
+        (0, true) => ExitCode::FAILURE,
+        (_, true) => ExitCode::from(PARTIAL),
+    }
+}
+
+/// The last words of a run.
+pub(super) struct Report<'a> {
+    /// As it was started.
+    pub(super) command: &'a Import,
+    /// The import.
+    pub(super) import_id: &'a str,
+    /// Its state.
+    pub(super) session: &'a Session,
+    /// How it ended.
+    pub(super) end: End,
+}
+
+impl Report<'_> {
+    /// Says it, on standard error; the summary on standard output, for it is the result.
+    pub(super) fn print(self) -> ExitCode {
+        let tally = self.session.tally();
+        if !self.command.quiet {
+            // Whoever reads it may have gone; the exit code says enough.
+            let _ = writeln!(io::stdout(), "{}", self.summary());
+        }
+        let (import_id, file) = (self.import_id, self.command.file.display());
+        let stopped = match &self.end {
+            End::Complete => None,
+            End::Broken(error) => Some(format!(
+                "{file}: {error:#}; what comes before is decided. Once it is mended, and nothing before it changed, --import-id {import_id} goes on from there"
+            )),
+            End::Failed(error) => Some(format!("{error:#}; {}", self.again())),
+            End::Interrupted => {
+                Some(format!("stopped after line {}; {}", self.session.last_line(), self.again()))
+            }
+            End::GivenUp { after, why } => Some(format!(
+                "the hub could not be reached for {}: {why}; {}",
+                humantime::format_duration(*after),
+                self.again()
+            )),
+            End::Refused(status) => Some(self.refused(status)),
+        };
+        if let Some(stopped) = &stopped {
+            eprintln!("trex: {stopped}");
+        }
+        exit_code(tally.created, stopped.is_some() || tally.rejected() > 0)
+    }
+
+    fn summary(&self) -> String {
+        let tally = self.session.tally();
+        let mut text = format!("{} created", grouped(tally.created));
+        if tally.rejected() > 0 {
+            let list = self.session.rejects();
+            text += &format!(", {} rejected: see {}", grouped(tally.rejected()), list.path().display());
+            let unlisted = tally.rejected().saturating_sub(list.listed());
+            if unlisted > 0 && matches!(self.end, End::Complete) {
+                text += &format!(
+                    " ({} of them are not listed: the hub tells only so many at a time)",
+                    grouped(unlisted)
+                );
+            }
+        }
+        if matches!(self.end, End::Complete) && self.session.found_all_done() {
+            text += "; all of it by an earlier run (another --import-id imports it again)";
+        }
+        text
+    }
+
+    fn again(&self) -> String {
+        if self.command.is_pipe() && self.command.import_id.is_none() {
+            format!("the same input with --import-id {} goes on from there", self.import_id)
+        } else {
+            "the same command goes on from there".to_owned()
+        }
+    }
+
+    fn refused(&self, status: &Status) -> String {
+        let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
+        let advice = match (status.code(), &*reason) {
+            (Code::Aborted, _) => "; another process imports the same".to_owned(),
+            (Code::OutOfRange, _) => format!(
+                "; {} lists rejects of this import that this hub knows nothing of: if it is another hub, name another list with --rejects; if it \
+                 has forgotten the import, --import-id begins a new one, which creates again what is in",
+                self.session.rejects().path().display()
+            ),
+            _ => String::new(),
+        };
+        format!("{:?}: {}{advice}", status.code(), status.message())
+    }
+}

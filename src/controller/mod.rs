@@ -1,0 +1,169 @@
+//! Controllers: consumers inside the hub. Each has a durable position in the log, is run by one hub at a time, and sees every change of
+//! its kind at least once, a resource's changes in order. What it writes through its [`Turn`] is committed together with its position:
+//! exactly once.
+
+mod audit;
+mod failure;
+mod runner;
+mod turn;
+
+pub use audit::AuditTrail;
+pub use failure::Failure;
+
+use crate::{
+    broker::EventBroker,
+    model::{AttributedChange, Gap, Revision},
+    store::{Store, Target, Turn},
+    telemetry::Metrics,
+};
+use anyhow::bail;
+use async_trait::async_trait;
+use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Acts on changes.
+///
+/// A handler that fails with [`Failure::Change`] is tried again with growing pauses; meanwhile, and after the last attempt, the change is
+/// a dead letter, and later changes of its resource wait behind it in order. All others go on.
+#[async_trait]
+pub trait Controller: Send + Sync + 'static {
+    /// Its name: in `hub.controller`, in metrics, on the command line. It must not change.
+    fn name(&self) -> &'static str;
+
+    /// The kind whose changes it acts on; `None`: all kinds, and then a table is never listed for it ([`Controller::on_gap`]).
+    fn kind(&self) -> Option<&'static str>;
+
+    /// Changes in one transaction, at most. 1 for one whose effects lie outside of the database: when a hub dies, they are repeated for
+    /// the whole turn.
+    fn at_a_time(&self) -> u32 {
+        50
+    }
+
+    /// A row came to be or changed; or it is there, and the table is listed after a gap.
+    async fn on_upsert(&self, change: &AttributedChange, turn: &Turn<'_>) -> Result<(), Failure>;
+
+    /// A row went.
+    async fn on_delete(&self, change: &AttributedChange, turn: &Turn<'_>) -> Result<(), Failure>;
+
+    /// All changes of a turn at once, for one that does this cheaper than one by one. `false`: it does not, and has done nothing. If it
+    /// fails its effects through the turn are undone, and the changes come one by one.
+    async fn on_changes(&self, _changes: &[AttributedChange], _turn: &Turn<'_>) -> Result<bool, Failure> {
+        Ok(false)
+    }
+
+    /// Changes may be missing: it is new, or the history after its position is no longer retained, or an epoch began. For a controller of
+    /// one kind all rows of the table follow, as it is at one revision, and then what comes after that; what was deleted meanwhile shows
+    /// by its absence at [`Controller::on_listed`]. One of all kinds goes on at `gap.resume`.
+    async fn on_gap(&self, _gap: &Gap, _turn: &Turn<'_>) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// That was the last row of the table, as it is at this revision. In the same transaction as `on_gap`.
+    async fn on_listed(&self, _revision: Revision, _turn: &Turn<'_>) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// Called now and then, by every hub, outside of any turn: for what has to go with time.
+    async fn tidy(&self, _store: &Store) -> Result<(), crate::error::Error> {
+        Ok(())
+    }
+}
+
+/// How controllers run.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// How often a change is tried before it waits for an operator.
+    pub attempts: u32,
+    /// The pause after the first attempt; each further one is twice as long, with jitter.
+    pub first_pause: Duration,
+    /// The longest pause.
+    pub longest_pause: Duration,
+    /// One attempt may take so long.
+    pub attempt_timeout: Duration,
+    /// A hub looks so often whether another one has left a controller standing.
+    pub look: Duration,
+    /// [`Controller::tidy`] is called so often.
+    pub tidy: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            attempts: 8,
+            first_pause: Duration::from_millis(500),
+            longest_pause: Duration::from_secs(30),
+            attempt_timeout: Duration::from_secs(20),
+            look: Duration::from_millis(400),
+            tidy: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The controllers that a hub runs.
+#[derive(Clone, Default)]
+pub struct Controllers(Vec<Arc<dyn Controller>>);
+
+impl Controllers {
+    /// The controllers of this program, a line each. `audit`: how long the audit trail is kept, if one is.
+    pub fn of_this_program(audit: Option<Duration>) -> Self {
+        let audit = audit.map(|keep| Arc::new(AuditTrail::new(keep)) as Arc<dyn Controller>);
+        Self::new(audit.into_iter().collect())
+    }
+
+    /// These controllers.
+    pub fn new(controllers: Vec<Arc<dyn Controller>>) -> Self {
+        Self(controllers)
+    }
+
+    /// Their names.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.0.iter().map(|controller| controller.name())
+    }
+
+    /// That no two have one name, and that each kind is one of these.
+    pub fn check(&self, kinds: &[&str]) -> anyhow::Result<()> {
+        let mut names = HashSet::new();
+        for controller in &self.0 {
+            if !names.insert(controller.name()) {
+                bail!("two controllers are called {}", controller.name());
+            }
+            if let Some(kind) = controller.kind().filter(|kind| !kinds.contains(kind)) {
+                bail!("controller {} acts on kind {kind}, which is not registered", controller.name());
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a task for each; they end when `stop` is cancelled.
+    pub fn spawn(
+        &self,
+        parts: &Parts,
+        settings: Settings,
+        stop: &CancellationToken,
+        tasks: &mut JoinSet<()>,
+    ) {
+        for controller in &self.0 {
+            tasks.spawn(runner::run(controller.clone(), parts.clone(), settings, stop.clone()));
+        }
+    }
+}
+
+impl fmt::Debug for Controllers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.names()).finish()
+    }
+}
+
+/// What controllers run on.
+#[derive(Clone)]
+pub struct Parts {
+    /// The database.
+    pub target: Target,
+    /// For short statements.
+    pub store: Store,
+    /// Whose head wakes them.
+    pub broker: Arc<EventBroker>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}

@@ -1,0 +1,309 @@
+//! Takes a controller's turns, and leaves them to another hub as long as that one takes them.
+//!
+//! Who took the last turn takes the next one, as soon as there is something to do. The others look now and then; one that finds the same
+//! thing undone at two looks takes over. That is a matter of who goes first, and not of safety: a turn belongs to who holds its row.
+
+use super::{Controller, Failure, Parts, Settings, turn::Work};
+use crate::{
+    model::{AttributedChange, ChangeType, Epoch, Gap, Revision},
+    store::{ControllerConnection, ControllerPosition, SnapshotRow, Standing, TableSnapshot, Turn},
+};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio_util::sync::CancellationToken;
+
+/// A table must be listed within this.
+const LISTING_LIMIT: Duration = Duration::from_secs(600);
+/// The longest pause after a failure that is not of one change.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Metrics of what other hubs may have changed are looked up so often.
+const SURVEY: Duration = Duration::from_secs(5);
+
+/// Who takes the turns lets changes gather for so long: a turn costs the server as much as some hundred of them.
+const REST: Duration = Duration::from_millis(20);
+
+/// What came of the attempt to take a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// Another hub has it, or there was nothing to read.
+    Lost,
+    /// It was taken, and there may be more to do.
+    More,
+    /// It was taken, and that was all that there was.
+    Done,
+}
+
+/// Runs a controller until told to stop. A turn under way is undone then.
+pub(super) async fn run(
+    controller: Arc<dyn Controller>,
+    parts: Parts,
+    settings: Settings,
+    stop: CancellationToken,
+) {
+    let mut runner = Runner {
+        holder: format!("pid {} {}", std::process::id(), uuid::Uuid::now_v7().simple()),
+        controller,
+        parts,
+        settings,
+        connection: None,
+        mine: None,
+        undone: None,
+        delivered: false,
+        head: Revision::ZERO,
+        pause: settings.look,
+        tidied: None,
+        surveyed: None,
+    };
+    stop.run_until_cancelled(runner.run_for_ever()).await;
+}
+
+struct Runner {
+    controller: Arc<dyn Controller>,
+    parts: Parts,
+    settings: Settings,
+    /// Names this hub, for people.
+    holder: String,
+    /// Of who takes the turns; the others need none.
+    connection: Option<ControllerConnection>,
+    /// The turn that comes after the last one that this hub took.
+    mine: Option<i64>,
+    /// The turn that there was something to do in at the last look, and that another hub might have taken.
+    undone: Option<i64>,
+    /// Whether the last turn was for a dead letter: many of them must not keep others waiting, so a turn for these is next.
+    delivered: bool,
+    /// The newest sealed revision at the last look.
+    head: Revision,
+    /// After the next failure.
+    pause: Duration,
+    tidied: Option<Instant>,
+    surveyed: Option<Instant>,
+}
+
+impl Runner {
+    async fn run_for_ever(&mut self) {
+        loop {
+            match self.look().await {
+                Ok(true) => self.pause = self.settings.look,
+                Ok(false) => self.wait().await,
+                Err(error) => {
+                    let name = self.controller.name();
+                    tracing::warn!(controller = name, %error, "a controller is held up");
+                    self.parts.metrics.controller(name).held_up();
+                    // With what it may have left undone.
+                    self.connection = None;
+                    tokio::time::sleep(self.pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+                    self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+
+    /// Looks where the controller stands, and takes its next turn if that is this hub's. `true`: it did, and there may be more.
+    async fn look(&mut self) -> Result<bool, Failure> {
+        self.tidy().await?;
+        let standing = self.parts.store.standing(self.controller.name()).await?;
+        self.head = standing.head;
+        self.survey(&standing).await?;
+        let turn = Some(standing.turn);
+        self.mine = self.mine.filter(|_| self.mine == turn);
+        self.parts.metrics.controller(self.controller.name()).active(self.mine.is_some());
+        if !standing.has_work() {
+            self.undone = None;
+            return Ok(false);
+        }
+        if self.mine != turn && std::mem::replace(&mut self.undone, turn) != turn {
+            self.connection = None;
+            return Ok(false);
+        }
+        let outcome = self.take(&standing).await?;
+        self.mine = (outcome != Outcome::Lost).then_some(standing.turn + 1);
+        Ok(outcome == Outcome::More)
+    }
+
+    /// Waits for something to do: who took the last turn at once, the others for the next look.
+    async fn wait(&self) {
+        let look = tokio::time::sleep(self.settings.look);
+        match self.parts.broker.era().filter(|_| self.mine.is_some()) {
+            Some(era) => {
+                tokio::select! {
+                    () = era.passes(self.head) => tokio::time::sleep(REST).await,
+                    () = look => {}
+                }
+            }
+            None => look.await,
+        }
+    }
+
+    async fn take(&mut self, standing: &Standing) -> Result<Outcome, Failure> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => ControllerConnection::open(&self.parts.target).await?,
+        };
+        let taken = if let Some(gap) = standing.gap() {
+            self.bridge(&connection, standing, &gap).await?
+        } else if standing.due && !(self.delivered && standing.is_behind()) {
+            self.delivered = true;
+            self.deliver(&connection, standing).await?
+        } else {
+            self.delivered = false;
+            self.advance(&connection, standing).await?
+        };
+        self.connection = Some(connection);
+        Ok(taken)
+    }
+
+    /// The changes after the position. They are read before the turn is taken: a hub that freezes over a large answer must not hold it.
+    async fn advance(
+        &self,
+        connection: &ControllerConnection,
+        standing: &Standing,
+    ) -> Result<Outcome, Failure> {
+        let (most, kind) = (self.controller.at_a_time(), self.controller.kind());
+        let store = &self.parts.store;
+        let (changes, end) = store.changes_after(&standing.current, standing.position, most, kind).await?;
+        if end == standing.position {
+            // Compacted since the look.
+            return Ok(Outcome::Lost);
+        }
+        let Some(turn) = self.begin(connection, standing).await? else { return Ok(Outcome::Lost) };
+        let work = async {
+            self.work(&turn).apply(changes, standing.letters).await?;
+            turn.commit_at(end, &standing.current, &self.holder).await.map_err(Failure::from)
+        };
+        awake(connection, work).await?;
+        let full = end.revision.get() - standing.position.revision.get() >= u64::from(most);
+        Ok(if full { Outcome::More } else { Outcome::Done })
+    }
+
+    /// A dead letter that is due.
+    async fn deliver(
+        &self,
+        connection: &ControllerConnection,
+        standing: &Standing,
+    ) -> Result<Outcome, Failure> {
+        let Some(letter) = self.parts.store.due_letter(self.controller.name()).await? else {
+            return Ok(Outcome::Lost);
+        };
+        let Some(turn) = self.begin(connection, standing).await? else { return Ok(Outcome::Lost) };
+        let work = async {
+            if turn.hold(letter.id).await? {
+                self.work(&turn).deliver(&letter).await?;
+            }
+            turn.commit(&self.holder).await.map_err(Failure::from)
+        };
+        awake(connection, work).await?;
+        Ok(Outcome::More)
+    }
+
+    /// Goes on behind a gap: with a table of which all rows are listed, or with what is retained.
+    async fn bridge(
+        &self,
+        connection: &ControllerConnection,
+        standing: &Standing,
+        gap: &Gap,
+    ) -> Result<Outcome, Failure> {
+        let Some(turn) = self.begin(connection, standing).await? else { return Ok(Outcome::Lost) };
+        let work = async {
+            tracing::warn!(controller = self.controller.name(), cause = ?gap.cause, after = %gap.after, resume = %gap.resume, "changes may be missing");
+            self.controller.on_gap(gap, &turn).await.map_err(of_the_world)?;
+            let (position, epoch) = match self.controller.kind() {
+                Some(kind) => self.list(&turn, kind, standing.letters).await?,
+                None => (ControllerPosition::at(gap.resume), gap.epoch.clone()),
+            };
+            turn.commit_at(position, &epoch, &self.holder).await.map_err(Failure::from)
+        };
+        awake(connection, work).await?;
+        Ok(Outcome::More)
+    }
+
+    /// All rows of a table, as it is at one revision.
+    async fn list(
+        &self,
+        turn: &Turn<'_>,
+        kind: &str,
+        letters: bool,
+    ) -> Result<(ControllerPosition, Epoch), Failure> {
+        let table = TableSnapshot::open(&self.parts.target, kind, LISTING_LIMIT).await?;
+        loop {
+            let rows = table.fetch().await?;
+            if rows.is_empty() {
+                break;
+            }
+            let listed = |row: &SnapshotRow| {
+                Ok::<_, Failure>(AttributedChange {
+                    epoch: table.epoch.clone(),
+                    revision: table.revision,
+                    kind: kind.to_owned(),
+                    resource_id: row.resource_id()?.to_owned(),
+                    change: ChangeType::Snapshot,
+                    after: Some(row.json()?.to_owned()),
+                    before: None,
+                    captured_at: None,
+                    actor: None,
+                    origin: None,
+                    trace: None,
+                })
+            };
+            let changes = rows.iter().map(listed).collect::<Result<Vec<_>, _>>()?;
+            self.work(turn).apply(changes, letters).await?;
+        }
+        self.controller.on_listed(table.revision, turn).await.map_err(of_the_world)?;
+        Ok((ControllerPosition::at(table.revision), table.epoch.clone()))
+    }
+
+    async fn begin<'c>(
+        &self,
+        connection: &'c ControllerConnection,
+        standing: &Standing,
+    ) -> Result<Option<Turn<'c>>, Failure> {
+        Ok(connection.take_turn(self.controller.name(), standing.turn).await?)
+    }
+
+    fn work<'a>(&'a self, turn: &'a Turn<'a>) -> Work<'a> {
+        Work { controller: &*self.controller, turn, settings: &self.settings, metrics: &self.parts.metrics }
+    }
+
+    async fn tidy(&mut self) -> Result<(), Failure> {
+        if self.tidied.is_none_or(|at| at.elapsed() >= self.settings.tidy) {
+            self.controller.tidy(&self.parts.store).await?;
+            self.tidied = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// The gauges, which are the same on every hub. Letters are counted now and then.
+    async fn survey(&mut self, standing: &Standing) -> Result<(), Failure> {
+        let name = self.controller.name();
+        let metrics = self.parts.metrics.controller(name);
+        let lag = standing.head.get().saturating_sub(standing.position.revision.get());
+        metrics.stands(standing.position.revision, lag);
+        if !standing.letters {
+            metrics.letters(0);
+        } else if self.surveyed.is_none_or(|at| at.elapsed() >= SURVEY) {
+            self.surveyed = Some(Instant::now());
+            metrics.letters(self.parts.store.count_letters(name).await?);
+        }
+        Ok(())
+    }
+}
+
+/// Neither a gap nor the end of a listing can be a dead letter.
+fn of_the_world(failure: Failure) -> Failure {
+    match failure {
+        Failure::Change(why) | Failure::World(why) => Failure::World(why),
+    }
+}
+
+/// Does something in a turn, and shows the server signs of life meanwhile.
+async fn awake<T>(
+    connection: &ControllerConnection,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        biased;
+        done = work => done,
+        lost = connection.stay_awake() => Err(lost.into()),
+    }
+}

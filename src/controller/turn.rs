@@ -1,0 +1,148 @@
+//! What is done in a turn, within its transaction: changes applied, failures turned into dead letters, what comes behind them parked.
+
+use super::{Controller, Failure, Settings};
+use crate::{
+    model::{AttributedChange, ChangeType},
+    store::{DueLetter, Turn},
+    telemetry::Metrics,
+};
+use futures_util::FutureExt;
+use std::{collections::HashSet, panic::AssertUnwindSafe, time::Duration};
+
+/// Postgres keeps so many subtransactions of a session at hand; beyond, they slow down every other session's look at what is visible.
+const SUBTRANSACTIONS: usize = 64;
+
+/// A controller at work in a turn.
+pub(super) struct Work<'a> {
+    pub(super) controller: &'a dyn Controller,
+    pub(super) turn: &'a Turn<'a>,
+    pub(super) settings: &'a Settings,
+    pub(super) metrics: &'a Metrics,
+}
+
+impl Work<'_> {
+    /// Applies changes, each resource's in order. `letters`: whether the controller has dead letters, behind which some may have to wait.
+    pub(super) async fn apply(
+        &self,
+        mut changes: Vec<AttributedChange>,
+        letters: bool,
+    ) -> Result<(), Failure> {
+        if letters {
+            let held_up = self.turn.held_up(&changes).await?;
+            let is_held_up = |change: &AttributedChange| {
+                held_up.contains(&(change.kind.clone(), change.resource_id.clone()))
+            };
+            let waiting = changes.iter().filter(|change| is_held_up(change));
+            if waiting.clone().next().is_some() {
+                self.turn.park(waiting).await?;
+                changes.retain(|change| !is_held_up(change));
+            }
+        }
+        if changes.is_empty() || self.together(&changes).await? {
+            return Ok(());
+        }
+        let mut held_up = HashSet::new();
+        for change in &changes {
+            if held_up.contains(&change.resource()) {
+                self.turn.park(std::iter::once(change)).await?;
+            } else if let Err(why) = self.attempt(change).await? {
+                self.turn.bury(change, &why, self.pause(1)).await?;
+                held_up.insert(change.resource());
+            }
+        }
+        Ok(())
+    }
+
+    /// All at once, if the controller does that, or if they are many; `false`: nothing has been done, and each is to be attempted by itself.
+    async fn together(&self, changes: &[AttributedChange]) -> Result<bool, Failure> {
+        self.turn.savepoint().await?;
+        let all = async {
+            if self.guarded(self.controller.on_changes(changes, self.turn)).await? {
+                return Ok(true);
+            }
+            if changes.len() <= SUBTRANSACTIONS {
+                return Ok(false);
+            }
+            for change in changes {
+                self.handle(change).await?;
+            }
+            Ok(true)
+        };
+        match all.await {
+            Ok(done) => {
+                self.turn.release().await?;
+                if done {
+                    self.metrics.controller(self.controller.name()).handled(changes.len() as u64);
+                }
+                Ok(done)
+            }
+            Err(Failure::Change(why)) => {
+                tracing::warn!(controller = self.controller.name(), why, "a turn is taken change by change");
+                self.turn.undo().await?;
+                Ok(false)
+            }
+            Err(world) => Err(world),
+        }
+    }
+
+    /// One change. `Ok(Err(why))`: it failed, and its effects through the turn are undone.
+    async fn attempt(&self, change: &AttributedChange) -> Result<Result<(), String>, Failure> {
+        self.turn.savepoint().await?;
+        let metrics = self.metrics.controller(self.controller.name());
+        match self.handle(change).await {
+            Ok(()) => {
+                self.turn.release().await?;
+                metrics.handled(1);
+                Ok(Ok(()))
+            }
+            Err(Failure::Change(why)) => {
+                self.turn.undo().await?;
+                metrics.failed();
+                let (name, revision) = (self.controller.name(), change.revision);
+                tracing::warn!(controller = name, kind = change.kind, resource_id = change.resource_id, %revision, why, "a change was not handled");
+                Ok(Err(why))
+            }
+            Err(world) => Err(world),
+        }
+    }
+
+    async fn handle(&self, change: &AttributedChange) -> Result<(), Failure> {
+        match change.change {
+            ChangeType::Deleted => self.guarded(self.controller.on_delete(change, self.turn)).await,
+            ChangeType::Created | ChangeType::Updated | ChangeType::Snapshot => {
+                self.guarded(self.controller.on_upsert(change, self.turn)).await
+            }
+        }
+    }
+
+    /// A dead letter, which is held: handled and gone, or postponed.
+    pub(super) async fn deliver(&self, letter: &DueLetter) -> Result<(), Failure> {
+        match self.attempt(&letter.change).await? {
+            Ok(()) => self.turn.settle(letter.id).await?,
+            Err(why) => {
+                let failed = letter.attempts + 1;
+                let pause = (failed < self.settings.attempts).then(|| self.pause(failed));
+                self.turn.postpone(letter.id, &why, pause).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A handler, within its time; one that panics has failed at its change.
+    async fn guarded<T>(&self, handler: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let limit = self.settings.attempt_timeout;
+        match tokio::time::timeout(limit, AssertUnwindSafe(handler).catch_unwind()).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_panic)) => Err(Failure::Change("it panicked".to_owned())),
+            Err(_) => Err(Failure::Change(format!("it took longer than {limit:?}"))),
+        }
+    }
+
+    /// After so many failures of a change: between half and all of a pause that doubles, so that what failed together is not tried
+    /// together for ever.
+    fn pause(&self, failed: u32) -> Duration {
+        let doubled = 2u32.saturating_pow(failed.saturating_sub(1));
+        let pause = self.settings.first_pause.saturating_mul(doubled).min(self.settings.longest_pause);
+        pause.mul_f64(0.5 + fastrand::f64() / 2.0)
+    }
+}

@@ -1,0 +1,192 @@
+//! Characters to tokens. What a run of characters is depends on where it stands: after a comparator a colon is part of a time.
+
+use super::Fault;
+
+/// A token, and the character at which it begins, from 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Token {
+    pub(super) at: usize,
+    pub(super) kind: Kind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Kind {
+    Open,
+    Close,
+    Minus,
+    Comparator(Comparator),
+    /// `AND`, `OR`, `NOT`, or a field's name.
+    Word(String),
+    /// What a field is compared with.
+    Literal(Literal),
+    End,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Comparator {
+    Equal,
+    NotEqual,
+    Less,
+    AtMost,
+    Greater,
+    AtLeast,
+    Has,
+}
+
+impl Comparator {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Equal => "=",
+            Self::NotEqual => "!=",
+            Self::Less => "<",
+            Self::AtMost => "<=",
+            Self::Greater => ">",
+            Self::AtLeast => ">=",
+            Self::Has => ":",
+        }
+    }
+}
+
+/// A literal's text, and where in it (in bytes) there are stars that are wildcards.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Literal {
+    pub(super) text: String,
+    pub(super) stars: Vec<usize>,
+}
+
+impl Literal {
+    fn push_star(&mut self) {
+        self.stars.push(self.text.len());
+        self.text.push('*');
+    }
+}
+
+pub(super) struct Lexer<'a> {
+    rest: std::iter::Peekable<std::str::Chars<'a>>,
+    /// The character to come, from 1.
+    at: usize,
+}
+
+impl<'a> Lexer<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
+        Self { rest: text.chars().peekable(), at: 1 }
+    }
+
+    /// The next token where an expression is expected, or goes on.
+    pub(super) fn token(&mut self) -> Result<Token, Fault> {
+        self.skip_whitespace();
+        let at = self.at;
+        let Some(c) = self.peek() else { return Ok(Token { at, kind: Kind::End }) };
+        let kind = match c {
+            '(' => self.single(Kind::Open),
+            ')' => self.single(Kind::Close),
+            '-' => self.single(Kind::Minus),
+            '=' | '!' | '<' | '>' | ':' => Kind::Comparator(self.comparator()?),
+            '"' | '\'' => Kind::Literal(self.quoted()?),
+            _ if is_name(c) => Kind::Word(self.run(is_name)),
+            _ => return Err(Fault::at(at, format!("{c:?} is not expected here"))),
+        };
+        Ok(Token { at, kind })
+    }
+
+    /// The literal that must follow a comparator: a quoted string, or a run of characters up to a space or parenthesis.
+    pub(super) fn literal(&mut self) -> Result<(usize, Literal), Fault> {
+        self.skip_whitespace();
+        let at = self.at;
+        match self.peek() {
+            Some('"' | '\'') => Ok((at, self.quoted()?)),
+            Some(c) if is_bare(c) => {
+                let mut literal = Literal::default();
+                while let Some(c) = self.take_if(is_bare) {
+                    if c == '*' { literal.push_star() } else { literal.text.push(c) }
+                }
+                if matches!(literal.text.as_str(), "AND" | "OR" | "NOT") {
+                    return Err(Fault::at(
+                        at,
+                        format!("a value is missing; if {0} is it, write \"{0}\"", literal.text),
+                    ));
+                }
+                Ok((at, literal))
+            }
+            Some('(') => Err(Fault::at(at, "one value is expected here; write field = a OR field = b")),
+            Some(c) => Err(Fault::at(at, format!("a value is expected here, and not {c:?}"))),
+            None => Err(Fault::at(at, "a value is missing")),
+        }
+    }
+
+    fn peek(&mut self) -> Option<char> {
+        self.rest.peek().copied()
+    }
+
+    fn take(&mut self) -> Option<char> {
+        let c = self.rest.next()?;
+        self.at += 1;
+        Some(c)
+    }
+
+    fn take_if(&mut self, wanted: impl Fn(char) -> bool) -> Option<char> {
+        let c = self.peek().filter(|&c| wanted(c))?;
+        self.take();
+        Some(c)
+    }
+
+    fn single(&mut self, kind: Kind) -> Kind {
+        self.take();
+        kind
+    }
+
+    fn run(&mut self, wanted: impl Fn(char) -> bool + Copy) -> String {
+        std::iter::from_fn(|| self.take_if(wanted)).collect()
+    }
+
+    fn skip_whitespace(&mut self) {
+        while self.take_if(char::is_whitespace).is_some() {}
+    }
+
+    fn comparator(&mut self) -> Result<Comparator, Fault> {
+        let at = self.at;
+        let first = self.take();
+        let equals = first != Some('=') && first != Some(':') && self.take_if(|c| c == '=').is_some();
+        match (first, equals) {
+            (Some('='), _) => Ok(Comparator::Equal),
+            (Some(':'), _) => Ok(Comparator::Has),
+            (Some('<'), false) => Ok(Comparator::Less),
+            (Some('<'), true) => Ok(Comparator::AtMost),
+            (Some('>'), false) => Ok(Comparator::Greater),
+            (Some('>'), true) => Ok(Comparator::AtLeast),
+            (_, true) => Ok(Comparator::NotEqual),
+            (_, false) => Err(Fault::at(at, "'!' is not expected here; write NOT, or !=")),
+        }
+    }
+
+    fn quoted(&mut self) -> Result<Literal, Fault> {
+        let opened = self.at;
+        let quote = self.take();
+        let mut literal = Literal::default();
+        loop {
+            let at = self.at;
+            match self.take() {
+                None => return Err(Fault::at(opened, "this string has no end")),
+                c if c == quote => return Ok(literal),
+                Some('\\') => literal.text.push(match self.take() {
+                    Some(c @ ('\\' | '"' | '\'' | '*')) => c,
+                    Some('n') => '\n',
+                    Some('r') => '\r',
+                    Some('t') => '\t',
+                    _ => return Err(Fault::at(at, r#"after a backslash there may be \ " ' * n r t"#)),
+                }),
+                Some('*') => literal.push_star(),
+                Some(c) => literal.text.push(c),
+            }
+        }
+    }
+}
+
+fn is_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_' || c == '.'
+}
+
+/// Characters of a value without quotes. No backslash: what needs an escape is to be quoted.
+fn is_bare(c: char) -> bool {
+    !c.is_whitespace() && !matches!(c, '(' | ')' | ',' | '"' | '\'' | '<' | '>' | '=' | '!' | '\\')
+}

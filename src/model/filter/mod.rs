@@ -1,0 +1,105 @@
+//! Filters: what a watch or a list wants of a kind's rows and events, as an expression in the language of AIP-160. Parsed and checked
+//! once; then pure tests of values, without I/O. `docs/filters.md` is the language's reference.
+
+mod check;
+mod evaluate;
+mod lexer;
+mod order;
+mod parser;
+mod predicate;
+mod schema;
+
+pub use evaluate::{Event, Malformed, Verdict, Which};
+pub use order::{Order, order_by};
+pub use predicate::{Comparison, Pattern, Predicate, Subject, Test};
+pub use schema::{Field, Schema, Scope, Value, ValueType};
+
+use super::ChangeType;
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
+/// Bytes in a filter or an order, at most.
+pub const MAX_BYTES: usize = 4096;
+/// How deep parentheses and negations may go.
+pub const MAX_DEPTH: usize = 32;
+/// Comparisons in one filter, at most.
+pub const MAX_TESTS: usize = 100;
+
+/// What is wrong with a filter or an order, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("at character {position}: {problem}")]
+pub struct Fault {
+    /// The character at which it was noticed, from 1; one more than there are for an end that comes too early.
+    pub position: usize,
+    /// What is wrong.
+    pub problem: String,
+}
+
+impl Fault {
+    fn at(position: usize, problem: impl Into<String>) -> Self {
+        Self { position, problem: problem.into() }
+    }
+}
+
+/// A checked filter. Cheap to clone; two are equal if they test the same in the same order, however they were written.
+#[derive(Clone)]
+pub struct Filter(Arc<Inner>);
+
+struct Inner {
+    text: String,
+    predicate: Predicate,
+    schema: &'static Schema,
+    /// Whether it has terms on the event itself, and not only on the row.
+    on_event: bool,
+}
+
+impl Filter {
+    /// Reads a filter; one without anything in it is none.
+    pub fn parse(text: &str, schema: &'static Schema, scope: Scope) -> Result<Option<Self>, Fault> {
+        let Some(expression) = parser::parse(text)? else { return Ok(None) };
+        let predicate = check::check(&expression, schema, scope)?;
+        let on_event = predicate.is_on_event();
+        Ok(Some(Self(Arc::new(Inner { text: text.trim().to_owned(), predicate, schema, on_event }))))
+    }
+
+    /// As it was written.
+    pub fn text(&self) -> &str {
+        &self.0.text
+    }
+
+    /// What it tests.
+    pub fn predicate(&self) -> &Predicate {
+        &self.0.predicate
+    }
+
+    /// The fields that it speaks of.
+    pub fn schema(&self) -> &'static Schema {
+        self.0.schema
+    }
+}
+
+impl PartialEq for Filter {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self.schema(), other.schema()) && self.predicate() == other.predicate()
+    }
+}
+
+impl Eq for Filter {}
+
+impl Hash for Filter {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.predicate().hash(state);
+    }
+}
+
+impl fmt::Debug for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Filter").field(&self.0.text).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! The audit trail: written by its controller, read by its service.
+
+use super::{
+    Store,
+    controller::{Turn, Unnested, change},
+};
+use crate::{
+    error::Error,
+    model::{AttributedChange, ChangeType, Epoch, Gap, Revision},
+};
+use std::time::{Duration, SystemTime};
+use tokio_postgres::{
+    Row,
+    types::{ToSql, Type},
+};
+
+/// One row of the trail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuditRecord {
+    /// A change.
+    Change(AttributedChange),
+    /// Changes up to this revision may be missing.
+    Gap {
+        /// The history that begins or goes on here.
+        epoch: Epoch,
+        /// Where.
+        revision: Revision,
+        /// When it was found.
+        found_at: SystemTime,
+    },
+}
+
+impl AuditRecord {
+    /// Where it stands in the trail.
+    pub fn place(&self) -> AuditPlace {
+        let (revision, epoch) = match self {
+            Self::Change(change) => (change.revision, &change.epoch),
+            Self::Gap { revision, epoch, .. } => (*revision, epoch),
+        };
+        AuditPlace { revision, epoch: epoch.clone() }
+    }
+}
+
+/// A place in the trail, which is in the order of revisions, and of epochs where two have the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditPlace {
+    /// The revision.
+    pub revision: Revision,
+    /// The history that it belongs to.
+    pub epoch: Epoch,
+}
+
+/// Which records are wanted; what is `None` is any.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// Of this kind.
+    pub kind: Option<String>,
+    /// Of this resource.
+    pub resource_id: Option<String>,
+    /// Made by this actor.
+    pub actor: Option<String>,
+    /// Captured then or later.
+    pub from: Option<SystemTime>,
+    /// Captured before.
+    pub until: Option<SystemTime>,
+}
+
+const COLUMNS: &str =
+    "epoch, revision, kind, resource_id, type, after::text, before::text, captured_at, actor, origin, trace";
+
+impl Turn<'_> {
+    /// Writes changes into the trail. One that is there already is an error, and not passed over: the position moves in this transaction.
+    pub async fn record(&self, changes: &[AttributedChange]) -> Result<(), tokio_postgres::Error> {
+        let columns = Unnested::new(changes.iter());
+        let sql = format!(
+            "INSERT INTO hub.audit ({}) SELECT {} FROM {}",
+            Unnested::COLUMNS,
+            Unnested::VALUES,
+            Unnested::ROWS
+        );
+        self.query(&sql, &columns.parameters()).await.map(drop)
+    }
+
+    /// Says in the trail that changes may be missing up to a place.
+    pub async fn record_gap(&self, gap: &Gap) -> Result<(), tokio_postgres::Error> {
+        let sql = "INSERT INTO hub.audit (revision, epoch, kind, resource_id, type, captured_at) VALUES ($1, $2, '', '', 0, clock_timestamp())";
+        let (revision, epoch) = (gap.resume.to_sql(), gap.epoch.as_str());
+        self.query(sql, &[(&revision, Type::INT8), (&epoch, Type::TEXT)]).await.map(drop)
+    }
+}
+
+impl Store {
+    /// Up to where the trail is complete; `None`: none was ever kept.
+    pub async fn audited(&self, controller: &str) -> Result<Option<Revision>, Error> {
+        let sql = "SELECT revision FROM hub.controller WHERE name = $1 AND epoch <> ''";
+        super::one_revision(&self.run("audited", sql, &[&controller]).await?)
+    }
+
+    /// At most `most` records, newest first, older than `before`.
+    pub async fn audit_list(
+        &self,
+        filter: &AuditFilter,
+        before: Option<&AuditPlace>,
+        most: u32,
+    ) -> Result<Vec<AuditRecord>, Error> {
+        let mut wanted = Conditions::of(filter, "");
+        let place = before.map(|place| (place.revision.to_sql(), place.epoch.as_str()));
+        if let Some((revision, epoch)) = &place {
+            wanted.add("(revision, epoch) < ({}, {}::text)", &[revision, epoch]);
+        }
+        self.records("audit_list", wanted, "ORDER BY revision DESC, epoch DESC", most).await
+    }
+
+    /// At most `most` records after a place, oldest first. Gaps are wanted by everybody.
+    pub async fn audit_after(
+        &self,
+        filter: &AuditFilter,
+        place: &AuditPlace,
+        most: u32,
+    ) -> Result<Vec<AuditRecord>, Error> {
+        let mut wanted = Conditions::of(filter, " OR type = 0");
+        let (revision, epoch) = (place.revision.to_sql(), place.epoch.as_str());
+        wanted.add("(revision, epoch) > ({}, {}::text)", &[&revision, &epoch]);
+        self.records("audit_after", wanted, "ORDER BY revision, epoch", most).await
+    }
+
+    async fn records(
+        &self,
+        name: &'static str,
+        wanted: Conditions<'_>,
+        order: &str,
+        most: u32,
+    ) -> Result<Vec<AuditRecord>, Error> {
+        let sql = format!("SELECT {COLUMNS} FROM hub.audit{} {order} LIMIT {most}", wanted.text);
+        let rows = self.run(name, &sql, &wanted.values).await?;
+        rows.iter().map(record).collect()
+    }
+
+    /// Lets at most `step` of the oldest records go that are older than this. Returns how many went.
+    pub async fn audit_trim(&self, age: Duration, step: u32) -> Result<u64, Error> {
+        // The oldest by revision are looked at, and no more: time is nearly in that order.
+        let sql = "WITH gone AS (
+                     DELETE FROM hub.audit a
+                     USING (SELECT o.revision, o.epoch, o.captured_at FROM hub.audit o ORDER BY o.revision, o.epoch LIMIT $2) oldest
+                     WHERE a.revision = oldest.revision AND a.epoch = oldest.epoch AND oldest.captured_at < clock_timestamp() - make_interval(secs => $1)
+                     RETURNING a.revision)
+                   SELECT count(*) FROM gone";
+        let rows = self.run("audit_trim", sql, &[&age.as_secs_f64(), &i64::from(step)]).await?;
+        let gone: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
+        Ok(u64::try_from(gone).unwrap_or(0))
+    }
+}
+
+/// Only those that are asked for stand in the statement: with others in it, turned off by a NULL, no plan fits.
+#[derive(Default)]
+struct Conditions<'a> {
+    text: String,
+    values: Vec<&'a (dyn ToSql + Sync)>,
+}
+
+impl<'a> Conditions<'a> {
+    /// `or`: what is wanted in any case.
+    fn of(filter: &'a AuditFilter, or: &str) -> Self {
+        let AuditFilter { kind, resource_id, actor, from, until } = filter;
+        let mut conditions = Self::default();
+        for (column, value) in [("kind", kind), ("resource_id", resource_id), ("actor", actor)] {
+            if let Some(value) = value {
+                conditions.add(&format!("({column} = {{}}{or})"), &[value]);
+            }
+        }
+        for (comparison, value) in [(">=", from), ("<", until)] {
+            if let Some(value) = value {
+                conditions.add(&format!("captured_at {comparison} {{}}"), &[value]);
+            }
+        }
+        conditions
+    }
+
+    /// A condition with its values in the places of `{}`.
+    fn add(&mut self, condition: &str, values: &[&'a (dyn ToSql + Sync)]) {
+        let mut condition = condition.to_owned();
+        for value in values {
+            self.values.push(*value);
+            condition = condition.replacen("{}", &format!("${}", self.values.len()), 1);
+        }
+        self.text.push_str(if self.text.is_empty() { " WHERE " } else { " AND " });
+        self.text.push_str(&condition);
+    }
+}
+
+fn record(row: &Row) -> Result<AuditRecord, Error> {
+    let (epoch, revision) = (Epoch::new(row.try_get(0)?), Revision::from_sql(row.try_get(1)?));
+    let number: i16 = row.try_get(4)?;
+    Ok(match ChangeType::from_number(number.into()) {
+        Some(_) => AuditRecord::Change(change(row, 2, epoch, revision)?),
+        None => AuditRecord::Gap { epoch, revision, found_at: row.try_get(7)? },
+    })
+}

@@ -1,0 +1,367 @@
+//! Rows by the batch. A batch is one statement, and so one transaction and one round trip: it is in or out, never half, and a connection
+//! that its caller leaves is never within a transaction. Where the batch belongs to an import, the same statement moves its position.
+
+use super::{Store, Table, lease::Lease};
+use crate::error::Error;
+use std::{borrow::Cow, time::Duration};
+use tokio_postgres::{error::SqlState, types::ToSql};
+
+/// What a bulk call writes: a table, and the columns beside its key, each with the type that its text is cast to.
+#[derive(Debug, Clone, Copy)]
+pub struct BulkTable {
+    /// The table.
+    pub table: Table,
+    /// Names and types, quoted where they need it.
+    pub columns: &'static [(&'static str, &'static str)],
+}
+
+/// A row to be created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRow {
+    /// Its item's index.
+    pub index: u64,
+    /// Its key; `None`: made by the database.
+    pub key: Option<String>,
+    /// In the order of [`BulkTable::columns`], as text; `None` is NULL.
+    pub values: Vec<Option<String>>,
+}
+
+/// An item that is not created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Its index.
+    pub index: u64,
+    /// Number of a gRPC code.
+    pub code: i32,
+    /// For programs.
+    pub reason: Cow<'static, str>,
+    /// For people.
+    pub message: String,
+}
+
+/// Consecutive items, decided by one transaction.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The index of the first.
+    pub start: u64,
+    /// The index after the last.
+    pub end: u64,
+    /// Those to be created, by index.
+    pub rows: Vec<NewRow>,
+    /// Those that have failed already, by index.
+    pub failures: Vec<Failure>,
+}
+
+/// An import that this stream may go on with, until another does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Import {
+    number: i64,
+    generation: i64,
+    /// Every item below is decided.
+    pub next_index: u64,
+    /// How many of them were created.
+    pub created: u64,
+    /// How many of them failed.
+    pub failed: u64,
+}
+
+impl Import {
+    /// Whether another stream began it.
+    pub fn is_resumed(&self) -> bool {
+        self.generation > 1
+    }
+}
+
+/// What became of a batch.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Rows that are in now.
+    pub created: u64,
+    /// Indices of the rows whose keys exist already.
+    pub taken: Vec<u64>,
+}
+
+/// Why a batch was not written.
+#[derive(Debug)]
+pub enum NotWritten {
+    /// The database refuses a row of it, and nothing of the batch is in.
+    Refused(Error),
+    /// Nothing of it is in, for the sake of another transaction: try again.
+    Conflict,
+    /// Another stream goes on with this import, or it has expired.
+    TakenOver,
+    /// The database does not serve.
+    Failed {
+        /// Why.
+        error: Error,
+        /// Whether the batch may be in all the same.
+        uncertain: bool,
+    },
+}
+
+impl Store {
+    /// Begins an import, or goes on with one in place of whoever was at it. `acknowledged`: its client knows that everything below is
+    /// decided, so an import that is not as far is another one, and is left alone.
+    pub async fn open_import(&self, kind: &str, id: &str, acknowledged: u64) -> Result<Import, Error> {
+        let asked = sql_index(acknowledged);
+        let rows = if acknowledged == 0 {
+            let sql = "INSERT INTO hub.import AS i (kind, id) VALUES ($1, $2)
+                       ON CONFLICT (kind, id) DO UPDATE SET generation = i.generation + 1, updated_at = clock_timestamp()
+                       RETURNING number, generation, next_index, created, failed";
+            self.run("begin_import", sql, &[&kind, &id]).await?
+        } else {
+            let sql = "UPDATE hub.import SET generation = generation + 1, updated_at = clock_timestamp()
+                       WHERE kind = $1 AND id = $2 AND next_index >= $3
+                       RETURNING number, generation, next_index, created, failed";
+            self.run("resume_import", sql, &[&kind, &id, &asked]).await?
+        };
+        let Some(row) = rows.first() else {
+            let sql = "SELECT next_index FROM hub.import WHERE kind = $1 AND id = $2";
+            let rows = self.run("import_position", sql, &[&kind, &id]).await?;
+            let known = rows.first().map(|row| row.try_get(0)).transpose()?.map_or(0, index);
+            return Err(Error::ImportUnknown { acknowledged, known });
+        };
+        Ok(Import {
+            number: row.try_get(0)?,
+            generation: row.try_get(1)?,
+            next_index: index(row.try_get(2)?),
+            created: index(row.try_get(3)?),
+            failed: index(row.try_get(4)?),
+        })
+    }
+
+    /// The first failures of an import from an index on, and how many there are.
+    pub async fn import_failures(
+        &self,
+        import: &Import,
+        from: u64,
+        most: usize,
+    ) -> Result<(Vec<Failure>, u64), Error> {
+        let (from, most) = (sql_index(from), i64::try_from(most).unwrap_or(i64::MAX));
+        let sql = "SELECT index, code, reason, message, count(*) OVER () FROM hub.import_failure
+                   WHERE import = $1 AND index >= $2 ORDER BY index LIMIT $3";
+        let rows = self.run("import_failures", sql, &[&import.number, &from, &most]).await?;
+        let total = rows.first().map(|row| row.try_get(4)).transpose()?.map_or(0, index);
+        let failure = |row: &tokio_postgres::Row| {
+            Ok(Failure {
+                index: index(row.try_get(0)?),
+                code: row.try_get(1)?,
+                reason: Cow::Owned(row.try_get(2)?),
+                message: row.try_get(3)?,
+            })
+        };
+        Ok((rows.iter().map(failure).collect::<Result<_, tokio_postgres::Error>>()?, total))
+    }
+
+    /// Writes a batch. `taken`: the failure of a row whose key exists, but for the index.
+    pub async fn write_batch(
+        &self,
+        table: BulkTable,
+        import: Option<&Import>,
+        batch: &Batch,
+        taken: &Failure,
+    ) -> Result<Written, NotWritten> {
+        let arrays = Arrays::of(table, batch);
+        let mut parameters = Parameters(Vec::with_capacity(16));
+        let position = import
+            .map(|import| [import.number, import.generation, sql_index(batch.start), sql_index(batch.end)]);
+        let sql = match &position {
+            None => table.insert(&arrays, "", &mut parameters) + &arrays.outcome(),
+            Some(position) => import_statement(table, &arrays, position, taken, &mut parameters),
+        };
+        let connection =
+            self.connection().await.map_err(|error| NotWritten::Failed { error, uncertain: false })?;
+        let rows = Lease::new(connection)
+            .query(&sql, &parameters.0)
+            .await
+            .map_err(|error| not_written(table.table.kind, error))?;
+        let Some(row) = rows.first() else { return Err(NotWritten::TakenOver) };
+        let read = || -> Result<Written, tokio_postgres::Error> {
+            let taken: Vec<i64> = row.try_get(1)?;
+            Ok(Written { created: index(row.try_get(0)?), taken: taken.into_iter().map(index).collect() })
+        };
+        read().map_err(|error| NotWritten::Failed { error: error.into(), uncertain: true })
+    }
+
+    /// Forgets imports that have rested for longer than `age`; at most about `step` rows go. Returns how many went.
+    pub async fn expire_imports(&self, age: Duration, step: i32) -> Result<i64, Error> {
+        let sql = "SELECT hub.expire_imports(make_interval(secs => $1), $2)";
+        let rows = self.run("expire_imports", sql, &[&age.as_secs_f64(), &step]).await?;
+        Ok(rows.first().map_or(Ok(0), |row| row.try_get(0))?)
+    }
+}
+
+/// Values for `$1`, `$2`, …
+struct Parameters<'a>(Vec<&'a (dyn ToSql + Sync)>);
+
+impl<'a> Parameters<'a> {
+    /// Adds one, and says how a statement names it.
+    fn add(&mut self, value: &'a (dyn ToSql + Sync)) -> String {
+        self.0.push(value);
+        format!("${}", self.0.len())
+    }
+}
+
+/// A batch by columns.
+struct Arrays<'a> {
+    /// Whether any row brings its key: without, the statement is a simpler one.
+    keyed: bool,
+    indices: Vec<i64>,
+    keys: Vec<Option<&'a str>>,
+    columns: Vec<Vec<Option<&'a str>>>,
+    failures: (Vec<i64>, Vec<i32>, Vec<&'a str>, Vec<&'a str>),
+}
+
+impl<'a> Arrays<'a> {
+    fn of(table: BulkTable, batch: &'a Batch) -> Self {
+        let rows = &batch.rows;
+        let column = |n: usize| rows.iter().map(|row| row.values.get(n).and_then(Option::as_deref)).collect();
+        let failures = &batch.failures;
+        Self {
+            keyed: rows.iter().any(|row| row.key.is_some()),
+            indices: rows.iter().map(|row| sql_index(row.index)).collect(),
+            keys: rows.iter().map(|row| row.key.as_deref()).collect(),
+            columns: (0..table.columns.len()).map(column).collect(),
+            failures: (
+                failures.iter().map(|failure| sql_index(failure.index)).collect(),
+                failures.iter().map(|failure| failure.code).collect(),
+                failures.iter().map(|failure| &*failure.reason).collect(),
+                failures.iter().map(|failure| &*failure.message).collect(),
+            ),
+        }
+    }
+
+    /// How many rows were created.
+    fn created(&self) -> &'static str {
+        if self.keyed {
+            "(SELECT count(*) FROM bare) + (SELECT count(*) FROM keyed)"
+        } else {
+            "(SELECT count(*) FROM bare)"
+        }
+    }
+
+    /// The indices of the rows whose keys exist.
+    fn taken(&self) -> &'static str {
+        if self.keyed {
+            "(SELECT coalesce(array_agg(at ORDER BY at), '{}') FROM taken)"
+        } else {
+            "'{}'::bigint[]"
+        }
+    }
+
+    fn outcome(&self) -> String {
+        format!(" SELECT {}, {}", self.created(), self.taken())
+    }
+}
+
+impl BulkTable {
+    /// `WITH …`: `bare` creates the rows without a key, `keyed` those with one that is free, and `taken` has the indices of the others.
+    /// `fence` is empty, or a query that has one row if the batch may be written, with a comma.
+    fn insert<'a>(&self, arrays: &'a Arrays<'a>, fence: &str, parameters: &mut Parameters<'a>) -> String {
+        let Table { name, key, .. } = self.table;
+        let from = if fence.is_empty() { "" } else { "fence, " };
+        let columns = self.columns.iter().map(|(column, _)| *column).collect::<Vec<_>>().join(", ");
+        let numbered = self.columns.iter().enumerate();
+        let values = numbered
+            .clone()
+            .map(|(n, (_, of_type))| format!("c{n}::{of_type}"))
+            .collect::<Vec<_>>()
+            .join(", ");
+        let names = numbered.map(|(n, _)| format!("c{n}")).collect::<Vec<_>>().join(", ");
+        let places = arrays.columns.iter().map(|array| format!("{}::text[]", parameters.add(array)));
+        let places = places.collect::<Vec<_>>().join(", ");
+        if !arrays.keyed {
+            return format!(
+                "WITH {fence} bare AS (INSERT INTO {name} ({columns}) SELECT {values} FROM {from}unnest({places}) u ({names}) RETURNING 1)"
+            );
+        }
+        let (at, keys) = (parameters.add(&arrays.indices), parameters.add(&arrays.keys));
+        // Of equal keys the first is created. NOT IN, and no join: it is hashed, whatever the planner thinks of the size of an array.
+        format!(
+            "WITH {fence}
+             given AS MATERIALIZED (SELECT u.* FROM {from}unnest({at}::bigint[], {keys}::text[], {places}) u (at, key, {names})),
+             bare AS (INSERT INTO {name} ({columns}) SELECT {values} FROM given WHERE key IS NULL RETURNING 1),
+             keyed AS (INSERT INTO {name} ({key}, {columns}) SELECT key, {values} FROM given WHERE key IS NOT NULL ORDER BY at
+                       ON CONFLICT ({key}) DO NOTHING RETURNING {key}::text AS key),
+             taken AS MATERIALIZED (
+               SELECT at FROM (SELECT at, key, row_number() OVER (PARTITION BY key ORDER BY at) AS nth FROM given WHERE key IS NOT NULL) k
+               WHERE nth > 1 OR key NOT IN (SELECT key FROM keyed))"
+        )
+    }
+}
+
+/// The batch, its failures and the new position, if the import is where the batch begins and still this stream's; else no row.
+fn import_statement<'a>(
+    table: BulkTable,
+    arrays: &'a Arrays<'a>,
+    position: &'a [i64; 4],
+    taken: &'a Failure,
+    parameters: &mut Parameters<'a>,
+) -> String {
+    let [number, generation, start, end] = position.each_ref().map(|value| parameters.add(value));
+    // Locks the position: whoever comes now waits for this batch, and whoever came before has changed the generation.
+    let fence = format!(
+        "fence AS MATERIALIZED (SELECT FROM hub.import WHERE number = {number} AND generation = {generation} AND next_index = {start} FOR UPDATE),"
+    );
+    let insert = table.insert(arrays, &fence, parameters);
+    let (indices, codes, reasons, messages) = &arrays.failures;
+    let [indices, codes, reasons, messages] =
+        [indices as &(dyn ToSql + Sync), codes, reasons, messages].map(|array| parameters.add(array));
+    let (also, failed_too) = if arrays.keyed {
+        let [code, reason, message] = [&taken.code as &(dyn ToSql + Sync), &taken.reason, &taken.message]
+            .map(|part| parameters.add(part));
+        (
+            format!(
+                " UNION ALL SELECT {number}::bigint, at, {code}::int, {reason}::text, {message}::text FROM taken"
+            ),
+            " + (SELECT count(*) FROM taken)",
+        )
+    } else {
+        (String::new(), "")
+    };
+    format!(
+        "{insert},
+         failures AS (INSERT INTO hub.import_failure (import, index, code, reason, message)
+           SELECT {number}::bigint, f.* FROM fence, unnest({indices}::bigint[], {codes}::int[], {reasons}::text[], {messages}::text[]) f{also})
+         UPDATE hub.import SET next_index = {end}, created = created + {created},
+           failed = failed + cardinality({indices}::bigint[]){failed_too}, updated_at = clock_timestamp()
+         WHERE number = {number} AND EXISTS (SELECT FROM fence)
+         RETURNING {created}, {taken}",
+        created = arrays.created(),
+        taken = arrays.taken(),
+    )
+}
+
+/// Whether the items are at fault, the moment, or the database.
+fn not_written(kind: &'static str, error: tokio_postgres::Error) -> NotWritten {
+    let Some(fault) = error.as_db_error() else {
+        return NotWritten::Failed { error: error.into(), uncertain: true };
+    };
+    let code = fault.code();
+    // Data, constraints, WITH CHECK OPTION, what a trigger raises, and program limits such as the size of an index entry.
+    let of_the_items = ["22", "23", "44", "P0", "54"].iter().any(|class| code.code().starts_with(class));
+    if [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code) {
+        NotWritten::Conflict
+    } else if *code == SqlState::UNIQUE_VIOLATION {
+        NotWritten::Refused(Error::AlreadyExists { kind })
+    } else if of_the_items {
+        tracing::debug!(%error, "the database refuses a batch");
+        NotWritten::Refused(Error::Refused {
+            sqlstate: code.code().to_owned(),
+            constraint: fault.constraint().map(str::to_owned),
+        })
+    } else {
+        // A session that is ended while it waits for a standby has committed.
+        let uncertain = code.code().starts_with("57P");
+        NotWritten::Failed { error: error.into(), uncertain }
+    }
+}
+
+/// Indices fit: an import has at most `i32::MAX` items.
+fn sql_index(index: u64) -> i64 {
+    i64::try_from(index).unwrap_or(i64::MAX)
+}
+
+fn index(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}

@@ -1,0 +1,414 @@
+//! Controllers' positions, and the transactions in which these move together with the effects.
+
+use super::{Driven, Store, Target};
+use crate::{
+    error::Error,
+    model::{AttributedChange, ChangeType, Epoch, Gap, GapCause, Revision},
+};
+use std::{
+    collections::HashSet,
+    time::{Duration, SystemTime},
+};
+use tokio_postgres::{
+    Row,
+    types::{ToSql, Type},
+};
+
+/// A hub that is silent for so long within a turn is frozen or gone: the server ends its session, which undoes the turn and frees it for
+/// another hub.
+const SILENCE: Duration = Duration::from_secs(1);
+/// No statement of a turn may take longer.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What the database knows of a controller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The number of the turn that comes next.
+    pub turn: i64,
+    /// Where it stands.
+    pub position: ControllerPosition,
+    /// The epoch that the position belongs to; empty: it never ran.
+    pub epoch: String,
+    /// The epoch of the database.
+    pub current: Epoch,
+    /// The oldest revision that a reader can stand at.
+    pub oldest: Revision,
+    /// The newest sealed revision.
+    pub head: Revision,
+    /// Whether it has dead letters, which may hold back what comes.
+    pub letters: bool,
+    /// Whether one of them is to be tried now.
+    pub due: bool,
+}
+
+impl Standing {
+    /// What keeps it from reading on.
+    pub fn gap(&self) -> Option<Gap> {
+        let after = self.position.revision;
+        let cause = match () {
+            () if self.epoch.is_empty() => GapCause::New,
+            () if self.epoch != self.current.as_str() || after > self.head => GapCause::Epoch,
+            () if after < self.oldest => GapCause::Compacted,
+            () => return None,
+        };
+        let resume = after.max(self.oldest).min(self.head);
+        Some(Gap { cause, after, resume, epoch: self.current.clone() })
+    }
+
+    /// Whether there are changes after the position.
+    pub fn is_behind(&self) -> bool {
+        self.position.revision < self.head
+    }
+
+    /// Whether there is anything to do.
+    pub fn has_work(&self) -> bool {
+        self.due || self.is_behind() || self.gap().is_some()
+    }
+}
+
+/// Where a controller stands in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ControllerPosition {
+    /// The last revision.
+    pub revision: Revision,
+    /// Of its event, if it was read.
+    seq: Option<i64>,
+}
+
+impl ControllerPosition {
+    /// At this revision.
+    pub fn at(revision: Revision) -> Self {
+        Self { revision, seq: None }
+    }
+}
+
+/// A controller as an operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControllerStatus {
+    /// Its name.
+    pub name: String,
+    /// Everything up to here has had its effect, or is a dead letter.
+    pub position: Revision,
+    /// Events, of all kinds, between the position and the newest sealed revision.
+    pub lag: u64,
+    /// Events that could not be handled, and those that wait behind them.
+    pub dead_letters: u64,
+    /// Which hub took the last turn; `None`: none did yet.
+    pub holder: Option<String>,
+    /// When that was.
+    pub moved_at: SystemTime,
+}
+
+impl Store {
+    /// Where a controller stands; one that is not known yet is entered.
+    pub async fn standing(&self, name: &str) -> Result<Standing, Error> {
+        // Subselects, not a join: to the planner four tables of a row each may be a billion rows, and worth compiling for.
+        let sql = "SELECT c.turn, c.epoch, c.revision, c.seq, (SELECT epoch FROM hub.incarnation), (SELECT compacted FROM hub.retention),
+                     (SELECT revision FROM hub.head),
+                     EXISTS (SELECT FROM hub.dead_letter d WHERE d.controller = c.name),
+                     EXISTS (SELECT FROM hub.dead_letter d WHERE d.controller = c.name AND d.due_at <= clock_timestamp())
+                   FROM hub.controller c WHERE c.name = $1";
+        loop {
+            let rows = self.run("standing", sql, &[&name]).await?;
+            if let Some(row) = rows.first() {
+                return standing(row)?.ok_or(Error::Unavailable {
+                    why: "the database has no history yet",
+                    retry_after: Duration::from_secs(1),
+                });
+            }
+            let enter = "INSERT INTO hub.controller (name) VALUES ($1) ON CONFLICT DO NOTHING";
+            self.run("enter_controller", enter, &[&name]).await?;
+        }
+    }
+
+    /// At most `most` sealed changes after a position, and the position after them. `kind`: changes of other kinds are passed over.
+    /// Nothing, if that position is compacted by now.
+    pub async fn changes_after(
+        &self,
+        epoch: &Epoch,
+        position: ControllerPosition,
+        most: u32,
+        kind: Option<&str>,
+    ) -> Result<(Vec<AttributedChange>, ControllerPosition), Error> {
+        let (revision, seq, most) = (position.revision.to_sql(), position.seq, i64::from(most));
+        let sql = "SELECT base, revision, compacted, seq, kind, resource_id, type, after, before, captured_at, actor, origin, trace
+                   FROM hub.changes_after($1, $2, $3, $4)";
+        let rows = self.run("changes_after", sql, &[&revision, &seq, &most, &kind]).await?;
+        let (mut changes, mut end) = (Vec::with_capacity(rows.len()), position);
+        for row in &rows {
+            let at = |column| Ok::<_, Error>(Revision::from_sql(row.try_get(column)?));
+            let (base, commit, compacted) = (at(0)?, at(1)?, at(2)?);
+            if end.revision < compacted {
+                return Ok((Vec::new(), position));
+            }
+            if !(base..commit).contains(&end.revision) {
+                let why = format!("after {} comes the transaction of ({base}, {commit}]", end.revision);
+                return Err(Error::Internal(anyhow::anyhow!(why)));
+            }
+            end = ControllerPosition { revision: end.revision.next(), seq: Some(row.try_get(3)?) };
+            if kind.is_none_or(|kind| row.try_get::<_, &str>(4).is_ok_and(|of| of == kind)) {
+                changes.push(change(row, 4, epoch.clone(), end.revision)?);
+            }
+        }
+        Ok((changes, end))
+    }
+
+    /// All controllers that ever ran on this database, by name.
+    pub async fn controllers(&self) -> Result<Vec<ControllerStatus>, Error> {
+        let sql = "SELECT c.name, c.revision, coalesce(greatest((SELECT revision FROM hub.head) - c.revision, 0), 0), c.holder, c.moved_at,
+                     (SELECT count(*) FROM hub.dead_letter d WHERE d.controller = c.name)
+                   FROM hub.controller c ORDER BY c.name";
+        let rows = self.run("controllers", sql, &[]).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(ControllerStatus {
+                    name: row.try_get(0)?,
+                    position: Revision::from_sql(row.try_get(1)?),
+                    lag: u64::try_from(row.try_get::<_, i64>(2)?).unwrap_or(0),
+                    holder: row.try_get(3)?,
+                    moved_at: row.try_get(4)?,
+                    dead_letters: u64::try_from(row.try_get::<_, i64>(5)?).unwrap_or(0),
+                })
+            })
+            .collect()
+    }
+}
+
+/// `None`: a new epoch is being begun, or must be.
+fn standing(row: &Row) -> Result<Option<Standing>, tokio_postgres::Error> {
+    let (epoch, head): (Option<&str>, Option<i64>) = (row.try_get(4)?, row.try_get(6)?);
+    let (Some(current), Some(head)) = (epoch, head) else { return Ok(None) };
+    let position = ControllerPosition { revision: Revision::from_sql(row.try_get(2)?), seq: row.try_get(3)? };
+    Ok(Some(Standing {
+        turn: row.try_get(0)?,
+        epoch: row.try_get(1)?,
+        position,
+        current: Epoch::new(current),
+        oldest: Revision::from_sql(row.try_get(5)?),
+        head: Revision::from_sql(head),
+        letters: row.try_get(7)?,
+        due: row.try_get(8)?,
+    }))
+}
+
+/// From the columns kind, resource_id, type, after, before, captured_at, actor, origin, trace, of which the first is at `first`.
+pub(super) fn change(
+    row: &Row,
+    first: usize,
+    epoch: Epoch,
+    revision: Revision,
+) -> Result<AttributedChange, Error> {
+    let number: i16 = row.try_get(first + 2)?;
+    let change = match number {
+        4 => Some(ChangeType::Snapshot),
+        number => ChangeType::from_number(number.into()),
+    };
+    Ok(AttributedChange {
+        epoch,
+        revision,
+        kind: row.try_get(first)?,
+        resource_id: row.try_get(first + 1)?,
+        change: change.ok_or_else(|| Error::Internal(anyhow::anyhow!("a change of type {number}")))?,
+        after: row.try_get(first + 3)?,
+        before: row.try_get(first + 4)?,
+        captured_at: row.try_get(first + 5)?,
+        actor: row.try_get(first + 6)?,
+        origin: row.try_get(first + 7)?,
+        trace: row.try_get(first + 8)?,
+    })
+}
+
+/// A session in which controllers take their turns.
+pub struct ControllerConnection(Driven);
+
+impl ControllerConnection {
+    /// Connects.
+    pub async fn open(target: &Target) -> Result<Self, tokio_postgres::Error> {
+        Ok(Self(target.open().await?))
+    }
+
+    /// Takes a turn of a controller, if nobody else has taken it or is at it. The row's lock is the lease: it goes with the session. The
+    /// turn's number is the fence: whoever was frozen and wakes finds another one.
+    pub async fn take_turn(&self, name: &str, turn: i64) -> Result<Option<Turn<'_>>, tokio_postgres::Error> {
+        // Position and effects are in one transaction: a crash of the server that loses it loses both, and it is done again. So nobody
+        // waits for the disk. Statements here answer with few bytes: a hub that freezes is seen idle, and not as a slow reader.
+        let begin = format!(
+            "BEGIN; SET LOCAL idle_in_transaction_session_timeout = {}; SET LOCAL statement_timeout = {}; SET LOCAL synchronous_commit = off",
+            SILENCE.as_millis(),
+            STATEMENT_TIMEOUT.as_millis()
+        );
+        self.0.batch_execute(&begin).await?;
+        let claim = "SELECT set_config('hub.origin', 'controller/' || name, true) FROM hub.controller WHERE name = $1 AND turn = $2
+                     FOR UPDATE SKIP LOCKED";
+        let claimed = self.0.query_typed(claim, &[(&name, Type::TEXT), (&turn, Type::INT8)]).await?;
+        if claimed.is_empty() {
+            self.0.batch_execute("ROLLBACK").await?;
+            return Ok(None);
+        }
+        Ok(Some(Turn { client: &self.0, name: name.to_owned() }))
+    }
+
+    /// Keeps the server from taking this hub for frozen while a controller works on something else. Ends only with an error.
+    pub async fn stay_awake(&self) -> tokio_postgres::Error {
+        let mut interval = tokio::time::interval(SILENCE / 4);
+        loop {
+            interval.tick().await;
+            if let Err(error) = self.0.batch_execute("").await {
+                return error;
+            }
+        }
+    }
+}
+
+/// A controller's turn: a transaction that holds its row. What is not committed is undone when its connection is dropped.
+pub struct Turn<'a> {
+    client: &'a Driven,
+    name: String,
+}
+
+/// Parameters with their types, so that nothing needs to be prepared.
+pub type Parameters<'a> = [(&'a (dyn ToSql + Sync), Type)];
+
+impl Turn<'_> {
+    /// Runs a statement in the transaction of the turn: its effect is committed together with the position, once. Returns its rows.
+    pub async fn query(
+        &self,
+        sql: &str,
+        parameters: &Parameters<'_>,
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        self.client.query_typed(sql, parameters).await
+    }
+
+    /// What follows can be undone by itself.
+    pub async fn savepoint(&self) -> Result<(), tokio_postgres::Error> {
+        self.client.batch_execute("SAVEPOINT attempt").await
+    }
+
+    /// What followed the savepoint stays.
+    pub async fn release(&self) -> Result<(), tokio_postgres::Error> {
+        self.client.batch_execute("RELEASE SAVEPOINT attempt").await
+    }
+
+    /// Undoes what followed the savepoint, and forgets that.
+    pub async fn undo(&self) -> Result<(), tokio_postgres::Error> {
+        self.client.batch_execute("ROLLBACK TO SAVEPOINT attempt; RELEASE SAVEPOINT attempt").await
+    }
+
+    /// Moves the position and commits.
+    pub async fn commit_at(
+        self,
+        position: ControllerPosition,
+        epoch: &Epoch,
+        holder: &str,
+    ) -> Result<(), tokio_postgres::Error> {
+        let sql = "UPDATE hub.controller SET revision = $2, seq = $3, epoch = $4, turn = turn + 1, moved_at = clock_timestamp(),
+                     holder = coalesce(host(inet_client_addr()) || ' ', '') || $5 WHERE name = $1";
+        let revision = position.revision.to_sql();
+        let parameters: [(&(dyn ToSql + Sync), Type); 5] = [
+            (&self.name, Type::TEXT),
+            (&revision, Type::INT8),
+            (&position.seq, Type::INT8),
+            (&epoch.as_str(), Type::TEXT),
+            (&holder, Type::TEXT),
+        ];
+        self.query(sql, &parameters).await?;
+        self.client.batch_execute("COMMIT").await
+    }
+
+    /// Commits, with the position where it is.
+    pub async fn commit(self, holder: &str) -> Result<(), tokio_postgres::Error> {
+        let sql = "UPDATE hub.controller SET turn = turn + 1, moved_at = clock_timestamp(),
+                     holder = coalesce(host(inet_client_addr()) || ' ', '') || $2 WHERE name = $1";
+        self.query(sql, &[(&self.name, Type::TEXT), (&holder, Type::TEXT)]).await?;
+        self.client.batch_execute("COMMIT").await
+    }
+
+    /// Gives the turn back.
+    pub async fn give_up(self) -> Result<(), tokio_postgres::Error> {
+        self.client.batch_execute("ROLLBACK").await
+    }
+
+    /// The name of the controller.
+    pub fn controller(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn driven(&self) -> &Driven {
+        self.client
+    }
+
+    /// Those resources of these changes that have dead letters.
+    pub async fn held_up(
+        &self,
+        changes: &[AttributedChange],
+    ) -> Result<HashSet<(String, String)>, tokio_postgres::Error> {
+        let kinds: Vec<_> = changes.iter().map(|change| change.kind.as_str()).collect();
+        let ids: Vec<_> = changes.iter().map(|change| change.resource_id.as_str()).collect();
+        let sql = "SELECT DISTINCT d.kind, d.resource_id FROM unnest($2, $3) u(kind, resource_id)
+                   JOIN hub.dead_letter d ON d.controller = $1 AND d.kind = u.kind AND d.resource_id = u.resource_id";
+        let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&self.name, Type::TEXT), (&kinds, Type::TEXT_ARRAY), (&ids, Type::TEXT_ARRAY)];
+        let rows = self.query(sql, &parameters).await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
+}
+
+/// Changes as columns, for statements that take them from `unnest`.
+pub(super) struct Unnested<'a> {
+    revisions: Vec<i64>,
+    epochs: Vec<&'a str>,
+    kinds: Vec<&'a str>,
+    ids: Vec<&'a str>,
+    types: Vec<i16>,
+    after: Vec<Option<&'a str>>,
+    before: Vec<Option<&'a str>>,
+    captured_at: Vec<Option<SystemTime>>,
+    actors: Vec<Option<&'a str>>,
+    origins: Vec<Option<&'a str>>,
+    traces: Vec<Option<&'a str>>,
+}
+
+impl<'a> Unnested<'a> {
+    pub(super) fn new(changes: impl Iterator<Item = &'a AttributedChange> + Clone) -> Self {
+        Self {
+            revisions: changes.clone().map(|change| change.revision.to_sql()).collect(),
+            epochs: changes.clone().map(|change| change.epoch.as_str()).collect(),
+            kinds: changes.clone().map(|change| change.kind.as_str()).collect(),
+            ids: changes.clone().map(|change| change.resource_id.as_str()).collect(),
+            types: changes.clone().map(|change| change.change as i16).collect(),
+            after: changes.clone().map(|change| change.after.as_deref()).collect(),
+            before: changes.clone().map(|change| change.before.as_deref()).collect(),
+            captured_at: changes.clone().map(|change| change.captured_at).collect(),
+            actors: changes.clone().map(|change| change.actor.as_deref()).collect(),
+            origins: changes.clone().map(|change| change.origin.as_deref()).collect(),
+            traces: changes.map(|change| change.trace.as_deref()).collect(),
+        }
+    }
+
+    /// In the order of [`Unnested::ROWS`].
+    pub(super) fn parameters(&self) -> Vec<(&(dyn ToSql + Sync), Type)> {
+        vec![
+            (&self.revisions, Type::INT8_ARRAY),
+            (&self.epochs, Type::TEXT_ARRAY),
+            (&self.kinds, Type::TEXT_ARRAY),
+            (&self.ids, Type::TEXT_ARRAY),
+            (&self.types, Type::INT2_ARRAY),
+            (&self.after, Type::TEXT_ARRAY),
+            (&self.before, Type::TEXT_ARRAY),
+            (&self.captured_at, Type::TIMESTAMPTZ_ARRAY),
+            (&self.actors, Type::TEXT_ARRAY),
+            (&self.origins, Type::TEXT_ARRAY),
+            (&self.traces, Type::TEXT_ARRAY),
+        ]
+    }
+
+    /// The columns to insert into,
+    pub(super) const COLUMNS: &'static str =
+        "revision, epoch, kind, resource_id, type, after, before, captured_at, actor, origin, trace";
+    /// what goes into them,
+    pub(super) const VALUES: &'static str = "u.revision, u.epoch, u.kind, u.resource_id, u.type, u.after::json, u.before::json, u.captured_at, u.actor, u.origin, u.trace";
+    /// and where from: the first eleven parameters.
+    pub(super) const ROWS: &'static str =
+        "unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) WITH ORDINALITY
+        u(revision, epoch, kind, resource_id, type, after, before, captured_at, actor, origin, trace, place)";
+}

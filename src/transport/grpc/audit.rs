@@ -1,0 +1,284 @@
+//! `hub.v1.AuditService`.
+
+use super::{Grpc, Hub};
+use crate::{
+    controller::AuditTrail,
+    error::Error,
+    model::{AttributedChange, ChangeType, Epoch, Revision},
+    proto::hub::v1::{
+        self as pb,
+        audit_service_server::{AuditService, AuditServiceServer},
+    },
+    store::{AuditFilter, AuditPlace, AuditRecord},
+};
+use futures_util::stream;
+use prost_types::Timestamp;
+use sha2::{Digest, Sha256};
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::{Request, Response, Status};
+
+/// Records per page, if the request does not say, and at most.
+const DEFAULT_PAGE: u32 = 50;
+const LARGEST_PAGE: u32 = 500;
+/// A field that records are chosen by is at most so long, in bytes.
+const LONGEST_FIELD: usize = 1024;
+/// Records that a stream reads at a time.
+const CHUNK: u32 = 200;
+/// Streams at a time.
+const STREAMS: usize = 256;
+/// While the log has more than the trail, a stream looks again so soon.
+const SOON: Duration = Duration::from_millis(50);
+/// One that has everything looks so often whether the hub stops,
+const STOPPED: Duration = Duration::from_millis(500);
+/// and so often, in times of that, whether the trail has something that the log does not tell: a gap.
+const LOOK: u32 = 10;
+
+/// Adds the service.
+pub(crate) fn serve(hub: &Hub, grpc: &mut Grpc) {
+    let service = Service { hub: hub.clone(), streams: Arc::new(Semaphore::new(STREAMS)) };
+    let service = AuditServiceServer::new(service);
+    grpc.add(service.max_decoding_message_size(grpc.max_message_bytes()));
+}
+
+struct Service {
+    hub: Hub,
+    streams: Arc<Semaphore>,
+}
+
+impl Service {
+    async fn complete(&self) -> Result<Revision, Error> {
+        let complete = self.hub.store.audited(AuditTrail::NAME).await?;
+        complete.ok_or(Error::Unimplemented { what: "an audit trail, which a hub keeps with --audit," })
+    }
+}
+
+#[tonic::async_trait]
+impl AuditService for Service {
+    async fn list_audit_records(
+        &self,
+        request: Request<pb::ListAuditRecordsRequest>,
+    ) -> Result<Response<pb::ListAuditRecordsResponse>, Status> {
+        let request = request.into_inner();
+        let digest = digest(&request);
+        let filter = AuditFilter {
+            from: request.start_time.map(|at| time("start_time", at)).transpose()?,
+            until: request.end_time.map(|at| time("end_time", at)).transpose()?,
+            ..filter(request.kind, request.resource_id, request.actor)?
+        };
+        let size = match u32::try_from(request.page_size) {
+            Ok(0) => DEFAULT_PAGE,
+            Ok(size) if size <= LARGEST_PAGE => size,
+            _ => {
+                return Err(Error::invalid("page_size", format!("must be from 0 to {LARGEST_PAGE}")).into());
+            }
+        };
+        let before = match request.page_token.as_str() {
+            "" => None,
+            token => Some(read_token(token, &digest)?),
+        };
+        // Before the page is read: what is complete by then is in it.
+        let complete = self.complete().await?;
+        let mut records = self.hub.store.audit_list(&filter, before.as_ref(), size + 1).await?;
+        let more = records.len() > size as usize;
+        records.truncate(size as usize);
+        let last = records.last().filter(|_| more);
+        let next_page_token = last.map(|last| write_token(&last.place(), &digest)).unwrap_or_default();
+        Ok(Response::new(pb::ListAuditRecordsResponse {
+            records: records.into_iter().map(message).collect(),
+            next_page_token,
+            complete_revision: complete.get(),
+        }))
+    }
+
+    type WatchAuditRecordsStream =
+        Pin<Box<dyn tokio_stream::Stream<Item = Result<pb::WatchAuditRecordsResponse, Status>> + Send>>;
+
+    async fn watch_audit_records(
+        &self,
+        request: Request<pb::WatchAuditRecordsRequest>,
+    ) -> Result<Response<Self::WatchAuditRecordsStream>, Status> {
+        let request = request.into_inner();
+        let filter = filter(request.kind, request.resource_id, request.actor)?;
+        let permit = self.streams.clone().try_acquire_owned();
+        let permit = permit
+            .map_err(|_| Error::TooMany { what: "the hub has as many audit streams as it may hold" })?;
+        let complete = self.complete().await?;
+        let after = request.after_revision.map_or(complete, Revision::new);
+        // After every epoch's record at this revision.
+        let place = AuditPlace { revision: after.next(), epoch: Epoch::new("") };
+        let follow = Follow { hub: self.hub.clone(), filter, place, read: VecDeque::new(), _permit: permit };
+        let mut response: Response<Self::WatchAuditRecordsStream> =
+            Response::new(Box::pin(stream::try_unfold(follow, |mut follow| async move {
+                let record = follow.next().await?;
+                Ok(Some((pb::WatchAuditRecordsResponse { record: Some(message(record)) }, follow)))
+            })));
+        response.metadata_mut().insert("hub-revision", after.get().into());
+        Ok(response)
+    }
+}
+
+/// A stream of records: it reads at its client's pace, and holds nothing between its reads.
+struct Follow {
+    hub: Hub,
+    filter: AuditFilter,
+    /// Of the last record that was read.
+    place: AuditPlace,
+    read: VecDeque<AuditRecord>,
+    /// Kept for its end.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Follow {
+    async fn next(&mut self) -> Result<AuditRecord, Error> {
+        loop {
+            if let Some(record) = self.read.pop_front() {
+                return Ok(record);
+            }
+            if self.hub.broker.is_draining() {
+                return Err(Error::Unavailable {
+                    why: "the hub is shutting down",
+                    retry_after: Duration::from_secs(1),
+                });
+            }
+            // Before the read: what the trail has beyond it is looked for soon.
+            let behind = self.hub.era()?.newest();
+            self.read = self.hub.store.audit_after(&self.filter, &self.place, CHUNK).await?.into();
+            match self.read.back() {
+                Some(last) => self.place = last.place(),
+                None => self.wait(behind).await?,
+            }
+        }
+    }
+
+    /// Until there may be more. Another hub may keep the trail, so it is looked at; soon, while it lacks what the log has.
+    async fn wait(&self, head: Revision) -> Result<(), Error> {
+        let complete = self.hub.store.audited(AuditTrail::NAME).await?.unwrap_or_default();
+        if complete < head {
+            tokio::time::sleep(SOON).await;
+            return Ok(());
+        }
+        let era = self.hub.era()?;
+        for _ in 0..LOOK {
+            if tokio::time::timeout(STOPPED, era.passes(head)).await.is_ok() {
+                tokio::time::sleep(SOON).await;
+                break;
+            }
+            if self.hub.broker.is_draining() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn filter(kind: String, resource_id: String, actor: String) -> Result<AuditFilter, Error> {
+    let field = |name, value: String| match value {
+        value if value.len() > LONGEST_FIELD || value.contains('\0') => {
+            Err(Error::invalid(name, format!("must have at most {LONGEST_FIELD} bytes and no NUL")))
+        }
+        value => Ok((!value.is_empty()).then_some(value)),
+    };
+    Ok(AuditFilter {
+        kind: field("kind", kind)?,
+        resource_id: field("resource_id", resource_id)?,
+        actor: field("actor", actor)?,
+        ..AuditFilter::default()
+    })
+}
+
+/// Years that Postgres and people know; what is outside has no records anyway.
+fn time(field: &'static str, at: Timestamp) -> Result<SystemTime, Error> {
+    let years = 0..=253_402_300_799;
+    let known = (years.contains(&at.seconds) && (0..1_000_000_000).contains(&at.nanos)).then_some(at);
+    known
+        .and_then(|at| SystemTime::try_from(at).ok())
+        .ok_or_else(|| Error::invalid(field, "must be a time from 1970 to 9999"))
+}
+
+/// Names what a page token was given for: with another request it would leave records out.
+fn digest(request: &pb::ListAuditRecordsRequest) -> String {
+    let asked = pb::ListAuditRecordsRequest { page_size: 0, page_token: String::new(), ..request.clone() };
+    let digest = Sha256::digest(prost::Message::encode_to_vec(&asked));
+    digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn write_token(place: &AuditPlace, digest: &str) -> String {
+    format!("{}.{digest}.{}", place.revision, place.epoch)
+}
+
+fn read_token(token: &str, digest: &str) -> Result<AuditPlace, Error> {
+    let parse = || {
+        let mut parts = token.splitn(3, '.');
+        let (revision, of, epoch) = (parts.next()?.parse().ok()?, parts.next()?, parts.next()?);
+        let epoch = Some(epoch).filter(|epoch| epoch.chars().all(|c| c.is_ascii_alphanumeric()))?;
+        (of == digest).then(|| AuditPlace { revision: Revision::new(revision), epoch: Epoch::new(epoch) })
+    };
+    parse().ok_or_else(|| Error::invalid("page_token", "is not of a response to this request"))
+}
+
+fn message(record: AuditRecord) -> pb::AuditRecord {
+    match record {
+        AuditRecord::Change(change) => changed(change),
+        AuditRecord::Gap { epoch, revision, found_at } => pb::AuditRecord {
+            revision: revision.get(),
+            epoch: epoch.to_string(),
+            r#type: pb::AuditRecordType::Gap.into(),
+            occurred_at: Some(found_at.into()),
+            ..Default::default()
+        },
+    }
+}
+
+fn changed(change: AttributedChange) -> pb::AuditRecord {
+    let kind = match change.change {
+        ChangeType::Created => pb::AuditRecordType::Created,
+        ChangeType::Updated => pb::AuditRecordType::Updated,
+        ChangeType::Deleted => pb::AuditRecordType::Deleted,
+        ChangeType::Snapshot => pb::AuditRecordType::Unspecified,
+    };
+    pb::AuditRecord {
+        revision: change.revision.get(),
+        epoch: change.epoch.to_string(),
+        r#type: kind.into(),
+        kind: change.kind,
+        resource_id: change.resource_id,
+        actor: change.actor.unwrap_or_default(),
+        origin: change.origin.unwrap_or_default(),
+        trace: change.trace.unwrap_or_default(),
+        occurred_at: change.captured_at.map(Into::into),
+        before_json: change.before.unwrap_or_default(),
+        after_json: change.after.unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_belongs_to_its_request() {
+        let request = pb::ListAuditRecordsRequest { kind: "Dinosaur".into(), ..Default::default() };
+        let other = pb::ListAuditRecordsRequest { actor: "a".into(), ..request.clone() };
+        let longer = pb::ListAuditRecordsRequest { page_size: 7, ..request.clone() };
+        let place = AuditPlace { revision: Revision::new(7), epoch: Epoch::new("e1") };
+        let token = write_token(&place, &digest(&request));
+        assert_eq!(read_token(&token, &digest(&longer)).unwrap(), place);
+        assert!(read_token(&token, &digest(&other)).is_err());
+        for bad in ["", "x", "7", "7.", "-1.aa.e", "18446744073709551616.aa.e", "7.aa.e'", "\u{0}"] {
+            assert!(read_token(bad, "aa").is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn times_are_bounded() {
+        let time = |seconds, nanos| time("start_time", Timestamp { seconds, nanos });
+        assert!(time(0, 0).is_ok() && time(253_402_300_799, 999_999_999).is_ok());
+        assert!(time(-1, 0).is_err() && time(i64::MAX, 0).is_err() && time(0, -1).is_err());
+    }
+}

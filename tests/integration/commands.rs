@@ -1,0 +1,135 @@
+//! The commands that ask a hub, as processes: what they print, and to whom.
+
+use crate::support::{Database, TestHub};
+use serde_json::Value;
+use std::process::{Output, Stdio};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    process::Command,
+};
+use trex::proto::rh_trex::v1::WatchDinosaursRequest;
+
+fn trex(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trex"));
+    command.args(arguments).env_clear().kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::piped());
+    command
+}
+
+async fn run(arguments: &[&str]) -> Output {
+    trex(arguments).output().await.expect("a run")
+}
+
+/// What a run that went well has printed: whole lines, and nothing that steers a terminal.
+async fn printed(arguments: &[&str]) -> String {
+    let output = run(arguments).await;
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.ends_with('\n') && !text.contains('\x1b'), "{text:?}");
+    text
+}
+
+/// The one line on standard error of a run that failed.
+async fn complaint(arguments: &[&str]) -> String {
+    let output = run(arguments).await;
+    assert!(!output.status.success() && output.stdout.is_empty());
+    let text = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    text
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_and_subscriptions_are_for_people_and_for_programs() {
+    let database = Database::create().await;
+    let hub = TestHub::start(&database).await;
+    let admin = &hub.app().addresses().admin;
+    let request = WatchDinosaursRequest { resource_ids: vec!["a".into()], ..Default::default() };
+    let watch = hub.client().await.watch_dinosaurs(request).await.unwrap();
+
+    let status = printed(&["status", "--server", admin]).await;
+    for part in
+        [", ready\n", "\nepoch      ", "\nrevisions  head 0, sealed 0", "1 listening", "\nDinosaur        1 "]
+    {
+        assert!(status.contains(part), "{part}: {status}");
+    }
+    let json: Value =
+        serde_json::from_str(&printed(&["status", "--server", admin, "--output", "json"]).await).unwrap();
+    assert_eq!((&json["ready"], &json["database"]["listening_hubs"]), (&true.into(), &1.into()));
+    assert_eq!(json["kinds"][0]["subscriptions"], 1);
+
+    let table = printed(&["subscriptions", "--server", admin]).await;
+    let [heading, row] = table.lines().collect::<Vec<_>>()[..] else { panic!("{table}") };
+    assert!(heading.starts_with("PEER "), "{table}");
+    for part in ["127.0.0.1:", " Dinosaur ", " 1 id ", " drop ", " live "] {
+        assert!(row.contains(part), "{part}: {table}");
+    }
+    let none = printed(&["subscriptions", "--server", admin, "--min-lag", "1"]).await;
+    assert_eq!(none.lines().count(), 1, "{none}");
+    let line = printed(&["subscriptions", "--server", admin, "--output", "json", "--state", "live"]).await;
+    let json: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((line.lines().count(), &json["total_size"]), (1, &1.into()));
+    assert_eq!(json["subscriptions"][0]["state"], "live");
+
+    drop(watch);
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_status_steers_no_pipe_and_ends_with_its_reader() {
+    let database = Database::create().await;
+    let hub = TestHub::start(&database).await;
+    let admin = hub.app().addresses().admin.clone();
+    for arguments in [["status", "--watch=10ms"], ["subscriptions", "--watch=10ms"]] {
+        let mut process = trex(&[&arguments[..], &["--server", &admin]].concat()).spawn().unwrap();
+        let mut stdout = process.stdout.take().unwrap();
+        let mut text = vec![0; 2_000];
+        stdout.read_exact(&mut text).await.unwrap();
+        assert!(!text.contains(&0x1b));
+        drop(stdout);
+        assert!(process.wait().await.unwrap().success(), "{arguments:?}");
+    }
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn complaints_are_one_line_with_the_remedy() {
+    let database = Database::create().await;
+    let hub = TestHub::start(&database).await;
+    let nobody = complaint(&["status", "--server", "localhost:1"]).await;
+    assert!(nobody.contains("localhost:1") && nobody.contains("--server"), "{nobody}");
+    let api = hub.app().addresses().grpc.clone().unwrap();
+    let other = complaint(&["subscriptions", "--server", &api]).await;
+    assert!(other.contains("not the admin listener"), "{other}");
+    let kind =
+        complaint(&["subscriptions", "--server", &hub.app().addresses().admin, "--kind", "Unicorn"]).await;
+    assert!(kind.contains("Unicorn"), "{kind}");
+    complaint(&["subscriptions", "--limit", "0"]).await;
+    complaint(&["status", "--watch=0s"]).await;
+    complaint(&["man", "unicorn"]).await;
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn completions_know_the_commands() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = printed(&["completions", shell]).await;
+        for word in ["subscriptions", "new-epoch", "min-lag"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+    let mut bash = Command::new("bash").arg("-n").stdin(Stdio::piped()).spawn().expect("bash");
+    let script = printed(&["completions", "bash"]).await;
+    bash.stdin.take().unwrap().write_all(script.as_bytes()).await.unwrap();
+    assert!(bash.wait().await.unwrap().success(), "bash reads it");
+}
+
+#[tokio::test]
+async fn the_manual_has_a_page_for_each_command() {
+    let page = printed(&["man"]).await;
+    assert!(page.starts_with(".ie") && page.contains(".TH trex 1"), "{}", &page[..200]);
+    for command in ["serve", "watch", "subscriptions", "status", "migrate", "new-epoch", "completions", "man"]
+    {
+        assert!(page.contains(&format!("trex\\-{}(1)", command.replace('-', "\\-"))), "{command}");
+        let page = printed(&["man", command]).await;
+        assert!(page.contains(&format!(".TH trex-{command} 1")), "{}", &page[..200]);
+    }
+}

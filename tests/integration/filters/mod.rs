@@ -1,0 +1,6 @@
+//! Filters and orders, as their users meet them: docs/filters.md.
+
+mod lists;
+mod oracle;
+mod streams;
+mod watches;
