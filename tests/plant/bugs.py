@@ -543,11 +543,4 @@ BUGS = [
         "set_config('hub.actor', coalesce($1, ''), false)",
         ("controllers::attribution::who_calls_is_recorded_where_the_hub_is_told_to_believe_it",),
     ),
-    Bug(
-        "more-small-frames-ahead-than-the-library-bears",
-        "src/server/lanes.rs",
-        "const STREAM_WINDOW: u32 = 64 * 1024;\nconst CONNECTION_WINDOW: u32 = 16 << 20;",
-        "const STREAM_WINDOW: u32 = 256 * 1024;\nconst CONNECTION_WINDOW: u32 = 4 << 20;",
-        ("small_frames",),
-    ),
 ]
