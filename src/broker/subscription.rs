@@ -99,8 +99,8 @@ impl Subscription {
         let mut position = self.subscriber.position.lock();
         let revision = complete_up_to(&self.topic, &position);
         // What was said stays said: the head that this stream stands at may be beyond the last event of its kind, and the next bookmark may
-        // come when there is an event to be read.
-        position.revision = revision;
+        // come when there is an event to be read. What is conflated already is passed, and not said.
+        position.revision = position.revision.max(revision);
         let mut framed = Vec::new();
         frame::write(&mut framed, |message| {
             message.extend(frame::varint_field(TYPE, BOOKMARK));

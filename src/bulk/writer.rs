@@ -3,7 +3,7 @@
 use super::{Acknowledgement, Failures, RETRY_AFTER, Shared, not_the_callers};
 use crate::{
     error::Error,
-    store::{Batch, BulkTable, Failure, Import, NotWritten, Written},
+    store::{Attribution, Batch, BulkTable, Failure, Import, NotWritten, Written},
 };
 use std::{
     sync::Arc,
@@ -18,6 +18,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct Writer {
     shared: Arc<Shared>,
     table: BulkTable,
+    /// Of the call, which is over for its task when the batches are written.
+    attribution: Option<Attribution>,
     import: Option<Import>,
     next_index: u64,
     created: u64,
@@ -25,10 +27,12 @@ pub(super) struct Writer {
 }
 
 impl Writer {
+    /// For the call under way.
     pub(super) fn new(shared: Arc<Shared>, table: BulkTable, import: Option<Import>) -> Self {
         let (next_index, created, failed) =
             import.map_or((0, 0, 0), |import| (import.next_index, import.created, import.failed));
-        Self { shared, table, import, next_index, created, failed }
+        let attribution = Attribution::of_this_call();
+        Self { shared, table, attribution, import, next_index, created, failed }
     }
 
     /// Every item below is decided.
@@ -95,8 +99,11 @@ impl Writer {
         // Never closed.
         let _permit = self.shared.transactions.acquire().await.ok();
         let started = Instant::now();
-        let result =
-            self.shared.store.write_batch(self.table, self.import.as_ref(), batch, &self.taken(0)).await;
+        let Self { shared, table, attribution, import, .. } = self;
+        let result = shared
+            .store
+            .write_batch(*table, attribution.as_ref(), import.as_ref(), batch, &self.taken(0))
+            .await;
         self.shared.metrics.batch(batch.rows.len(), started.elapsed());
         result
     }

@@ -18,7 +18,7 @@ pub struct Attribution {
 
 impl Attribution {
     /// Of the call under way, if it says anything.
-    pub(super) fn of_this_call() -> Option<Self> {
+    pub fn of_this_call() -> Option<Self> {
         ATTRIBUTION.try_with(Clone::clone).ok().filter(|said| *said != Self::default())
     }
 }

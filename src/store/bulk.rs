@@ -1,7 +1,7 @@
-//! Rows by the batch. A batch is one statement, and so one transaction and one round trip: it is in or out, never half, and a connection
-//! that its caller leaves is never within a transaction. Where the batch belongs to an import, the same statement moves its position.
+//! Rows by the batch. A batch is one statement in a transaction of its own, and one round trip: it is in or out, never half, and a connection
+//! that its caller leaves does not go back to the pool within a transaction. Where the batch belongs to an import, the same statement moves its position.
 
-use super::{Store, Table, lease::Lease};
+use super::{Attribution, Store, Table, lease::Lease};
 use crate::error::Error;
 use std::{borrow::Cow, time::Duration};
 use tokio_postgres::{error::SqlState, types::ToSql};
@@ -153,10 +153,11 @@ impl Store {
         Ok((rows.iter().map(failure).collect::<Result<_, tokio_postgres::Error>>()?, total))
     }
 
-    /// Writes a batch. `taken`: the failure of a row whose key exists, but for the index.
+    /// Writes a batch, recorded under whoever is behind it. `taken`: the failure of a row whose key exists, but for the index.
     pub async fn write_batch(
         &self,
         table: BulkTable,
+        attribution: Option<&Attribution>,
         import: Option<&Import>,
         batch: &Batch,
         taken: &Failure,
@@ -171,10 +172,12 @@ impl Store {
         };
         let connection =
             self.connection().await.map_err(|error| NotWritten::Failed { error, uncertain: false })?;
-        let rows = Lease::new(connection)
-            .query(&sql, &parameters.0)
-            .await
-            .map_err(|error| not_written(table.table.kind, error))?;
+        let lease = Lease::new(connection);
+        let rows = match attribution {
+            Some(attribution) => lease.query_for(attribution, &sql, &parameters.0).await,
+            None => lease.query(&sql, &parameters.0).await,
+        };
+        let rows = rows.map_err(|error| not_written(table.table.kind, error))?;
         let Some(row) = rows.first() else { return Err(NotWritten::TakenOver) };
         let read = || -> Result<Written, tokio_postgres::Error> {
             let taken: Vec<i64> = row.try_get(1)?;

@@ -46,6 +46,14 @@ async fn who_calls_is_recorded_where_the_hub_is_told_to_believe_it() {
     assert_eq!((refused.code(), reason(&refused).as_str()), (Code::InvalidArgument, "INVALID_FIELD"));
     plain.client().await.create_dinosaur(call(species("unbelieved"), alice)).await.unwrap();
 
+    let items = || tokio_stream::iter(vec![species("first of many").into(), species("second").into()]);
+    client.bulk_create_dinosaurs(call(items(), alice)).await.unwrap();
+    client
+        .bulk_create_dinosaurs(call(items(), &[("import-id", "more"), ("trex-actor", "carol")]))
+        .await
+        .unwrap();
+    client.create_dinosaur(call(species("after them"), &[])).await.unwrap();
+
     let session = database.connect().await;
     let rows =
         session.query("SELECT actor, coalesce(trace, '') FROM hub.change ORDER BY seq", &[]).await.unwrap();
@@ -58,6 +66,11 @@ async fn who_calls_is_recorded_where_the_hub_is_told_to_believe_it() {
         pair("alice", TRACE),
         pair("postgres", ""),
         pair("postgres", TRACE),
+        pair("alice", TRACE),
+        pair("alice", TRACE),
+        pair("carol", ""),
+        pair("carol", ""),
+        pair("postgres", ""),
     ];
     assert_eq!(recorded, expected);
     hub.stop().await;
