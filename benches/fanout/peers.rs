@@ -66,7 +66,15 @@ pub(crate) async fn start(contender: Contender) -> anyhow::Result<Option<Server>
             folder.into(),
         ],
         Contender::JetStream => {
-            vec!["-a".into(), "127.0.0.1".into(), "-p".into(), text(port), "-js".into(), "-sd".into(), folder.into()]
+            vec![
+                "-a".into(),
+                "127.0.0.1".into(),
+                "-p".into(),
+                text(port),
+                "-js".into(),
+                "-sd".into(),
+                folder.into(),
+            ]
         }
         _ => vec!["-a".into(), "127.0.0.1".into(), "-p".into(), text(port)],
     };

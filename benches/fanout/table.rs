@@ -146,11 +146,8 @@ pub(crate) async fn in_step(
     driver: &mut Driver,
     batch: u64,
 ) -> anyhow::Result<(f64, f64)> {
-    let order = |seconds| Order::InStep {
-        batch,
-        appends: options.appends,
-        time: Duration::from_secs_f64(seconds),
-    };
+    let order =
+        |seconds| Order::InStep { batch, appends: options.appends, time: Duration::from_secs_f64(seconds) };
     driver.order(order(options.seconds / 8.0)).await?;
     let before = server.cpu();
     let outcome = driver.order(order(options.seconds)).await?;

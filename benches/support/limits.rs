@@ -15,7 +15,9 @@ pub fn enough_open_files(connections: usize) -> bool {
     let allowed = open_files().unwrap_or(usize::MAX);
     let enough = connections + OTHERS <= allowed;
     if !enough {
-        println!("skipped: {connections} connections, for a process may have {allowed} files open here (ulimit -n)");
+        println!(
+            "skipped: {connections} connections, for a process may have {allowed} files open here (ulimit -n)"
+        );
     }
     enough
 }

@@ -5,7 +5,7 @@ use crate::model::{ChangeType, Revision, Selector};
 use bytes::Bytes;
 use std::ops::Range;
 
-/// A segment is closed at this size: one HTTP/2 data frame as peers accept it by default. An event larger than this has a segment
+/// A segment is no larger than this: one HTTP/2 data frame as peers accept it by default. An event larger than this has a segment
 /// of its own.
 const SEGMENT_BYTES: usize = 16 * 1024;
 
@@ -62,7 +62,16 @@ impl Batch {
         encode: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>),
     ) {
         let open = &mut self.open;
+        let (frames, previous) = (open.frames.len(), open.previous.len());
         frame::write(&mut open.frames, |message| encode(message, &mut open.previous));
+        if !open.entries.is_empty() && open.is_over_full() {
+            let next = Open {
+                frames: open.frames.split_off(frames),
+                previous: open.previous.split_off(previous),
+                ..Open::default()
+            };
+            self.closed.push(std::mem::replace(open, next));
+        }
         open.ids.push_str(resource_id);
         open.entries.push(Entry {
             revision,
@@ -72,9 +81,6 @@ impl Batch {
             previous_end: offset(open.previous.len()),
             id_end: offset(open.ids.len()),
         });
-        if open.frames.len() >= SEGMENT_BYTES || open.previous.len() >= SEGMENT_BYTES {
-            self.closed.push(std::mem::take(open));
-        }
     }
 
     /// Number of events.
@@ -94,6 +100,12 @@ impl Batch {
             let Open { entries, frames, previous, ids } = part;
             Segment { first_ordinal, entries, frames: frames.into(), previous, ids }
         })
+    }
+}
+
+impl Open {
+    fn is_over_full(&self) -> bool {
+        self.frames.len() > SEGMENT_BYTES || self.previous.len() > SEGMENT_BYTES
     }
 }
 
@@ -180,7 +192,7 @@ impl Segment {
     }
 }
 
-/// Offsets fit 32 bits: a segment is closed at 16 KiB, and one event cannot exceed Postgres' 1 GB for a row.
+/// Offsets fit 32 bits: a segment has at most 16 KiB or one event, and an event cannot exceed Postgres' 1 GB for a row.
 fn offset(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }

@@ -2,7 +2,7 @@
 //! streams of a connection write their frames before the connection's task flushes them in one go. A work-stealing runtime lets each
 //! stream's task run its connection alone (its LIFO slot), which costs five times the CPU at 100 streams on a connection.
 
-use super::{bind::ACCEPT_PAUSE, call::Calls};
+use super::{bind::ACCEPT_PAUSE, call::Calls, outbox};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -135,8 +135,8 @@ async fn serve(
         };
         // Frames are already coalesced; Nagle's algorithm would hold the last of them back.
         let stream = stream.set_nodelay(true).and_then(|()| tokio::net::TcpStream::from_std(stream));
-        let stream = match stream {
-            Ok(stream) => TokioIo::new(stream),
+        let (stream, outbox) = match stream {
+            Ok(stream) => outbox::divide(stream),
             Err(error) => {
                 tracing::debug!(%error, %peer, "connection");
                 continue;
@@ -144,7 +144,8 @@ async fn serve(
         };
         let calls = calls.clone();
         let service = service_fn(move |request: hyper::Request<Incoming>| calls.clone().call(peer, request));
-        let connection = graceful.watch(builder.serve_connection(stream, service).into_owned());
+        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = outbox.serve(graceful.watch(connection));
         connections.spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(error, %peer, "connection");

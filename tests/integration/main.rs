@@ -4,6 +4,7 @@
 
 mod api;
 mod bookmarks;
+mod burst;
 mod capture;
 mod capture_names;
 mod epoch;

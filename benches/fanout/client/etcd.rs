@@ -69,7 +69,8 @@ fn take(response: &[u8], next: &mut Option<u64>) -> anyhow::Result<u64> {
     for field in Fields(response) {
         match field {
             (11, Field::Bytes(event)) => {
-                let put = inner(event, 2).and_then(|put| inner(put, 5)).context("an event without a value")?;
+                let put =
+                    inner(event, 2).and_then(|put| inner(put, 5)).context("an event without a value")?;
                 check(put, next)?;
                 events += 1;
             }

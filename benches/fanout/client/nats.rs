@@ -27,10 +27,7 @@ async fn hello(stream: TcpStream) -> anyhow::Result<(BufReader<OwnedReadHalf>, O
 }
 
 /// Waits until the server has done what it was told before.
-async fn settled(
-    reading: &mut BufReader<OwnedReadHalf>,
-    writing: &mut OwnedWriteHalf,
-) -> anyhow::Result<()> {
+async fn settled(reading: &mut BufReader<OwnedReadHalf>, writing: &mut OwnedWriteHalf) -> anyhow::Result<()> {
     writing.write_all(b"PING\r\n").await?;
     loop {
         let mut line = String::new();

@@ -62,8 +62,7 @@ pub(crate) async fn program(arguments: Arguments) -> anyhow::Result<()> {
         send_buffer: arguments.send_buffer,
         keepalive: Duration::from_secs(20),
     };
-    let lanes =
-        arguments.lanes.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+    let lanes = arguments.lanes.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
     let listeners = server::bind("address", "127.0.0.1:0").await?;
     let streams = listeners.first().context("a listener")?.local_addr()?.to_string();
     let mut grpc = Grpc::new(4 << 20);
@@ -89,7 +88,10 @@ pub(crate) async fn program(arguments: Arguments) -> anyhow::Result<()> {
         }
     };
     let control = TcpListener::bind("127.0.0.1:0")?;
-    println!("{}", serde_json::to_string(&Addresses { streams, control: control.local_addr()?.to_string() })?);
+    println!(
+        "{}",
+        serde_json::to_string(&Addresses { streams, control: control.local_addr()?.to_string() })?
+    );
     thread::Builder::new().name("publisher".into()).spawn(move || {
         if let Err(error) = obey(&control, feed) {
             eprintln!("server: {error:#}");
