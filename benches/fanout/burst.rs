@@ -50,11 +50,17 @@ async fn burst(options: &Options, server: &Server, hub: &HubProcess, shape: Shap
     for _ in 0..options.rounds {
         let before = server.cpu();
         let order = Order::Trickle { batch: EVENTS, appends: 1, every: Duration::ZERO };
-        let outcome = driver.order(order).await?;
+        let outcome = match driver.order(order).await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                let dropped = hub.metrics().await?.value("grpc_stream_events_dropped_total");
+                return Err(error.context(format!("the hub has dropped {dropped} events")));
+            }
+        };
         // The client has waited for exactly these.
         ensure!(outcome.deliveries == EVENTS * shape.streams as u64, "{outcome:?}");
         seconds.push(outcome.seconds);
-        rates.push(outcome.deliveries as f64 / (server.cpu() - before).as_secs_f64() / 1e6);
+        rates.push(outcome.deliveries as f64 / server.cpu().saturating_sub(before).as_secs_f64() / 1e6);
     }
     driver.stop().await?;
     let dropped = hub.metrics().await?.value("grpc_stream_events_dropped_total");

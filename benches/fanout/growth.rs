@@ -76,7 +76,7 @@ async fn of_log(options: &Options, watchers: usize) -> anyhow::Result<f64> {
     let mut driver = Driver::start(&server, Shape::alone(watchers), &[]).await?;
     let before = server.cpu();
     let outcome = driver.order(one_by_one(options)).await?;
-    let spent = server.cpu() - before;
+    let spent = server.cpu().saturating_sub(before);
     driver.stop().await?;
     server.stop().await?;
     Ok(micros(spent) / outcome.events as f64)
@@ -97,7 +97,10 @@ async fn through_postgres(
     let (hub_before, database_before) = (server.cpu(), database_cpu());
     let outcome = driver.order(one_by_one(options)).await?;
     let per_event = |time: Duration| micros(time) / outcome.events as f64;
-    let costs = (per_event(server.cpu() - hub_before), per_event(database_cpu() - database_before));
+    let costs = (
+        per_event(server.cpu().saturating_sub(hub_before)),
+        per_event(database_cpu().saturating_sub(database_before)),
+    );
     driver.stop().await?;
     hub.stop().await?;
     Ok(costs)

@@ -64,8 +64,8 @@ struct Options {
     /// Events per append
     #[arg(long, value_delimiter = ',', default_values_t = [256, 16, 1], global = true)]
     batches: Vec<u64>,
-    /// Appends until all watchers are waited for
-    #[arg(long, default_value_t = 1, global = true)]
+    /// Appends in a row, until all watchers are waited for
+    #[arg(long, default_value_t = 8, global = true)]
     appends: u64,
     /// Only these
     #[arg(long, value_delimiter = ',', value_enum, global = true)]

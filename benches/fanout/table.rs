@@ -151,6 +151,6 @@ pub(crate) async fn in_step(
     driver.order(order(options.seconds / 8.0)).await?;
     let before = server.cpu();
     let outcome = driver.order(order(options.seconds)).await?;
-    let spent = (server.cpu() - before).as_secs_f64();
+    let spent = server.cpu().saturating_sub(before).as_secs_f64();
     Ok((outcome.seconds * batch as f64 / outcome.events as f64, outcome.deliveries as f64 / spent / 1e6))
 }

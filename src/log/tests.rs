@@ -100,17 +100,16 @@ fn counting_respects_the_selector() {
     assert_eq!(log.count(5..5, &created), 0);
 }
 
-/// One that overlaps the next by a few bytes would cost every subscriber a data frame more.
 #[test]
-fn segments_fit_a_data_frame() {
-    const DATA_FRAME: usize = 16 * 1024;
+fn a_batch_makes_segments_of_a_bounded_size() {
+    const LIMIT: usize = 64 * 1024;
     let log = Log::new(Revision::ZERO);
     log.append(batch(1..=1000, 172), Revision::new(1000));
     let mut ordinal = 0;
     while let Place::In(segment, 0) = log.locate(ordinal) {
         let bytes = segment.frames(0..segment.len()).len();
         let last = segment.end_ordinal() == log.next();
-        assert!(bytes <= DATA_FRAME && (last || bytes + 172 + frame::HEADER > DATA_FRAME), "{bytes}");
+        assert!(bytes <= LIMIT && (last || bytes + 172 + frame::HEADER > LIMIT), "{bytes}");
         ordinal = segment.end_ordinal();
     }
     assert_eq!(ordinal, 1000);

@@ -9,6 +9,7 @@ use hyper_util::{
     server::{conn::auto, graceful::GracefulShutdown},
 };
 use std::{
+    fmt::Display,
     io,
     net::{SocketAddr, TcpListener, TcpStream},
     thread::{self, JoinHandle},
@@ -143,17 +144,22 @@ async fn serve(
             }
         };
         let calls = calls.clone();
-        let service = service_fn(move |request: hyper::Request<Incoming>| calls.clone().call(peer, request));
+        // Boxed, too: the room that answering takes is given back when the answer's body begins, which may last for days.
+        let service =
+            service_fn(move |request: hyper::Request<Incoming>| Box::pin(calls.clone().call(peer, request)));
         let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        let connection = outbox.serve(graceful.watch(connection));
-        connections.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error, %peer, "connection");
-            }
-        });
+        // Boxed: a future that is handed on by value takes its room anew at every hand.
+        let connection = Box::pin(graceful.watch(connection));
+        connections.spawn(serve_one(outbox.serve(connection), peer));
     }
     if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
         tracing::warn!(connections = connections.len(), "closing connections that did not end in time");
+    }
+}
+
+async fn serve_one<E: Display>(connection: impl Future<Output = Result<(), E>>, peer: SocketAddr) {
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, %peer, "connection");
     }
 }
 

@@ -4,8 +4,9 @@
 use parking_lot::Mutex;
 use std::{
     cell::Cell,
+    future::poll_fn,
     io::{self, IoSlice},
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -55,11 +56,10 @@ pub(super) fn divide(stream: TcpStream) -> (Io, Outbox) {
 
 impl Outbox {
     /// Runs what reads and writes the connection, to its end. At the end of each poll goes out what was written meanwhile.
-    pub(super) async fn serve<T>(self, connection: impl Future<Output = T>) -> T {
-        let mut connection = pin!(connection);
-        std::future::poll_fn(move |cx| {
+    pub(super) fn serve<T>(self, mut connection: impl Future<Output = T> + Unpin) -> impl Future<Output = T> {
+        poll_fn(move |cx| {
             self.0.lock().polling = true;
-            let polled = connection.as_mut().poll(cx);
+            let polled = Pin::new(&mut connection).poll(cx);
             let mut state = self.0.lock();
             state.polling = false;
             if let Poll::Ready(Err(error)) = state.poll_drain(cx) {
@@ -68,7 +68,6 @@ impl Outbox {
             }
             polled
         })
-        .await
     }
 }
 
@@ -159,7 +158,6 @@ impl AsyncWrite for Io {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::future::poll_fn;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
@@ -178,7 +176,7 @@ mod tests {
         let (mut client, server) = pair().await;
         let (mut io, outbox) = divide(server);
         let (begun, reading) = oneshot::channel();
-        let writer = tokio::spawn(outbox.serve(async move {
+        let writer = tokio::spawn(outbox.serve(Box::pin(async move {
             let _ = begun.send(());
             for piece in 0..PIECES {
                 // Small ones, some of a data frame's size, and a few that are larger than what may wait.
@@ -191,7 +189,7 @@ mod tests {
                 io.flush().await.unwrap();
             }
             io.shutdown().await.unwrap();
-        }));
+        })));
         reading.await.unwrap();
         for piece in 0..PIECES {
             let length = client.read_u32().await.unwrap() as usize;
@@ -237,14 +235,14 @@ mod tests {
         let (client, server) = pair().await;
         let (mut io, outbox) = divide(server);
         drop(client);
-        let serving = outbox.serve(async move {
+        let serving = outbox.serve(Box::pin(async move {
             loop {
                 if let Err(error) = io.write_all(b"abc").await {
                     return error;
                 }
                 tokio::task::yield_now().await;
             }
-        });
+        }));
         let error = serving.await;
         assert!(
             matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset),

@@ -33,10 +33,8 @@ async fn a_burst_in_one_transaction_reaches_all_who_read() {
     let mut journal = Journal::default();
     let burst: Vec<String> = (0..EVENTS).map(|number| format!("row-{number}")).collect();
     let end = [SENTINEL.to_owned()];
-    let transactions: [(&str, &[Verb], &[String]); 2] = [
-        ("burst", &[Verb::Insert], &burst),
-        ("end", &[Verb::Insert, Verb::Update, Verb::Delete], &end),
-    ];
+    let transactions: [(&str, &[Verb], &[String]); 2] =
+        [("burst", &[Verb::Insert], &burst), ("end", &[Verb::Insert, Verb::Update, Verb::Delete], &end)];
     for (mark, verbs, ids) in transactions {
         let mut open = Open::begin(&writer, mark.to_owned()).await.expect("BEGIN");
         for verb in verbs {

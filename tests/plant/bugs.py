@@ -201,4 +201,25 @@ BUGS = [
         "if revision < Revision::ZERO {",
         ("history::a_watch_whose_next_page_is_compacted_in_part_is_told",),
     ),
+    Bug(
+        "memory-of-one-connection-sent-to-the-next",
+        "src/server/outbox.rs",
+        "            spare.clear();\n",
+        "",
+        ("lib::server::outbox::tests",),
+    ),
+    Bug(
+        "a-full-socket-forgets-what-it-took",
+        "src/server/outbox.rs",
+        "sent => self.sent += sent,",
+        "_ => self.sent = self.waiting.len(),",
+        ("lib::server::outbox::tests",),
+    ),
+    Bug(
+        "a-stream-that-reads-is-held-to-its-buffer",
+        "src/broker/topic.rs",
+        "now.saturating_sub(position.polled_at) > blocked_after",
+        "now.saturating_sub(position.polled_at) < u64::MAX",
+        ("burst::a_burst_in_one_transaction_reaches_all_who_read",),
+    ),
 ]
