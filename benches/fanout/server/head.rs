@@ -12,8 +12,8 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-/// Frames in a piece: as many as a data frame of HTTP/2 takes by default.
-pub(super) const FRAMES: usize = 16 * 1024 / FRAME;
+/// Frames in a piece: of the size of the hub's largest segments.
+pub(super) const FRAMES: usize = 64 * 1024 / FRAME;
 
 /// What is sent again and again.
 pub(super) static FRAMES_OF_NOTHING: LazyLock<Bytes> = LazyLock::new(|| {
