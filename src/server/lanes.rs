@@ -1,5 +1,5 @@
 //! Connections are served by lanes: a thread with a current-thread runtime each. Such a runtime polls in the order of waking, so the
-//! streams of a connection write their frames before the connection's task flushes them in one go. A work-stealing runtime lets each
+//! streams of a connection write their frames before the connection's task flushes them in one go ([`outbox`]). A work-stealing runtime lets each
 //! stream's task run its connection alone (its LIFO slot), which costs five times the CPU at 100 streams on a connection.
 
 use super::{bind::ACCEPT_PAUSE, call::Calls, outbox};
