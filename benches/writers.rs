@@ -8,7 +8,7 @@ mod support;
 use anyhow::ensure;
 use clap::Parser;
 use serde_json::json;
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 use support::{
     cluster::Cluster,
     cpu,
@@ -166,8 +166,7 @@ impl Bench<'_> {
 
     /// A captured run, every row of which must reach every watcher.
     async fn watched(&mut self, clients: u32, watched: &mut Watched) -> anyhow::Result<f64> {
-        let session = self.cluster.connect(DATABASE).await?;
-        let backends = hub_backends(&session).await?;
+        let backends = self.cluster.hub_backends(DATABASE).await?;
         let backends_cpu = || backends.iter().map(|&pid| cpu::of_process(pid)).sum::<Duration>();
         let pid = watched.hub.pid()?;
         let before = watched.hub.metrics().await?;
@@ -194,14 +193,6 @@ struct Watched {
     hub: HubProcess,
     watchers: Watchers,
     work: HubWork,
-}
-
-async fn hub_backends(session: &trex::store::Driven) -> anyhow::Result<Arc<[u32]>> {
-    // This program's own sessions are the hub's crate too, but none of them listens or seals.
-    let sql = "SELECT pid FROM pg_stat_activity
-               WHERE application_name = 'trex' AND datname = current_database() AND pid <> pg_backend_pid()";
-    let rows = session.query(sql, &[]).await?;
-    Ok(rows.iter().filter_map(|row| u32::try_from(row.get::<_, i32>(0)).ok()).collect())
 }
 
 fn figures(clients: u32, pairs: &Pairs) -> Row {

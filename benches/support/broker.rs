@@ -31,7 +31,8 @@ impl History for NoHistory {
 
 /// A broker in its only era, at revision 0.
 pub struct Broker {
-    broker: EventBroker,
+    /// As a hub has it.
+    pub broker: Arc<EventBroker>,
     era: Arc<Era>,
     /// The kind's topic.
     pub topic: Arc<Topic>,
@@ -40,10 +41,14 @@ pub struct Broker {
 impl Broker {
     /// An empty one.
     pub fn new() -> anyhow::Result<Self> {
-        let broker =
-            EventBroker::new(vec![KIND], Limits::default(), Arc::new(Metrics::new([KIND].into_iter())?));
+        Self::at(Revision::ZERO, &Arc::new(Metrics::new([KIND].into_iter())?))
+    }
+
+    /// An empty one whose head is this.
+    pub fn at(head: Revision, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
+        let broker = Arc::new(EventBroker::new(vec![KIND], Limits::default(), metrics.clone()));
         let history: Arc<dyn History> = Arc::new(NoHistory);
-        let era = broker.begin(Epoch::new("bench"), Revision::ZERO, &history);
+        let era = broker.begin(Epoch::new("bench"), head, &history);
         let topic = era.topic(KIND).context("the topic")?.clone();
         Ok(Self { broker, era, topic })
     }

@@ -62,6 +62,14 @@ impl Cluster {
         Ok(self.target(database)?.open().await?)
     }
 
+    /// The processes of the hub's sessions on a database, and of those that this program opened by the hub's own means and has not closed.
+    pub async fn hub_backends(&self, database: &str) -> anyhow::Result<Vec<u32>> {
+        let sql = "SELECT pid FROM pg_stat_activity
+                   WHERE application_name = 'trex' AND datname = current_database() AND pid <> pg_backend_pid()";
+        let rows = self.connect(database).await?.query(sql, &[]).await?;
+        Ok(rows.iter().filter_map(|row| u32::try_from(row.get::<_, i32>(0)).ok()).collect())
+    }
+
     /// A program of this Postgres, such as pgbench.
     pub fn program(&self, name: &str) -> anyhow::Result<PathBuf> {
         let program = self.postgres()?.bindir().join(name);

@@ -6,6 +6,7 @@ pub mod broker;
 pub mod cluster;
 pub mod cpu;
 pub mod hub;
+pub mod limits;
 pub mod loading;
 pub mod pgbench;
 pub mod report;

@@ -1,4 +1,4 @@
-//! Figures: a table for people, and JSON in `target/bench/` for programs.
+//! Figures: a table for people, and in `target/bench/` JSON for programs and Markdown for the documentation.
 
 use serde_json::{Value, json};
 use std::{fs, path::Path};
@@ -10,25 +10,27 @@ pub type Row = Vec<(&'static str, Value)>;
 pub struct Report {
     name: &'static str,
     sections: Vec<Value>,
+    markdown: String,
 }
 
 impl Report {
     /// Of the program of this name.
     pub fn new(name: &'static str) -> Self {
-        Self { name, sections: Vec::new() }
+        Self { name, sections: Vec::new(), markdown: String::new() }
     }
 
     /// Prints a table and keeps it.
     pub fn table(&mut self, title: &str, rows: &[Row]) {
         println!("\n{title}\n");
         print(rows);
+        self.markdown += &markdown(title, rows);
         let object = |row: &Row| -> Value {
             Value::Object(row.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect())
         };
         self.sections.push(json!({ "title": title, "rows": rows.iter().map(object).collect::<Vec<_>>() }));
     }
 
-    /// Writes `target/bench/<name>.json`.
+    /// Writes `target/bench/<name>.json`, and the same as `.md`.
     pub fn write(self) -> anyhow::Result<()> {
         let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let dir = scratch.parent().unwrap_or(scratch).join("bench");
@@ -36,6 +38,7 @@ impl Report {
         let path = dir.join(self.name).with_extension("json");
         let report = json!({ "program": self.name, "machine": machine(), "tables": self.sections });
         fs::write(&path, serde_json::to_string_pretty(&report)?)?;
+        fs::write(path.with_extension("md"), self.markdown)?;
         println!("\nwritten: {}", path.display());
         Ok(())
     }
@@ -54,6 +57,17 @@ fn machine() -> Value {
         "load_at_end": first_line("/proc/loadavg", ""),
         "version": env!("CARGO_PKG_VERSION"),
     })
+}
+
+fn markdown(title: &str, rows: &[Row]) -> String {
+    let line = |cells: &mut dyn Iterator<Item = String>| {
+        cells.fold(String::from("|"), |line, cell| format!("{line} {cell} |")) + "\n"
+    };
+    let Some(first) = rows.first() else { return String::new() };
+    let head = line(&mut first.iter().map(|(name, _)| (*name).to_owned()));
+    let rule = line(&mut first.iter().map(|_| "---".to_owned()));
+    let body: String = rows.iter().map(|row| line(&mut row.iter().map(|(_, value)| show(value)))).collect();
+    format!("{title}:\n\n{head}{rule}{body}\n")
 }
 
 fn print(rows: &[Row]) {

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 pub const WATCH: &str = "/rh_trex.v1.DinosaurService/WatchDinosaurs";
 
 /// Bytes of a gRPC message's header.
-const HEADER: usize = 5;
+pub const HEADER: usize = 5;
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 64 << 20;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -172,12 +172,13 @@ impl Watcher {
 
 /// Messages out of data frames, which end anywhere.
 #[derive(Default)]
-struct Frames {
+pub struct Frames {
     rest: Vec<u8>,
 }
 
 impl Frames {
-    fn feed(
+    /// Shows every message that is complete now.
+    pub fn feed(
         &mut self,
         chunk: Bytes,
         mut message: impl FnMut(&[u8]) -> anyhow::Result<()>,
@@ -201,19 +202,43 @@ impl Frames {
     }
 }
 
-/// Field 4 of a watch event; the fields before it are skipped.
-fn revision_of(mut message: &[u8]) -> Option<u64> {
-    while !message.is_empty() {
-        let tag = varint(&mut message)?;
-        let value = varint(&mut message)?;
-        match (tag >> 3, tag & 7) {
-            (4, 0) => return Some(value),
-            (_, 0) => {}
-            (_, 2) => message = message.get(usize::try_from(value).ok()?..)?,
+/// Field 4 of a watch event.
+pub fn revision_of(message: &[u8]) -> Option<u64> {
+    Fields(message).find_map(|field| match field {
+        (4, Field::Number(revision)) => Some(revision),
+        _ => None,
+    })
+}
+
+/// What a field of a message holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field<'a> {
+    /// A number.
+    Number(u64),
+    /// A string, bytes, or a message.
+    Bytes(&'a [u8]),
+}
+
+/// The fields of a protobuf message, numbered; it ends where something does not decode.
+pub struct Fields<'a>(pub &'a [u8]);
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = (u64, Field<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let tag = varint(&mut self.0)?;
+        let value = varint(&mut self.0)?;
+        let field = match tag & 7 {
+            0 => Field::Number(value),
+            2 => {
+                let (bytes, rest) = self.0.split_at_checked(usize::try_from(value).ok()?)?;
+                self.0 = rest;
+                Field::Bytes(bytes)
+            }
             _ => return None,
-        }
+        };
+        Some((tag >> 3, field))
     }
-    None
 }
 
 fn varint(bytes: &mut &[u8]) -> Option<u64> {

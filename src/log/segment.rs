@@ -5,9 +5,11 @@ use crate::model::{ChangeType, Revision};
 use bytes::Bytes;
 use std::ops::Range;
 
-/// A segment is closed at this size: one HTTP/2 data frame as peers accept it by default. An event larger than this has a segment
-/// of its own.
-const SEGMENT_BYTES: usize = 16 * 1024;
+/// A segment is no larger than this, unless it is a single event. A subscriber takes a segment at a time, so a large one spares
+/// everybody work; HTTP/2 cuts it into data frames.
+const SEGMENT_BYTES: usize = 64 * 1024;
+/// Up to here a segment grows by the appends that come after it: each of them copies what is there.
+const GROWN_BYTES: usize = 16 * 1024;
 
 /// What is known of an event without reading its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +64,16 @@ impl Batch {
         encode: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>),
     ) {
         let open = &mut self.open;
+        let (frames, previous) = (open.frames.len(), open.previous.len());
         frame::write(&mut open.frames, |message| encode(message, &mut open.previous));
+        if !open.entries.is_empty() && open.is_over_full() {
+            let next = Open {
+                frames: open.frames.split_off(frames),
+                previous: open.previous.split_off(previous),
+                ..Open::default()
+            };
+            self.closed.push(std::mem::replace(open, next));
+        }
         open.ids.push_str(resource_id);
         open.entries.push(Entry {
             revision,
@@ -72,9 +83,6 @@ impl Batch {
             previous_end: offset(open.previous.len()),
             id_end: offset(open.ids.len()),
         });
-        if open.frames.len() >= SEGMENT_BYTES || open.previous.len() >= SEGMENT_BYTES {
-            self.closed.push(std::mem::take(open));
-        }
     }
 
     /// Number of events.
@@ -94,6 +102,12 @@ impl Batch {
             let Open { entries, frames, previous, ids } = part;
             Segment { first_ordinal, entries, frames: frames.into(), previous, ids }
         })
+    }
+}
+
+impl Open {
+    fn is_over_full(&self) -> bool {
+        self.frames.len() > SEGMENT_BYTES || self.previous.len() > SEGMENT_BYTES
     }
 }
 
@@ -148,11 +162,11 @@ impl Segment {
     }
 
     pub(super) fn has_room_for(&self, other: &Self) -> bool {
-        self.frames.len() + other.frames.len() <= SEGMENT_BYTES
-            && self.previous.len() + other.previous.len() <= SEGMENT_BYTES
+        self.frames.len() + other.frames.len() <= GROWN_BYTES
+            && self.previous.len() + other.previous.len() <= GROWN_BYTES
     }
 
-    /// This segment and the next as one. Copying at most `SEGMENT_BYTES` once per append keeps small appends in one piece: without
+    /// This segment and the next as one. Copying at most `GROWN_BYTES` once per append keeps small appends in one piece: without
     /// it each of them would be a data frame of its own to every subscriber that lags a little.
     pub(super) fn grown_by(&self, next: &Self) -> Self {
         let shift = |entry: &Entry| Entry {
@@ -181,7 +195,7 @@ impl Segment {
     }
 }
 
-/// Offsets fit 32 bits: a segment is closed at 16 KiB, and one event cannot exceed Postgres' 1 GB for a row.
+/// Offsets fit 32 bits: a segment has at most 64 KiB or one event, and an event cannot exceed Postgres' 1 GB for a row.
 fn offset(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }

@@ -86,3 +86,19 @@ fn an_event_over_the_limit_stays_alone() {
     assert_eq!(read_all(&log, 2), [3]);
     assert_eq!(log.size().events, 1);
 }
+
+#[test]
+fn a_batch_makes_segments_of_a_bounded_size() {
+    const LIMIT: usize = 64 * 1024;
+    let log = Log::new(Revision::ZERO);
+    log.append(batch(1..=1000, 172), Revision::new(1000));
+    let mut ordinal = 0;
+    while let Place::In(segment, 0) = log.locate(ordinal) {
+        let bytes = segment.frames(0..segment.len()).len();
+        let last = segment.end_ordinal() == log.next();
+        assert!(bytes <= LIMIT && (last || bytes + 172 + frame::HEADER > LIMIT), "{bytes}");
+        ordinal = segment.end_ordinal();
+    }
+    assert_eq!(ordinal, 1000);
+    assert_eq!(read_all(&log, 0), (1..=1000).collect::<Vec<_>>());
+}

@@ -1,14 +1,15 @@
 //! Connections are served by lanes: a thread with a current-thread runtime each. Such a runtime polls in the order of waking, so the
-//! streams of a connection write their frames before the connection's task flushes them in one go. A work-stealing runtime lets each
+//! streams of a connection write their frames before the connection's task flushes them in one go ([`outbox`]). A work-stealing runtime lets each
 //! stream's task run its connection alone (its LIFO slot), which costs five times the CPU at 100 streams on a connection.
 
-use super::{bind::ACCEPT_PAUSE, call::Calls};
+use super::{bind::ACCEPT_PAUSE, call::Calls, outbox};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
 };
 use std::{
+    fmt::Display,
     io,
     net::{SocketAddr, TcpListener, TcpStream},
     thread::{self, JoinHandle},
@@ -143,24 +144,30 @@ async fn serve(
         };
         // Frames are already coalesced; Nagle's algorithm would hold the last of them back.
         let stream = stream.set_nodelay(true).and_then(|()| tokio::net::TcpStream::from_std(stream));
-        let stream = match stream {
-            Ok(stream) => TokioIo::new(stream),
+        let (stream, outbox) = match stream {
+            Ok(stream) => outbox::divide(stream),
             Err(error) => {
                 tracing::debug!(%error, %peer, "connection");
                 continue;
             }
         };
         let calls = calls.clone();
-        let service = service_fn(move |request: hyper::Request<Incoming>| calls.clone().call(peer, request));
-        let connection = graceful.watch(builder.serve_connection(stream, service).into_owned());
-        connections.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error, %peer, "connection");
-            }
-        });
+        // Boxed, too: the room that answering takes is given back when the answer's body begins, which may last for days.
+        let service =
+            service_fn(move |request: hyper::Request<Incoming>| Box::pin(calls.clone().call(peer, request)));
+        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        // Boxed: a future that is handed on by value takes its room anew at every hand.
+        let connection = Box::pin(graceful.watch(connection));
+        connections.spawn(serve_one(outbox.serve(connection), peer));
     }
     if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
         tracing::warn!(connections = connections.len(), "closing connections that did not end in time");
+    }
+}
+
+async fn serve_one<E: Display>(connection: impl Future<Output = Result<(), E>>, peer: SocketAddr) {
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, %peer, "connection");
     }
 }
 

@@ -4,6 +4,7 @@ mod bind;
 mod call;
 mod lanes;
 mod methods;
+mod outbox;
 
 pub use bind::{ACCEPT_PAUSE, BindError, bind};
 pub use call::Calls;

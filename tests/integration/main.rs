@@ -6,6 +6,7 @@ mod admin;
 mod api;
 mod bookmarks;
 mod bulk;
+mod burst;
 mod capture;
 mod capture_names;
 mod commands;

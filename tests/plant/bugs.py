@@ -543,4 +543,25 @@ BUGS = [
         "set_config('hub.actor', coalesce($1, ''), false)",
         ("controllers::attribution::who_calls_is_recorded_where_the_hub_is_told_to_believe_it",),
     ),
+    Bug(
+        "memory-of-one-connection-sent-to-the-next",
+        "src/server/outbox.rs",
+        "            spare.clear();\n",
+        "",
+        ("lib::server::outbox::tests",),
+    ),
+    Bug(
+        "a-full-socket-forgets-what-it-took",
+        "src/server/outbox.rs",
+        "sent => self.sent += sent,",
+        "_ => self.sent = self.waiting.len(),",
+        ("lib::server::outbox::tests",),
+    ),
+    Bug(
+        "a-stream-that-reads-is-held-to-its-buffer",
+        "src/broker/topic.rs",
+        "now.saturating_sub(position.polled_at) > blocked_after",
+        "now.saturating_sub(position.polled_at) < u64::MAX",
+        ("burst::a_burst_in_one_transaction_reaches_all_who_read",),
+    ),
 ]

@@ -1,0 +1,70 @@
+//! The hub without its database: its log, broker, metrics, limits and server.
+
+use super::{
+    Feed,
+    events::{BEGINNING, Events},
+};
+use crate::support::broker::Broker;
+use anyhow::Context;
+use prost::Message;
+use std::{sync::Arc, time::Duration};
+use trex::{
+    kinds::Registry,
+    log::Batch,
+    model::{ChangeType, Revision},
+    snapshot::Snapshots,
+    store::{Store, Target},
+    telemetry::Metrics,
+    transport::grpc::{Grpc, Hub},
+};
+
+/// As in the hub.
+const SWEEP: Duration = Duration::from_millis(250);
+/// Nobody in this bench asks for what is in a database.
+const NO_DATABASE: &str = "postgresql://nobody@127.0.0.1:1/nothing";
+
+/// Serves the program's kinds.
+pub(super) fn serve(grpc: &mut Grpc, metrics: &Arc<Metrics>) -> anyhow::Result<Box<dyn Feed>> {
+    let registry = Arc::new(Registry::of_this_program());
+    let target = Target::parse(NO_DATABASE)?;
+    let broker = Broker::at(Revision::new(BEGINNING), metrics)?;
+    let hub = Hub {
+        store: Store::new(&target, 1, false)?,
+        broker: broker.broker.clone(),
+        snapshots: Snapshots::new(target, registry.clone()),
+    };
+    registry.iter().for_each(|kind| kind.serve(&hub, grpc));
+    let sweeping = broker.broker.clone();
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(SWEEP);
+        loop {
+            ticks.tick().await;
+            sweeping.sweep();
+        }
+    });
+    Ok(Box::new(LogFeed { broker, events: Events::new()? }))
+}
+
+struct LogFeed {
+    broker: Broker,
+    events: Events,
+}
+
+impl Feed for LogFeed {
+    fn append(&mut self, events: u64) -> anyhow::Result<()> {
+        let mut batch = Batch::default();
+        let sealed_at = self.broker.broker.clock().now();
+        let mut head = None;
+        for _ in 0..events {
+            let event = self.events.next();
+            let revision = Revision::new(event.revision);
+            batch.push((revision, ChangeType::Created, &event.resource_id), sealed_at, |message, _| {
+                // Appending to a Vec cannot fail.
+                let _ = event.encode(message);
+            });
+            head = Some(event.revision);
+        }
+        self.broker.publish(batch, head.context("no events")?);
+        Ok(())
+    }
+}
