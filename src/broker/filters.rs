@@ -9,9 +9,10 @@ use crate::{
     },
     telemetry::KindMetrics,
 };
+use dashmap::DashMap;
 use parking_lot::Mutex;
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     ops::Range,
     sync::{
         Arc, Weak,
@@ -130,32 +131,42 @@ impl Drop for Column {
     }
 }
 
-/// The filters that the subscribers of a kind have.
-#[derive(Default)]
+/// The filters that the subscribers of a kind have. Asked once per subscription, and by many at once when a crowd comes back.
 pub(super) struct Filters {
-    columns: Mutex<HashMap<Filter, Weak<Column>>>,
+    columns: DashMap<Filter, Weak<Column>>,
     in_use: Arc<AtomicUsize>,
+}
+
+impl Default for Filters {
+    fn default() -> Self {
+        // A shard for each lane of a large machine is enough, and an empty one costs memory in every kind.
+        Self { columns: DashMap::with_shard_amount(16), in_use: Arc::default() }
+    }
 }
 
 impl Filters {
     /// The column of a filter; `None`: there are as many others as there may be.
     pub(super) fn column(&self, filter: &Filter, metrics: &KindMetrics) -> Option<Arc<Column>> {
-        let mut columns = self.columns.lock();
-        if let Some(column) = columns.get(filter).and_then(Weak::upgrade) {
+        if let Some(column) = self.columns.get(filter).and_then(|column| column.upgrade()) {
             return Some(column);
         }
-        columns.retain(|_, column| column.strong_count() > 0);
-        if columns.len() >= MAX_FILTERS {
-            return None;
-        }
-        self.in_use.fetch_add(1, Ordering::Relaxed);
+        let others = self.in_use.fetch_add(1, Ordering::Relaxed);
+        // Dropped, it is no longer in use.
         let column = Arc::new(Column {
             filter: filter.clone(),
             shelves: Mutex::default(),
             metrics: metrics.clone(),
             siblings: self.in_use.clone(),
         });
-        columns.insert(filter.clone(), Arc::downgrade(&column));
-        Some(column)
+        if others >= MAX_FILTERS {
+            return None;
+        }
+        self.columns.retain(|_, column| column.strong_count() > 0);
+        let mut known = self.columns.entry(filter.clone()).or_default();
+        // Somebody may have come first.
+        Some(known.upgrade().unwrap_or_else(|| {
+            *known = Arc::downgrade(&column);
+            column
+        }))
     }
 }

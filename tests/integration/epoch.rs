@@ -352,6 +352,26 @@ async fn the_operator_begins_a_new_epoch_under_running_hubs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_epoch_waits_for_retention() {
+    a_new_epoch(async |database: &Database| {
+        let (retention, looker) = (database.connect().await, database.connect().await);
+        retention.batch_execute("SELECT hub.raise_floor('0', 0, 100)").await.unwrap();
+        retention.batch_execute("BEGIN; SELECT hub.delete_below_floor(5)").await.unwrap();
+        let target = database.target();
+        let begins = begin_epoch(&target, Doubt::Told);
+        let waits = async {
+            let sql = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+            while !looker.query_one(sql, &[]).await.unwrap().get::<_, bool>(0) {
+                tokio::task::yield_now().await;
+            }
+            retention.batch_execute("COMMIT").await.unwrap();
+        };
+        tokio::join!(begins, waits).0.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_missing_head_is_a_new_epoch() {
     a_new_epoch(async |database: &Database| {
         database.connect().await.batch_execute("DELETE FROM hub.head").await.unwrap();

@@ -125,12 +125,12 @@ async fn a_hub_that_does_not_migrate_needs_less() {
     let store = Store::new(&database.target_as(&hub), 1, true).unwrap();
     assert_eq!(store.expire_imports(Duration::ZERO, 10).await.unwrap(), 1, "the failure");
     assert_eq!(store.expire_imports(Duration::ZERO, 10).await.unwrap(), 1, "the import");
-    until("the trail is kept", || served.metric("hub_controller_changes_total", "handled") == 1.0).await;
+    until("the trail is kept", || served.metric("hub_controller_changes_total", "handled") == 2.0).await;
     assert_eq!(served.metric("hub_controller_hold_ups_total", ""), 0.0);
     let status = served.admin().await.get_status(GetStatusRequest {}).await.unwrap().into_inner();
-    assert_eq!(status.database.expect("an answer of the database").sealed_revision, 1);
+    assert_eq!(status.database.expect("an answer of the database").sealed_revision, 2);
     let mut log = served.events().await.read_events(ReadEventsRequest::default()).await.unwrap().into_inner();
-    assert_eq!(log.message().await.unwrap().unwrap().events.len(), 1);
+    assert_eq!(log.message().await.unwrap().unwrap().events.len(), 2);
     served.stop().await;
 }
 

@@ -415,6 +415,13 @@ BUGS = [
         (MIXED,),
     ),
     Bug(
+        "an-epoch-beside-retention",
+        "src/store/hub/epoch.rs",
+        "[SEAL_LOCK, COMPACT_LOCK].map",
+        "[SEAL_LOCK].map",
+        ("epoch::a_new_epoch_waits_for_retention",),
+    ),
+    Bug(
         "an-epoch-for-every-hub",
         "src/store/migrations/0009_one_epoch.sql",
         "(NOT force OR served = ANY (before.replaces))",

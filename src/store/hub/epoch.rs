@@ -1,6 +1,8 @@
 //! Whether the numbers of a database mean what they meant, and what to do when they may not.
 
-use super::{HubConnection, LOCKS, LastRead, PATIENCE, ReadPosition, SEAL_LOCK, SealError, answered};
+use super::{
+    COMPACT_LOCK, HubConnection, LOCKS, LastRead, PATIENCE, ReadPosition, SEAL_LOCK, SealError, answered,
+};
 use crate::{model::Epoch, store::Target};
 use tokio_postgres::types::{ToSql, Type};
 
@@ -63,8 +65,9 @@ pub enum Doubt<'a> {
     Told,
 }
 
-/// Begins a new epoch if the history needs one and no other hub has begun it. The lock is taken before the transaction, so that its
-/// snapshot sees every seal; by a transaction of another session, because a pooler may stand in between.
+/// Begins a new epoch if the history needs one and no other hub has begun it. The locks are taken before the transaction, so that its
+/// snapshot sees every seal, and finds no row that retention has deleted since; by a transaction of another session, because a pooler
+/// may stand in between.
 pub async fn begin_epoch(target: &Target, doubt: Doubt<'_>) -> Result<(), SealError> {
     let (force, served) = match doubt {
         Doubt::Found => (false, None),
@@ -75,8 +78,9 @@ pub async fn begin_epoch(target: &Target, doubt: Doubt<'_>) -> Result<(), SealEr
         let (lock, session) = (target.open().await?, target.open().await?);
         // A hub that freezes with the lock must not keep the others from sealing for ever; deleting an old history takes its time.
         let limit = format!("SET LOCAL idle_in_transaction_session_timeout = {}", PATIENCE.as_millis());
-        lock.batch_execute(&format!("BEGIN; {limit}; SELECT pg_advisory_xact_lock({LOCKS}, {SEAL_LOCK})"))
-            .await?;
+        let locks =
+            [SEAL_LOCK, COMPACT_LOCK].map(|lock| format!("SELECT pg_advisory_xact_lock({LOCKS}, {lock})"));
+        lock.batch_execute(&format!("BEGIN; {limit}; {}", locks.join("; "))).await?;
         session.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await?;
         let begin = "SELECT hub.begin_epoch($1, $2)";
         session.query_typed(begin, &[(&force, Type::BOOL), (&served, Type::TEXT)]).await?;
