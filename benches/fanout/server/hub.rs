@@ -9,6 +9,7 @@ use anyhow::Context;
 use prost::Message;
 use std::{sync::Arc, time::Duration};
 use trex::{
+    bulk::{self, Bulk},
     kinds::Registry,
     log::Batch,
     model::{ChangeType, Revision},
@@ -28,8 +29,10 @@ pub(super) fn serve(grpc: &mut Grpc, metrics: &Arc<Metrics>) -> anyhow::Result<B
     let registry = Arc::new(Registry::of_this_program());
     let target = Target::parse(NO_DATABASE)?;
     let broker = Broker::at(Revision::new(BEGINNING), metrics)?;
+    let store = Store::new(&target, 1, false)?;
     let hub = Hub {
-        store: Store::new(&target, 1, false)?,
+        bulk: Bulk::new(store.clone(), 1, bulk::Limits::default(), metrics),
+        store,
         broker: broker.broker.clone(),
         snapshots: Snapshots::new(target, registry.clone()),
     };
