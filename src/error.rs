@@ -5,6 +5,7 @@ use crate::{
     store::SealError,
 };
 use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
+use tokio_postgres::error::{DbError, SqlState};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -87,7 +88,7 @@ pub enum Error {
         "the stream fell further behind than its buffer; it can resume after the revision in the trailers"
     )]
     SlowConsumer,
-    /// The database refuses an item of a bulk call.
+    /// The database refuses a row.
     #[error("the database refuses it (SQLSTATE {sqlstate}{})", .constraint.iter().map(|name| format!(", constraint {name}")).collect::<String>())]
     Refused {
         /// Why, as Postgres numbers it.
@@ -152,6 +153,21 @@ impl Error {
     /// A field that breaks a rule.
     pub fn invalid(field: &'static str, rule: impl Into<Cow<'static, str>>) -> Self {
         Self::Invalid(Violation { field, rule: rule.into() })
+    }
+
+    /// What the database says of a row, if the row is at fault and not the database.
+    pub fn refused(kind: &'static str, fault: &DbError) -> Option<Self> {
+        let code = fault.code();
+        if *code == SqlState::UNIQUE_VIOLATION {
+            return Some(Self::AlreadyExists { kind });
+        }
+        // Data, constraints, WITH CHECK OPTION, what a trigger raises, and program limits such as the size of an index entry.
+        ["22", "23", "44", "P0", "54"].iter().any(|class| code.code().starts_with(class)).then(|| {
+            Self::Refused {
+                sqlstate: code.code().to_owned(),
+                constraint: fault.constraint().map(str::to_owned),
+            }
+        })
     }
 
     /// The table: gRPC code, HTTP status, reason.
@@ -290,7 +306,6 @@ pub fn explain(status: &Status) -> Status {
 
 impl From<tokio_postgres::Error> for Error {
     fn from(error: tokio_postgres::Error) -> Self {
-        use tokio_postgres::error::SqlState;
         let unavailable = |why| Self::Unavailable { why, retry_after: Duration::from_secs(1) };
         match error.code() {
             None => {

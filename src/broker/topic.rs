@@ -47,7 +47,7 @@ impl Default for Limits {
             window_bytes: 64 << 20,
             default_buffer: 8192,
             max_buffer: 1 << 20,
-            blocked_after: Duration::from_secs(2),
+            blocked_after: Duration::from_secs(5),
             max_subscribers: 100_000,
         }
     }

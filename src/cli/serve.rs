@@ -130,7 +130,7 @@ pub(super) struct Serve {
     #[arg(long, env = "TREX_WATCH_MAX_BUFFER", default_value_t = 1 << 20, value_name = "EVENTS")]
     watch_max_buffer: u64,
     /// A watch whose connection has taken no byte for so long is blocked
-    #[arg(long, env = "TREX_WATCH_BLOCKED_AFTER", default_value = "2s", value_parser = duration, value_name = "TIME")]
+    #[arg(long, env = "TREX_WATCH_BLOCKED_AFTER", default_value = "5s", value_parser = duration, value_name = "TIME")]
     watch_blocked_after: Duration,
     /// Watches at a time, per kind
     #[arg(long, env = "TREX_MAX_WATCHES", default_value_t = 100_000, value_name = "N")]

@@ -1,12 +1,12 @@
 //! Connections are served by lanes: a thread with a current-thread runtime each. Such a runtime polls in the order of waking, so the
-//! streams of a connection write their frames before the connection's task flushes them in one go ([`outbox`]). A work-stealing runtime lets each
-//! stream's task run its connection alone (its LIFO slot), which costs five times the CPU at 100 streams on a connection.
+//! streams of a connection hand over their frames before the connection's task writes them in one go ([`outbox`]), and a connection's
+//! streams never contend for it from two threads.
 
 use super::{bind::ACCEPT_PAUSE, call::Calls, outbox};
-use hyper::{body::Incoming, service::service_fn};
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::graceful::GracefulShutdown,
 };
 use std::{
     fmt::Display,
@@ -155,7 +155,7 @@ async fn serve(
         // Boxed, too: the room that answering takes is given back when the answer's body begins, which may last for days.
         let service =
             service_fn(move |request: hyper::Request<Incoming>| Box::pin(calls.clone().call(peer, request)));
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
         // Boxed: a future that is handed on by value takes its room anew at every hand.
         let connection = Box::pin(graceful.watch(connection));
         connections.spawn(serve_one(outbox.serve(connection), peer));
@@ -171,10 +171,9 @@ async fn serve_one<E: Display>(connection: impl Future<Output = Result<(), E>>, 
     }
 }
 
-fn builder(limits: ConnectionLimits) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn builder(limits: ConnectionLimits) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
-        .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams)
         .initial_stream_window_size(STREAM_WINDOW)

@@ -341,18 +341,11 @@ fn not_written(kind: &'static str, error: tokio_postgres::Error) -> NotWritten {
         return NotWritten::Failed { error: error.into(), uncertain: true };
     };
     let code = fault.code();
-    // Data, constraints, WITH CHECK OPTION, what a trigger raises, and program limits such as the size of an index entry.
-    let of_the_items = ["22", "23", "44", "P0", "54"].iter().any(|class| code.code().starts_with(class));
     if [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code) {
         NotWritten::Conflict
-    } else if *code == SqlState::UNIQUE_VIOLATION {
-        NotWritten::Refused(Error::AlreadyExists { kind })
-    } else if of_the_items {
+    } else if let Some(refused) = Error::refused(kind, fault) {
         tracing::debug!(%error, "the database refuses a batch");
-        NotWritten::Refused(Error::Refused {
-            sqlstate: code.code().to_owned(),
-            constraint: fault.constraint().map(str::to_owned),
-        })
+        NotWritten::Refused(refused)
     } else {
         // A session that is ended while it waits for a standby has committed.
         let uncertain = code.code().starts_with("57P");

@@ -9,10 +9,7 @@ use crate::{
     error::Error,
     model::filter::{Filter, Order, Schema},
 };
-use tokio_postgres::{
-    error::SqlState,
-    types::{ToSql, Type},
-};
+use tokio_postgres::types::{ToSql, Type};
 
 /// A watched table with a key of one text column.
 #[derive(Debug, Clone, Copy)]
@@ -74,12 +71,7 @@ impl Store {
             table.name
         );
         let values: Vec<_> = columns.iter().map(|(_, value)| *value).collect();
-        let rows = self.write("insert", &sql, &values).await.map_err(|error| match error {
-            Error::Internal(cause) if is_unique_violation(&cause) => {
-                Error::AlreadyExists { kind: table.kind }
-            }
-            error => error,
-        })?;
+        let rows = self.write("insert", &sql, &values).await.map_err(|error| refused(table, error))?;
         found(table, "", &rows)
     }
 
@@ -95,7 +87,7 @@ impl Store {
         let sql = format!("UPDATE {name} t SET {assignments} WHERE {key} = $1 RETURNING to_json(t.*)::text");
         let mut values: Vec<&(dyn ToSql + Sync)> = vec![&id];
         values.extend(columns.iter().map(|(_, value)| *value));
-        let rows = self.write("update", &sql, &values).await?;
+        let rows = self.write("update", &sql, &values).await.map_err(|error| refused(table, error))?;
         found(table, id, &rows)
     }
 
@@ -104,7 +96,8 @@ impl Store {
         let Table { name, key, .. } = table;
         let rows = self
             .write("delete", &format!("DELETE FROM {name} t WHERE {key} = $1 RETURNING {key}::text"), &[&id])
-            .await?;
+            .await
+            .map_err(|error| refused(table, error))?;
         found(table, id, &rows).map(drop)
     }
 
@@ -143,7 +136,13 @@ fn found(table: Table, id: &str, rows: &[tokio_postgres::Row]) -> Result<String,
     Ok(row.try_get(0)?)
 }
 
-fn is_unique_violation(cause: &anyhow::Error) -> bool {
-    cause.downcast_ref::<tokio_postgres::Error>().and_then(|error| error.code())
-        == Some(&SqlState::UNIQUE_VIOLATION)
+/// The words for a write that the database refuses because of its row.
+fn refused(table: Table, error: Error) -> Error {
+    let fault = match &error {
+        Error::Internal(cause) => {
+            cause.downcast_ref::<tokio_postgres::Error>().and_then(|cause| cause.as_db_error())
+        }
+        _ => None,
+    };
+    fault.and_then(|fault| Error::refused(table.kind, fault)).unwrap_or(error)
 }

@@ -2,11 +2,8 @@
 
 use clap::ValueEnum;
 use http::Response;
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
-};
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::{convert::Infallible, net::TcpListener, thread};
 use tokio::{net::TcpStream, runtime::Builder, sync::mpsc, task::JoinSet};
 use tonic::{body::Body, service::Routes};
@@ -70,9 +67,8 @@ impl OwnLoop {
 }
 
 async fn serve(mut accepted: Accepted, routes: Routes, limits: ConnectionLimits, nodelay: bool) {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
-        .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams)
         .max_send_buf_size(limits.send_buffer)
@@ -84,7 +80,7 @@ async fn serve(mut accepted: Accepted, routes: Routes, limits: ConnectionLimits,
         let Ok(stream) = stream else { continue };
         let routes = routes.clone();
         let service = service_fn(move |request| answer(routes.clone(), request));
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
         connections.spawn(connection);
     }
 }

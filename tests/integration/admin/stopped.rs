@@ -119,7 +119,7 @@ async fn the_stopped_stand_out_among_many_and_the_figures_agree() {
         reading.insert(watch.address.to_string());
         watches.push(watch);
     }
-    // The stopped lose events once they have been blocked for 2 s and the sweep has come.
+    // The stopped lose events once they have been blocked for 5 s and the sweep has come.
     let half = BUFFER / 2;
     let blocked = ListSubscriptionsRequest {
         states: vec![SubscriptionState::Blocked.into()],

@@ -80,6 +80,43 @@ async fn ids_that_break_the_rules_or_name_nothing() {
     hub.stop().await;
 }
 
+/// What no rule of the API forbids and a constraint of the table does.
+#[tokio::test]
+async fn what_the_database_refuses_has_a_reason() {
+    let database = Database::create().await;
+    let hub = TestHub::start(&database).await;
+    let mut client = hub.client().await;
+    let create = |species: &str| CreateDinosaurRequest { species: species.into() };
+    let id = client.create_dinosaur(create("king")).await.unwrap().into_inner().metadata.unwrap().id;
+    database
+        .connect()
+        .await
+        .batch_execute(
+            "ALTER TABLE dinosaurs ADD CONSTRAINT no_dragons CHECK (species <> 'dragon');
+             CREATE UNIQUE INDEX one_king ON dinosaurs (species) WHERE species = 'king';
+             CREATE TABLE eggs (dinosaur text CONSTRAINT of_somebody REFERENCES dinosaurs);
+             INSERT INTO eggs SELECT id FROM dinosaurs",
+        )
+        .await
+        .unwrap();
+    let dragon = UpdateDinosaurRequest { id: id.clone(), species: Some("dragon".into()) };
+    for (status, constraint) in [
+        (client.create_dinosaur(create("dragon")).await.unwrap_err(), "no_dragons"),
+        (client.update_dinosaur(dragon).await.unwrap_err(), "no_dragons"),
+        (client.delete_dinosaur(DeleteDinosaurRequest { id }).await.unwrap_err(), "of_somebody"),
+    ] {
+        assert_eq!(
+            (status.code(), reason(&status).as_str()),
+            (Code::InvalidArgument, "REFUSED_BY_DATABASE"),
+            "{status:?}"
+        );
+        assert!(status.message().contains(constraint), "{status:?}");
+    }
+    let second = client.create_dinosaur(create("king")).await.unwrap_err();
+    assert_eq!((second.code(), reason(&second).as_str()), (Code::AlreadyExists, "ALREADY_EXISTS"));
+    hub.stop().await;
+}
+
 #[tokio::test]
 async fn bytes_that_are_no_message() {
     let hub = start().await;
