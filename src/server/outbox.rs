@@ -84,8 +84,9 @@ impl State {
             }
         }
         if self.waiting.capacity() == 0 {
+            // Not made larger than it must be: a new connection's first bytes wait for the kernel to say that it may be written to, and
+            // there may be thousands of those.
             self.waiting = SPARE.take();
-            self.waiting.reserve_exact(CAPACITY);
         }
         parts.iter().for_each(|part| self.waiting.extend_from_slice(part));
         Poll::Ready(Ok(length))
@@ -103,7 +104,8 @@ impl State {
         if self.waiting.capacity() > 0 {
             let mut spare = std::mem::take(&mut self.waiting);
             spare.clear();
-            SPARE.set(spare);
+            let other = SPARE.take();
+            SPARE.set(if spare.capacity() > other.capacity() { spare } else { other });
         }
         Poll::Ready(Ok(()))
     }
