@@ -437,6 +437,19 @@ fn a_bookmark_tells_of_drops() {
 }
 
 #[test]
+fn only_a_blocked_stream_is_held_to_its_buffer() {
+    let published = Published::default();
+    let topic = topic(&published, 1 << 20);
+    let subscription = topic.subscribe(Start::Now, interest(Selector::ALL, false, Policy::Drop)).unwrap();
+    topic.publish(published.batch(1..=100), Revision::new(100));
+    // Half the time that makes it blocked, in microseconds.
+    topic.sweep(500_000);
+    assert_eq!(subscription.dropped(), 0);
+    topic.sweep(LATER);
+    assert_eq!(subscription.dropped(), 90);
+}
+
+#[test]
 fn a_bookmark_never_goes_back() {
     let published = Published::default();
     let topic = topic(&published, 1 << 20);

@@ -569,6 +569,6 @@ BUGS = [
         "src/broker/topic.rs",
         "now.saturating_sub(position.polled_at) > blocked_after",
         "now.saturating_sub(position.polled_at) < u64::MAX",
-        ("burst::a_burst_in_one_transaction_reaches_all_who_read",),
+        ("lib::broker::tests::only_a_blocked_stream_is_held_to_its_buffer",),
     ),
 ]
