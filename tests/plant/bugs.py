@@ -334,7 +334,7 @@ BUGS = [
         "src/bulk/writer.rs",
         "const ATTEMPTS: u32 = 10;",
         "const ATTEMPTS: u32 = 1;",
-        ("bulk::fairness::imports_that_meet_on_the_same_ids_both_get_through",),
+        ("bulk::fairness::a_deadlock_does_not_end_an_import",),
     ),
     Bug(
         "a-stream-is-read-however-full-it-is",
@@ -405,7 +405,7 @@ BUGS = [
         ASIDE,
         "returned(last.await)?;",
         "drop(last);",
-        (MIXED,),
+        ("delays::large::a_large_transaction_of_one_kind_holds_up_no_other",),
     ),
     Bug(
         "go-on-aside-from-where-the-tailer-is",

@@ -169,19 +169,22 @@ async fn a_batch_whose_session_is_ended_may_be_repeated() {
     assert_eq!(interruption(&status, "uncertain"), (Code::Unavailable, "UNAVAILABLE".to_owned(), 1));
     session.batch_execute("COMMIT").await.unwrap();
     // The pool may still hold the session that is gone, and not know.
+    let resume = async || {
+        let mut stream = Importing::start(&mut hub.client().await, start("ended")).await;
+        let first = stream.message().await?.unwrap();
+        assert_eq!(first.next_index, 0);
+        stream.send(nth(0)).await;
+        stream.try_finish(&first).await
+    };
     let resumed = async {
         loop {
-            let mut stream = Importing::start(&mut hub.client().await, start("ended")).await;
-            match stream.message().await {
-                Ok(first) => return (stream, first.unwrap()),
+            match resume().await {
+                Ok(all) => return all,
                 Err(status) => assert_eq!(status.code(), Code::Unavailable),
             }
         }
     };
-    let (stream, first) = timeout(PATIENCE, resumed).await.unwrap();
-    assert_eq!(first.next_index, 0);
-    stream.send(nth(0)).await;
-    assert_eq!(stream.finish(&first).await.last().unwrap().next_index, 1);
+    assert_eq!(timeout(PATIENCE, resumed).await.unwrap().last().unwrap().next_index, 1);
     assert_eq!(count(&database, "true").await, 1);
     hub.stop().await;
 }

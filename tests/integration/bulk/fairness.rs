@@ -133,3 +133,29 @@ async fn imports_that_meet_on_the_same_ids_both_get_through() {
     assert_eq!((created, count(&database, "true").await), (ITEMS, ITEMS));
     hub.stop().await;
 }
+
+/// A batch that is the victim of a deadlock is tried again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadlock_does_not_end_an_import() {
+    let (database, hub) = hub().await;
+    let (other, looking) = (database.connect().await, database.connect().await);
+    // Whoever finds the deadlock loses. This session does not look for it.
+    let holds_b =
+        "SET deadlock_timeout = '1h'; BEGIN; INSERT INTO dinosaurs (id, species) VALUES ('b', 'other')";
+    other.batch_execute(holds_b).await.unwrap();
+    let mut client = hub.client().await;
+    let items = ["a", "b"].map(|id| item(id, "imported"));
+    let asks_for_a = async {
+        let waits =
+            "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        while looking.query(waits, &[]).await.unwrap().is_empty() {}
+        other
+            .batch_execute("INSERT INTO dinosaurs (id, species) VALUES ('a', 'other'); ROLLBACK")
+            .await
+            .unwrap();
+    };
+    let (all, ()) = tokio::join!(import(&mut client, start("victim"), items.into_iter()), asks_for_a);
+    assert_exact(&all);
+    assert_eq!(all.last().unwrap().created, 2);
+    hub.stop().await;
+}

@@ -88,14 +88,22 @@ impl Importing {
     }
 
     /// Everything up to the end, which must be in order. `before`: the acknowledgement before.
-    async fn finish(mut self, before: &ImportDinosaursResponse) -> Vec<ImportDinosaursResponse> {
+    async fn finish(self, before: &ImportDinosaursResponse) -> Vec<ImportDinosaursResponse> {
+        self.try_finish(before).await.unwrap()
+    }
+
+    /// The same, if it is not interrupted.
+    async fn try_finish(
+        mut self,
+        before: &ImportDinosaursResponse,
+    ) -> Result<Vec<ImportDinosaursResponse>, Status> {
         self.close();
         let mut all = vec![before.clone()];
-        while let Some(acknowledgement) = self.message().await.unwrap() {
+        while let Some(acknowledgement) = self.message().await? {
             all.push(acknowledgement);
         }
         assert_exact(&all);
-        all
+        Ok(all)
     }
 }
 
