@@ -162,11 +162,11 @@ impl Error {
             return Some(Self::AlreadyExists { kind });
         }
         // Data, constraints, WITH CHECK OPTION, what a trigger raises, and program limits such as the size of an index entry.
-        ["22", "23", "44", "P0", "54"].iter().any(|class| code.code().starts_with(class)).then(|| {
-            Self::Refused {
-                sqlstate: code.code().to_owned(),
-                constraint: fault.constraint().map(str::to_owned),
-            }
+        let of_the_row = ["22", "23", "44", "P0", "54"].iter().any(|class| code.code().starts_with(class));
+        of_the_row.then(|| {
+            tracing::debug!(error = %fault, "the database refuses a row");
+            let (sqlstate, constraint) = (code.code().to_owned(), fault.constraint().map(str::to_owned));
+            Self::Refused { sqlstate, constraint }
         })
     }
 

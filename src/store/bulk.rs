@@ -344,7 +344,6 @@ fn not_written(kind: &'static str, error: tokio_postgres::Error) -> NotWritten {
     if [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code) {
         NotWritten::Conflict
     } else if let Some(refused) = Error::refused(kind, fault) {
-        tracing::debug!(%error, "the database refuses a batch");
         NotWritten::Refused(refused)
     } else {
         // A session that is ended while it waits for a standby has committed.

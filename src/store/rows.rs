@@ -71,8 +71,7 @@ impl Store {
             table.name
         );
         let values: Vec<_> = columns.iter().map(|(_, value)| *value).collect();
-        let rows = self.write("insert", &sql, &values).await.map_err(|error| refused(table, error))?;
-        found(table, "", &rows)
+        self.write_row(table, "", "insert", &sql, &values).await
     }
 
     /// Changes a row.
@@ -87,18 +86,27 @@ impl Store {
         let sql = format!("UPDATE {name} t SET {assignments} WHERE {key} = $1 RETURNING to_json(t.*)::text");
         let mut values: Vec<&(dyn ToSql + Sync)> = vec![&id];
         values.extend(columns.iter().map(|(_, value)| *value));
-        let rows = self.write("update", &sql, &values).await.map_err(|error| refused(table, error))?;
-        found(table, id, &rows)
+        self.write_row(table, id, "update", &sql, &values).await
     }
 
     /// Deletes a row.
     pub async fn delete(&self, table: Table, id: &str) -> Result<(), Error> {
         let Table { name, key, .. } = table;
-        let rows = self
-            .write("delete", &format!("DELETE FROM {name} t WHERE {key} = $1 RETURNING {key}::text"), &[&id])
-            .await
-            .map_err(|error| refused(table, error))?;
-        found(table, id, &rows).map(drop)
+        let sql = format!("DELETE FROM {name} t WHERE {key} = $1 RETURNING {key}::text");
+        self.write_row(table, id, "delete", &sql, &[&id]).await.map(drop)
+    }
+
+    /// What a statement returns of the row that it writes, which is the one with this key.
+    async fn write_row(
+        &self,
+        table: Table,
+        id: &str,
+        statement: &'static str,
+        sql: &str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<String, Error> {
+        let rows = self.write(statement, sql, values).await.map_err(|error| refused(table, error))?;
+        found(table, id, &rows)
     }
 
     /// A page of the rows that are chosen, and their number, at one moment.

@@ -148,7 +148,8 @@ async fn a_deadlock_does_not_end_an_import() {
     let asks_for_a = async {
         let waits =
             "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
-        while looking.query(waits, &[]).await.unwrap().is_empty() {}
+        let waiting = async { while looking.query(waits, &[]).await.unwrap().is_empty() {} };
+        timeout(PATIENCE, waiting).await.expect("the import waits");
         other
             .batch_execute("INSERT INTO dinosaurs (id, species) VALUES ('a', 'other'); ROLLBACK")
             .await

@@ -94,13 +94,9 @@ async fn compaction_past_the_position_is_bridged_and_told() {
     crate::support::until("sealed", || hub.metric("hub_head_revision", "") == 4.0).await;
     hub.stop().await;
     // None while a session of the hub that was stopped still holds the lock.
-    while world
-        .store
-        .raise_floor(Duration::ZERO, u64::MAX, 100)
-        .await
-        .unwrap()
-        .is_none_or(|floor| floor.get() < 4)
-    {}
+    let raise = async || world.store.raise_floor(Duration::ZERO, u64::MAX, 100).await.unwrap();
+    let raised = async { while raise().await.is_none_or(|floor| floor.get() < 4) {} };
+    tokio::time::timeout(crate::support::PATIENCE, raised).await.expect("a floor");
     while world.store.delete_below_floor(100).await.unwrap() > 0 {}
     world.run("UPDATE dinosaurs SET species = 't' WHERE id = 'b'").await;
 
