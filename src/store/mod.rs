@@ -123,7 +123,7 @@ impl Store {
         one_revision(&self.run("raise_floor", sql, &[&age, &events, &step]).await?)
     }
 
-    /// Deletes at most about `step` rows below the floor. Returns how many went.
+    /// Deletes at most about `step` rows below the floor. Returns how many went; 0: none is left, or another hub is at it.
     pub async fn delete_below_floor(&self, step: i32) -> Result<i64, Error> {
         let rows = self.run("delete_below_floor", "SELECT hub.delete_below_floor($1)", &[&step]).await?;
         Ok(rows.first().map_or(Ok(0), |row| row.try_get(0))?)
