@@ -188,33 +188,33 @@ impl App {
         endpoints: Endpoints,
         registry: Registry,
     ) -> anyhow::Result<Self> {
-        settings.controllers.check(&registry.names().collect::<Vec<_>>())?;
+        let kinds = registry.kinds();
+        settings.controllers.check(&kinds.names().collect::<Vec<_>>())?;
         if settings.migrate {
-            let applied = migrate(&settings.target, &registry.scopes())
+            let applied = migrate(&settings.target, &kinds.scopes())
                 .await
                 .with_context(|| format!("Postgres at {}", settings.target.describe()))?;
             tracing::info!(applied, "migrated");
         }
-        let metrics = Arc::new(Metrics::new(registry.names())?);
+        let metrics = Arc::new(Metrics::new(kinds.names())?);
         let health = Arc::new(Health::default());
         let store = Store::new(
             &settings.target,
             settings.db_pool_size,
             settings.capture.wakeups == capture::Wakeups::Listen,
         )?;
-        let broker = Arc::new(EventBroker::new(registry.names().collect(), settings.limits, metrics.clone()));
+        let broker = Arc::new(EventBroker::new(kinds.names().collect(), settings.limits, metrics.clone()));
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
         let addresses = endpoints.addresses();
 
-        let registry = Arc::new(registry);
-        let snapshots = Snapshots::new(settings.target.clone(), registry.clone());
+        let snapshots = Snapshots::new(settings.target.clone(), kinds.clone());
         let bulk = Bulk::new(store.clone(), settings.db_pool_size, settings.bulk, &metrics);
         let hub = Hub { store: store.clone(), broker: broker.clone(), snapshots, bulk: bulk.clone() };
         let mut grpc = Grpc::new(settings.max_message_bytes);
-        registry.iter().for_each(|kind| kind.serve(&hub, &mut grpc));
+        registry.serve(&hub, &mut grpc);
         let session = settings.capture.wakeups == capture::Wakeups::Listen;
         let reader = LogReader::new(settings.target.clone(), session);
-        grpc.serve_events(reader, registry.clone(), broker.clone(), metrics.clone());
+        grpc.serve_events(reader, kinds.clone(), broker.clone(), metrics.clone());
         serve_audit(&hub, &mut grpc);
         let doorbell = Arc::new(Doorbell::default());
         let mut admin = Grpc::new(settings.max_message_bytes);
@@ -224,7 +224,7 @@ impl App {
             health: health.clone(),
             metrics: metrics.clone(),
             doorbell: doorbell.clone(),
-            registry: registry.clone(),
+            kinds: kinds.clone(),
             started: Instant::now(),
         });
         let mut serve = |grpc: Grpc, listeners, lanes, drain| {
@@ -256,7 +256,7 @@ impl App {
         let parts = Parts {
             target: settings.target,
             store: store.clone(),
-            registry,
+            kinds,
             broker: broker.clone(),
             health: health.clone(),
             metrics: metrics.clone(),

@@ -5,7 +5,7 @@ use crate::{
     capture::{Doorbell, DoorbellState},
     error::Error,
     health::Health,
-    kinds::Registry,
+    kind::Kinds,
     model::{Epoch, Revision},
     store::{ControllerStatus, DatabaseStatus, Store},
     telemetry::Metrics,
@@ -33,7 +33,7 @@ pub struct Introspection {
     /// For how it waits.
     pub doorbell: Arc<Doorbell>,
     /// For what it watches.
-    pub registry: Arc<Registry>,
+    pub kinds: Kinds,
     /// When it started.
     pub started: Instant,
 }
@@ -124,7 +124,7 @@ impl Introspection {
         query: &SubscriptionQuery,
     ) -> Result<(Vec<SubscriptionStatus>, usize), Error> {
         if let Some(unknown) = &query.kind
-            && self.registry.names().all(|name| name != unknown)
+            && self.kinds.names().all(|name| name != unknown)
         {
             return Err(Error::invalid("kind", format!("{unknown:?} is not watched")));
         }

@@ -14,6 +14,7 @@ pub mod embedded;
 pub mod error;
 pub mod health;
 pub mod introspection;
+pub mod kind;
 pub mod kinds;
 pub mod log;
 pub mod model;

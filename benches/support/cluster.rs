@@ -43,7 +43,7 @@ impl Cluster {
     pub async fn create_database(&self, name: &str) -> anyhow::Result<()> {
         self.postgres()?.create_database(name).await?;
         let registry = trex::kinds::Registry::of_this_program();
-        trex::store::migrate(&self.target(name)?, &registry.scopes()).await?;
+        trex::store::migrate(&self.target(name)?, &registry.kinds().scopes()).await?;
         Ok(())
     }
 

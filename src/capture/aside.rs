@@ -68,7 +68,7 @@ impl Asides {
     /// The kinds that the tailer publishes itself.
     pub(super) fn others(&self) -> Vec<&'static str> {
         let is_aside = |kind: &&str| self.asides.iter().any(|aside| aside.kinds.contains(kind));
-        self.parts.registry.names().filter(|kind| !is_aside(kind)).collect()
+        self.parts.kinds.names().filter(|kind| !is_aside(kind)).collect()
     }
 
     /// The oldest revision that one of them stands at.

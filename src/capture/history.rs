@@ -5,7 +5,7 @@ use super::backoff::Backoff;
 use crate::{
     broker::{Compacted, Fetch, History, Page},
     error::chain,
-    kinds::Registry,
+    kind::Kinds,
     model::{Epoch, Revision},
     store::{HubConnection, ReadPosition, SealError, Target},
     telemetry::Metrics,
@@ -41,7 +41,7 @@ struct Shared {
     epoch: Epoch,
     target: Target,
     session: bool,
-    registry: Arc<Registry>,
+    kinds: Kinds,
     metrics: Arc<Metrics>,
     /// Where pages are read: not on the lane that asks, which may end before its neighbours do.
     runtime: Handle,
@@ -77,7 +77,7 @@ impl HistoryReader {
         epoch: Epoch,
         target: Target,
         session: bool,
-        registry: Arc<Registry>,
+        kinds: Kinds,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
@@ -85,7 +85,7 @@ impl HistoryReader {
                 epoch,
                 target,
                 session,
-                registry,
+                kinds,
                 metrics,
                 runtime: Handle::current(),
                 reader: AsyncMutex::new(None),
@@ -210,7 +210,7 @@ impl Shared {
         // A page that the floor is in begins at the floor.
         let after = after.max(oldest);
         let mut position = if end.revision == after { *end } else { ReadPosition::after(after) };
-        let mut batches = self.registry.batches();
+        let mut batches = self.kinds.batches();
         while position.revision < upto {
             let left = u32::try_from(upto.get() - position.revision.get()).unwrap_or(u32::MAX);
             let rows = connection.read(&mut position, left).await?;

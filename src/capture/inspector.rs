@@ -19,7 +19,7 @@ pub(super) async fn run(parts: Parts, every: Duration, stop: CancellationToken) 
 }
 
 async fn inspect(parts: &Parts) -> Result<(), Error> {
-    for kind in parts.registry.names() {
+    for kind in parts.kinds.names() {
         let faults = parts.store.capture_faults(kind).await?;
         parts.metrics.capture_faults.with_label_values(&[kind]).set(faults.len() as i64);
         parts.health.capture(kind, faults);

@@ -15,7 +15,7 @@ mod tailer;
 use crate::{
     broker::EventBroker,
     health::Health,
-    kinds::Registry,
+    kind::Kinds,
     store::{Store, Target},
     telemetry::Metrics,
 };
@@ -41,6 +41,8 @@ pub struct Settings {
     pub wakeups: Wakeups,
     /// A sleeping hub looks by itself so often, in case that a bell was lost to a fault that nobody foresaw.
     pub backup_poll: Duration,
+    /// Above this many transactions a second the hub looks by itself, and asks writers not to ring; below half of it, it sleeps again.
+    pub busy_above: f64,
     /// What is kept.
     pub retention: Retention,
     /// How long a polling hub waits between looks while nothing happens.
@@ -54,6 +56,8 @@ impl Default for Settings {
         Self {
             wakeups: Wakeups::Listen,
             backup_poll: Duration::from_millis(500),
+            // From there on bells cost writers more than looking costs the hub.
+            busy_above: 400.0,
             poll: Duration::from_millis(100),
             inspect: Duration::from_secs(10),
             retention: Retention {
@@ -87,7 +91,7 @@ pub struct Parts {
     /// For the inspector's short statements.
     pub store: Store,
     /// What is watched, and how it is encoded.
-    pub registry: Arc<Registry>,
+    pub kinds: Kinds,
     /// Where events go.
     pub broker: Arc<EventBroker>,
     /// Who is told whether the database is in sight.

@@ -4,10 +4,7 @@ use std::time::{Duration, Instant};
 
 /// Rates are taken over at least so long.
 const WINDOW: Duration = Duration::from_millis(50);
-/// Above this many transactions a second, bells cost writers more than looking costs the hub.
-const BUSY_ABOVE: f64 = 400.0;
-/// Below this many, over `CALM`, bells are cheap again.
-const CALM_BELOW: f64 = 200.0;
+/// A calm must last so long.
 const CALM: Duration = Duration::from_millis(250);
 /// A busy hub seals at this interval at the shortest.
 const SHORTEST: Duration = Duration::from_millis(4);
@@ -25,14 +22,16 @@ pub(super) enum Load {
 /// Follows the rate of captured transactions.
 #[derive(Debug)]
 pub(super) struct Pace {
+    busy_above: f64,
     load: Load,
     since: Instant,
     transactions: u64,
 }
 
 impl Pace {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { load: Load::Light, since: now, transactions: 0 }
+    /// Heavy is what comes at more than so many transactions a second.
+    pub(super) fn new(busy_above: f64, now: Instant) -> Self {
+        Self { busy_above, load: Load::Light, since: now, transactions: 0 }
     }
 
     /// Notes that a seal found so many transactions.
@@ -41,8 +40,8 @@ impl Pace {
         let elapsed = now.saturating_duration_since(self.since);
         let rate = self.transactions as f64 / elapsed.max(WINDOW).as_secs_f64();
         match self.load {
-            Load::Light if rate > BUSY_ABOVE => self.turn(now, Load::Heavy),
-            Load::Heavy if elapsed >= CALM && rate < CALM_BELOW => self.turn(now, Load::Light),
+            Load::Light if rate > self.busy_above => self.turn(now, Load::Heavy),
+            Load::Heavy if elapsed >= CALM && rate < self.busy_above / 2.0 => self.turn(now, Load::Light),
             Load::Light if elapsed >= WINDOW => self.turn(now, Load::Light),
             Load::Heavy if elapsed >= CALM => self.turn(now, Load::Heavy),
             _ => {}
@@ -56,7 +55,7 @@ impl Pace {
     }
 
     fn turn(&mut self, now: Instant, load: Load) {
-        *self = Self { load, since: now, transactions: 0 };
+        *self = Self { load, since: now, transactions: 0, ..*self };
     }
 }
 
@@ -80,7 +79,7 @@ mod tests {
     #[test]
     fn heavy_load_and_calm_are_told_apart() {
         let mut now = Instant::now();
-        let mut pace = Pace::new(now);
+        let mut pace = Pace::new(400.0, now);
         assert_eq!(feed(&mut pace, &mut now, 200, 1000), Load::Light);
         assert_eq!(feed(&mut pace, &mut now, 2000, 100), Load::Heavy);
         assert_eq!(feed(&mut pace, &mut now, 300, 1000), Load::Heavy, "between the bounds nothing changes");
@@ -91,7 +90,7 @@ mod tests {
     #[test]
     fn a_burst_at_once_is_heavy() {
         let now = Instant::now();
-        assert_eq!(Pace::new(now).observe(now, 1), Load::Light);
-        assert_eq!(Pace::new(now).observe(now, 100), Load::Heavy);
+        assert_eq!(Pace::new(400.0, now).observe(now, 1), Load::Light);
+        assert_eq!(Pace::new(400.0, now).observe(now, 100), Load::Heavy);
     }
 }

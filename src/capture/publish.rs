@@ -17,7 +17,7 @@ impl Parts {
     ) -> Result<(), SealError> {
         let Some(last) = rows.last() else { return Ok(()) };
         let (sealed_at, now) = (self.broker.clock().now(), SystemTime::now());
-        let mut batches = self.registry.batches();
+        let mut batches = self.kinds.batches();
         for row in rows {
             let change = row.change()?;
             if !kinds.contains(&change.kind) {

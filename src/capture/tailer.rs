@@ -104,7 +104,7 @@ impl Tailer {
         self.begin(&connection).await?;
         backoff.reset();
         self.parts.health.database_seen();
-        let mut pace = Pace::new(Instant::now());
+        let mut pace = Pace::new(self.settings.busy_above, Instant::now());
         let mut mode = if listens && !connection.forbids_bells {
             // A hub that died busy, this one or another, owes what its writers were told.
             Mode::Armed { owed: Some(Drain::begin(&connection).await?) }
@@ -178,11 +178,11 @@ impl Tailer {
     }
 
     fn begin_era(&mut self, sealed: &Sealed, oldest: Revision, position: ReadPosition) {
-        let Parts { target, registry, metrics, broker, .. } = &self.parts;
+        let Parts { target, kinds, metrics, broker, .. } = &self.parts;
         let session = self.settings.wakeups == Wakeups::Listen;
         let epoch = sealed.epoch.clone();
         let history =
-            Arc::new(HistoryReader::new(epoch, target.clone(), session, registry.clone(), metrics.clone()));
+            Arc::new(HistoryReader::new(epoch, target.clone(), session, kinds.clone(), metrics.clone()));
         history.set_oldest(oldest);
         *self.history.lock() = Some(history.clone());
         tracing::info!(epoch = %sealed.epoch, revision = %sealed.revision, "serving");
@@ -291,7 +291,7 @@ impl Tailer {
         transaction: Span,
         connection: &HubConnection,
     ) -> Result<bool, SealError> {
-        if self.parts.registry.names().nth(1).is_none() {
+        if self.parts.kinds.names().nth(1).is_none() {
             return Ok(false);
         }
         let touched = connection.touched(transaction).await?;

@@ -16,7 +16,7 @@ pub(super) struct Migrate {
 impl Migrate {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let target = required(self.database_url.as_deref())?;
-        match migrate(&target, &Registry::of_this_program().scopes()).await? {
+        match migrate(&target, &Registry::of_this_program().kinds().scopes()).await? {
             0 => println!("nothing to migrate; the triggers are as they must be"),
             applied => println!("{applied} migrations applied"),
         }

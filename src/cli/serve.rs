@@ -219,6 +219,7 @@ impl Serve {
                     imports: self.import_retention,
                     interval: self.compaction_interval,
                 },
+                ..Settings::default()
             },
             controllers: Controllers::of_this_program(self.audit.then_some(self.audit_retention)),
             controller: controller::Settings::default(),

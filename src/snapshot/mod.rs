@@ -6,7 +6,7 @@ pub use spool::{Broken, SpoolReader};
 
 use crate::{
     error::{Error, chain},
-    kinds::{Kind, Registry},
+    kind::{Kind, Kinds},
     log::{EncodedEvent, frame},
     model::{
         Change, ChangeType, Epoch, Revision, Selector,
@@ -31,7 +31,7 @@ const OPEN_LIMIT: Duration = Duration::from_secs(15);
 #[derive(Clone)]
 pub struct Snapshots {
     target: Target,
-    registry: Arc<Registry>,
+    kinds: Kinds,
     permits: Arc<Semaphore>,
     runtime: Handle,
 }
@@ -48,8 +48,8 @@ pub struct Snapshot {
 
 impl Snapshots {
     /// Of the tables of these kinds.
-    pub fn new(target: Target, registry: Arc<Registry>) -> Self {
-        Self { target, registry, permits: Arc::new(Semaphore::new(AT_A_TIME)), runtime: Handle::current() }
+    pub fn new(target: Target, kinds: Kinds) -> Self {
+        Self { target, kinds, permits: Arc::new(Semaphore::new(AT_A_TIME)), runtime: Handle::current() }
     }
 
     /// Fixes a revision and begins to read. The reading goes on in a task that ends with the returned frames.
@@ -61,7 +61,7 @@ impl Snapshots {
     ) -> Result<Snapshot, Error> {
         let internal = |error: anyhow::Error| Error::Internal(error);
         let permit = self.permits.clone().acquire_owned().await.map_err(|error| internal(error.into()))?;
-        let known = self.registry.iter().find(|known| known.name() == kind);
+        let known = self.kinds.get(kind);
         let kind = known.ok_or_else(|| internal(anyhow::anyhow!("kind {kind} is not registered")))?.clone();
         let target = self.target.clone();
         // On the hub's own runtime: the connection must outlive the lane that asked.

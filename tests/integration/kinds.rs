@@ -149,7 +149,7 @@ async fn what_a_blocked_subscription_loses_is_told_in_field_6() {
 #[tokio::test]
 async fn a_kind_that_was_never_migrated_is_not_ready() {
     let database = Database::create().await;
-    migrate(&database.target(), &Registry::of_this_program().scopes()).await.unwrap();
+    migrate(&database.target(), &Registry::of_this_program().kinds().scopes()).await.unwrap();
     let mut settings = Settings::new(database.target());
     settings.migrate = false;
     let hub = TestHub::launch(settings, registry()).await;
@@ -180,7 +180,7 @@ async fn an_unknown_kind_in_the_log_is_passed_over() {
 #[tokio::test]
 async fn two_kinds_cannot_watch_one_table() {
     let database = Database::create().await;
-    let mut scopes = registry().scopes();
+    let mut scopes = registry().kinds().scopes();
     scopes[1].table = scopes[0].table;
     let refused = migrate(&database.target(), &scopes).await;
     assert!(matches!(refused, Err(MigrateError::Watch { table: "public.dinosaurs", .. })), "{refused:?}");

@@ -15,7 +15,7 @@ use trex::{
 };
 
 fn scopes() -> Vec<Scope> {
-    Registry::of_this_program().scopes()
+    Registry::of_this_program().kinds().scopes()
 }
 
 /// As the command line prints it, in one line with its causes.
@@ -32,7 +32,7 @@ async fn a_second_run_applies_nothing() {
     assert_eq!(migrate(&database.target(), &scopes()).await.unwrap(), MIGRATIONS);
     assert_eq!(migrate(&database.target(), &scopes()).await.unwrap(), 0);
     // A kind that comes later brings its own.
-    let more = Registry::new(vec![Arc::new(Dinosaurs), Arc::new(Fossils)]).scopes();
+    let more = Registry::new(vec![Arc::new(Dinosaurs), Arc::new(Fossils)]).kinds().scopes();
     assert_eq!(migrate(&database.target(), &more).await.unwrap(), 1);
 }
 

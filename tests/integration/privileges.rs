@@ -103,7 +103,7 @@ async fn a_hub_that_does_not_migrate_needs_less() {
         .await
         .unwrap();
     let registry = Registry::of_this_program();
-    migrate(&database.target_as(&owner), &registry.scopes()).await.unwrap();
+    migrate(&database.target_as(&owner), &registry.kinds().scopes()).await.unwrap();
     let statements = documented("a hub that does not migrate", &hub, &writer);
     database.target_as(&owner).open().await.unwrap().batch_execute(&statements).await.unwrap();
     let mut settings = Settings::new(database.target_as(&hub));

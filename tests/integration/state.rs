@@ -28,7 +28,8 @@ use trex::{
     app::Settings,
     broker::{Interest, Policy, Step},
     embedded::testing::EphemeralPostgres,
-    kinds::{Kind, Registry, Unreadable},
+    kind::{Kind, Unreadable},
+    kinds::{Registry, ServedKind},
     model::{Change, Selector, Start},
     proto::rh_trex::v1::{BackpressurePolicy, EventType, WatchDinosaursRequest},
     snapshot::Snapshots,
@@ -338,7 +339,9 @@ impl Kind for Strata {
     ) -> Result<(), Unreadable> {
         Fossils.encode(change, event, previous)
     }
+}
 
+impl ServedKind for Strata {
     fn serve(&self, _: &Hub, _: &mut Grpc) {}
 }
 
@@ -347,7 +350,7 @@ async fn the_state_of_a_partitioned_table_is_exact() {
     let database = Database::create().await;
     let registry = Registry::new(vec![Arc::new(Strata)]);
     let hub = TestHub::start_with(Settings::new(database.target()), registry.clone()).await;
-    let snapshots = Snapshots::new(database.target(), Arc::new(registry));
+    let snapshots = Snapshots::new(database.target(), registry.kinds());
     let enough = Arc::new(AtomicBool::new(false));
     let (session, stop) = (database.connect().await, enough.clone());
     let writer = tokio::spawn(async move {

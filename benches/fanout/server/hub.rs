@@ -26,7 +26,7 @@ const NO_DATABASE: &str = "postgresql://nobody@127.0.0.1:1/nothing";
 
 /// Serves the program's kinds.
 pub(super) fn serve(grpc: &mut Grpc, metrics: &Arc<Metrics>) -> anyhow::Result<Box<dyn Feed>> {
-    let registry = Arc::new(Registry::of_this_program());
+    let registry = Registry::of_this_program();
     let target = Target::parse(NO_DATABASE)?;
     let broker = Broker::at(Revision::new(BEGINNING), metrics)?;
     let store = Store::new(&target, 1, false)?;
@@ -34,9 +34,9 @@ pub(super) fn serve(grpc: &mut Grpc, metrics: &Arc<Metrics>) -> anyhow::Result<B
         bulk: Bulk::new(store.clone(), 1, bulk::Limits::default(), metrics),
         store,
         broker: broker.broker.clone(),
-        snapshots: Snapshots::new(target, registry.clone()),
+        snapshots: Snapshots::new(target, registry.kinds()),
     };
-    registry.iter().for_each(|kind| kind.serve(&hub, grpc));
+    registry.serve(&hub, grpc);
     let sweeping = broker.broker.clone();
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(SWEEP);

@@ -6,9 +6,10 @@ mod grpc;
 mod row;
 mod rules;
 
-use super::{Kind, Unreadable};
+use super::ServedKind;
 use crate::{
     error::Error,
+    kind::{Kind, Unreadable},
     model::Change,
     proto::rh_trex::v1::{self as pb, dinosaur_service_server::DinosaurServiceServer},
     store::{Migration, Scope, Table},
@@ -71,7 +72,9 @@ impl Kind for Dinosaurs {
         }
         result
     }
+}
 
+impl ServedKind for Dinosaurs {
     fn serve(&self, hub: &Hub, services: &mut Grpc) {
         let service = DinosaurServiceServer::new(grpc::Service::new(hub.clone()))
             .max_decoding_message_size(services.max_message_bytes())

@@ -1,7 +1,7 @@
 //! A row of `public.dinosaurs`, and the message made of it.
 
 use crate::{
-    kinds::{Unreadable, timestamp},
+    kind::{Unreadable, timestamp},
     proto::rh_trex::v1::{Dinosaur, ObjectReference},
 };
 use prost_types::Timestamp;

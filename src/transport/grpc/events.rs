@@ -3,7 +3,7 @@
 use crate::{
     broker::{Ending, EventBroker},
     error::Error,
-    kinds::Registry,
+    kind::Kinds,
     model::Revision,
     proto::{
         hub::v1::{
@@ -26,7 +26,7 @@ const LARGEST_BATCH: u32 = 10_000;
 /// The service.
 pub(super) struct Events {
     pub(super) reader: LogReader,
-    pub(super) registry: Arc<Registry>,
+    pub(super) kinds: Kinds,
     pub(super) broker: Arc<EventBroker>,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -47,10 +47,9 @@ impl Events {
     }
 
     fn wanted(&self, request: &ReadEventsRequest) -> Result<Wanted, Error> {
-        if let Some(unknown) =
-            request.kinds.iter().find(|kind| self.registry.names().all(|name| name != **kind))
+        if let Some(unknown) = request.kinds.iter().find(|kind| self.kinds.names().all(|name| name != **kind))
         {
-            let known = self.registry.names().collect::<Vec<_>>().join(", ");
+            let known = self.kinds.names().collect::<Vec<_>>().join(", ");
             return Err(Error::invalid(
                 "kinds",
                 format!("{unknown:?} is none of the watched kinds: {known}"),

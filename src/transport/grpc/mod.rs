@@ -16,7 +16,7 @@ use crate::{
     error::Error,
     health::Health,
     introspection::Introspection,
-    kinds::Registry,
+    kind::Kinds,
     model::{Caller, Revision},
     proto,
     reader::LogReader,
@@ -119,11 +119,11 @@ impl Grpc {
     pub fn serve_events(
         &mut self,
         reader: LogReader,
-        registry: Arc<Registry>,
+        kinds: Kinds,
         broker: Arc<EventBroker>,
         metrics: Arc<Metrics>,
     ) {
-        let events = events::Events { reader, registry, broker, metrics };
+        let events = events::Events { reader, kinds, broker, metrics };
         self.add(events.service(self.max_message_bytes));
     }
 

@@ -20,7 +20,8 @@ use tokio::{sync::watch, task::JoinHandle};
 use trex::{
     app::Settings,
     broker::{Interest, Policy, Step, Subscription},
-    kinds::{Kind, Registry, Unreadable, dinosaur::Dinosaurs},
+    kind::{Kind, Unreadable},
+    kinds::{Registry, ServedKind, dinosaur::Dinosaurs},
     model::{Change, Revision, Selector, Start},
     proto::rh_trex::v1::BackpressurePolicy,
     store::{Migration, Scope},
@@ -65,7 +66,9 @@ impl Kind for Bones {
     ) -> Result<(), Unreadable> {
         Fossils.encode(change, event, previous)
     }
+}
 
+impl ServedKind for Bones {
     fn serve(&self, _: &Hub, _: &mut Grpc) {}
 }
 
@@ -220,7 +223,7 @@ async fn each_kind_stays_in_order_through_large_transactions_and_lost_connection
     let database = Database::create().await;
     let mut settings = Settings::new(database.target());
     settings.limits.window_bytes = 256 << 10;
-    let kinds: [Arc<dyn Kind>; 3] = [Arc::new(Dinosaurs), Arc::new(Fossils), Arc::new(Bones)];
+    let kinds: [Arc<dyn ServedKind>; 3] = [Arc::new(Dinosaurs), Arc::new(Fossils), Arc::new(Bones)];
     let hub = TestHub::start_with(settings, Registry::new(kinds.into())).await;
     let streams = [("Fossil", Start::Now), ("Fossil", Start::After(Revision::ZERO)), ("Bone", Start::Now)];
     let live = streams.map(|(kind, start)| reader(subscribe(&hub, kind, start)));

@@ -7,7 +7,8 @@ use serde_json::value::RawValue;
 use std::future::poll_fn;
 use trex::{
     broker::{Step, Subscription},
-    kinds::{Kind, Unreadable},
+    kind::{Kind, Unreadable},
+    kinds::ServedKind,
     model::Change,
     store::{Migration, Scope},
     transport::grpc::{Grpc, Hub},
@@ -105,7 +106,9 @@ impl Kind for Fossils {
         }
         Ok(())
     }
+}
 
+impl ServedKind for Fossils {
     fn serve(&self, _: &Hub, _: &mut Grpc) {}
 }
 
