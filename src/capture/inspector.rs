@@ -1,7 +1,10 @@
 //! Looks after what no bell tells: whether the triggers are as they must be, and whether an old transaction holds changes back.
 
 use super::Parts;
-use crate::error::{Error, chain};
+use crate::{
+    error::{Error, chain},
+    store::Scope,
+};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -19,8 +22,8 @@ pub(super) async fn run(parts: Parts, every: Duration, stop: CancellationToken) 
 }
 
 async fn inspect(parts: &Parts) -> Result<(), Error> {
-    for kind in parts.kinds.names() {
-        let faults = parts.store.capture_faults(kind).await?;
+    for Scope { name: kind, table, .. } in parts.kinds.scopes() {
+        let faults = parts.store.capture_faults(kind, table).await?;
         parts.metrics.capture_faults.with_label_values(&[kind]).set(faults.len() as i64);
         parts.health.capture(kind, faults);
     }

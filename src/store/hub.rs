@@ -211,7 +211,8 @@ impl HubConnection {
             let prepared = if session {
                 let settings =
                     "SET enable_seqscan = off; SET jit = off; SET max_parallel_workers_per_gather = 0;
-                                SET plan_cache_mode = force_generic_plan; SET synchronous_commit = on";
+                                SET plan_cache_mode = force_generic_plan; SET synchronous_commit = on;
+                                SET search_path = pg_catalog, hub, pg_temp";
                 client
                     .batch_execute(&format!("{settings}; SET statement_timeout = {}", PATIENCE.as_millis()))
                     .await?;

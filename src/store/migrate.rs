@@ -25,7 +25,7 @@ pub struct Scope {
     pub name: &'static str,
     /// In order.
     pub migrations: &'static [Migration],
-    /// For a kind: the table to watch.
+    /// For a kind: the table to watch, with its schema.
     pub table: Option<&'static str>,
 }
 
@@ -46,6 +46,16 @@ const HUB: Scope = Scope {
             version: 10,
             name: "seal by range",
             sql: include_str!("migrations/0010_seal_by_range.sql"),
+        },
+        Migration {
+            version: 11,
+            name: "capture order",
+            sql: include_str!("migrations/0011_capture_order.sql"),
+        },
+        Migration {
+            version: 12,
+            name: "names and plans",
+            sql: include_str!("migrations/0012_names_and_plans.sql"),
         },
     ],
     table: None,

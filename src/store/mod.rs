@@ -93,9 +93,10 @@ impl Store {
         self.pool.close();
     }
 
-    /// What is wrong with the capture of a kind; nothing, if all is well.
-    pub async fn capture_faults(&self, kind: &str) -> Result<Vec<String>, Error> {
-        let rows = self.run("capture_faults", "SELECT fault FROM hub.capture_faults($1)", &[&kind]).await?;
+    /// What is wrong with the capture of a kind, which is to be that of this table; nothing, if all is well.
+    pub async fn capture_faults(&self, kind: &str, table: Option<&str>) -> Result<Vec<String>, Error> {
+        let sql = "SELECT fault FROM hub.capture_faults($1, $2)";
+        let rows = self.run("capture_faults", sql, &[&kind, &table]).await?;
         Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
     }
 

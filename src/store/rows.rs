@@ -57,7 +57,11 @@ impl Store {
     pub async fn get(&self, table: Table, id: &str) -> Result<String, Error> {
         let Table { name, key, .. } = table;
         let rows = self
-            .run("get", &format!("SELECT to_json(t.*)::text FROM {name} t WHERE {key} = $1"), &[&id])
+            .run(
+                "get",
+                &format!("SELECT pg_catalog.to_json(t.*)::text FROM {name} t WHERE {key} = $1"),
+                &[&id],
+            )
             .await?;
         found(table, id, &rows)
     }
@@ -67,7 +71,7 @@ impl Store {
         let names = columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
         let places = (1..=columns.len()).map(|n| format!("${n}")).collect::<Vec<_>>().join(", ");
         let sql = format!(
-            "INSERT INTO {} AS t ({names}) VALUES ({places}) RETURNING to_json(t.*)::text",
+            "INSERT INTO {} AS t ({names}) VALUES ({places}) RETURNING pg_catalog.to_json(t.*)::text",
             table.name
         );
         let values: Vec<_> = columns.iter().map(|(_, value)| *value).collect();
@@ -83,7 +87,9 @@ impl Store {
             .map(|(n, (column, _))| format!("{column} = ${}", n + 2))
             .collect::<Vec<_>>()
             .join(", ");
-        let sql = format!("UPDATE {name} t SET {assignments} WHERE {key} = $1 RETURNING to_json(t.*)::text");
+        let sql = format!(
+            "UPDATE {name} t SET {assignments} WHERE {key} = $1 RETURNING pg_catalog.to_json(t.*)::text"
+        );
         let mut values: Vec<&(dyn ToSql + Sync)> = vec![&id];
         values.extend(columns.iter().map(|(_, value)| *value));
         self.write_row(table, id, "update", &sql, &values).await
@@ -125,7 +131,7 @@ impl Store {
         };
         let order = order(choice.schema, choice.order_by, key);
         let sql = format!(
-            "SELECT (SELECT count(*) FROM {chosen}), (SELECT coalesce(array_agg(to_json(p.*)::text ORDER BY {order}), '{{}}')
+            "SELECT (SELECT count(*) FROM {chosen}), (SELECT coalesce(array_agg(pg_catalog.to_json(p.*)::text ORDER BY {order}), '{{}}')
              FROM (SELECT * FROM {chosen} ORDER BY {order} LIMIT $1 OFFSET $2) p)"
         );
         let rows = if choice.is_all() {

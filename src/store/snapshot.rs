@@ -52,7 +52,7 @@ impl TableSnapshot {
     pub async fn open(target: &Target, kind: &str, limit: Duration) -> Result<Self, SealError> {
         loop {
             let (sealer, session) = (target.open().await?, target.open().await?);
-            let sql = "SELECT format('%I.%I', n.nspname, c.relname), hub.key_expression(hub.key_columns(c.oid), 't')
+            let sql = "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), hub.key_expression(hub.key_columns(c.oid), 't')
                        FROM hub.watched w JOIN pg_class c ON c.oid = w.relation JOIN pg_namespace n ON n.oid = c.relnamespace WHERE w.kind = $1";
             let described = one(&session, sql, &[(&kind, Type::TEXT)]).await?;
             let (table, key): (String, String) = (described.try_get(0)?, described.try_get(1)?);

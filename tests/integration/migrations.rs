@@ -24,7 +24,7 @@ fn full(error: MigrateError) -> String {
 }
 
 /// Of all scopes: the hub's and one of the dinosaurs.
-const MIGRATIONS: usize = 11;
+const MIGRATIONS: usize = 13;
 
 #[tokio::test]
 async fn a_second_run_applies_nothing() {
@@ -73,7 +73,7 @@ async fn a_schema_newer_than_the_program_is_refused() {
     let refused = migrate(&database.target(), &scopes()).await.unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "the database has hub migration 99, this program knows only up to 10: run a newer trex"
+        "the database has hub migration 99, this program knows only up to 12: run a newer trex"
     );
 }
 
@@ -111,7 +111,7 @@ async fn a_table_without_a_primary_key_is_refused() {
     }];
     let refused = full(migrate(&database.target(), &bare).await.unwrap_err());
     assert!(refused.starts_with("cannot watch public.bare"), "{refused}");
-    assert!(refused.contains("table bare has no primary key"), "{refused}");
+    assert!(refused.contains("table public.bare has no primary key"), "{refused}");
 }
 
 #[tokio::test]
@@ -125,21 +125,21 @@ async fn a_touched_trigger_makes_the_hub_unready_until_migrate_mends_it() {
     for (touch, fault) in [
         (
             "ALTER TABLE dinosaurs DISABLE TRIGGER \"!trex_insert\"",
-            "dinosaurs: trigger !trex_insert is disabled or altered",
+            "public.dinosaurs: trigger !trex_insert is disabled or altered",
         ),
-        ("DROP TRIGGER \"!trex_update\" ON dinosaurs", "dinosaurs: trigger !trex_update is missing"),
+        ("DROP TRIGGER \"!trex_update\" ON dinosaurs", "public.dinosaurs: trigger !trex_update is missing"),
         (
             "CREATE OR REPLACE TRIGGER \"!trex_insert\" AFTER INSERT ON dinosaurs REFERENCING NEW TABLE AS new_rows
                FOR EACH STATEMENT WHEN (false) EXECUTE FUNCTION hub.\"capture_insert_Dinosaur\"()",
-            "dinosaurs: trigger !trex_insert is disabled or altered",
+            "public.dinosaurs: trigger !trex_insert is disabled or altered",
         ),
         (
             "CREATE TRIGGER \"!trex_second\" AFTER INSERT ON dinosaurs FOR EACH ROW EXECUTE FUNCTION hub.\"capture_insert_Dinosaur\"()",
-            "dinosaurs: trigger !trex_second does not belong here",
+            "public.dinosaurs: trigger !trex_second does not belong here",
         ),
         (
             "CREATE OR REPLACE FUNCTION hub.\"capture_insert_Dinosaur\"() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
-            "dinosaurs: the capture function does not fit the table's columns or primary key",
+            "public.dinosaurs: the capture function does not fit the table's columns or primary key",
         ),
     ] {
         session.batch_execute(touch).await.unwrap();
@@ -152,6 +152,35 @@ async fn a_touched_trigger_makes_the_hub_unready_until_migrate_mends_it() {
         hub.client().await.watch_dinosaurs(WatchDinosaursRequest::default()).await.unwrap().into_inner();
     session.batch_execute("INSERT INTO dinosaurs (species) VALUES ('seen')").await.unwrap();
     assert_eq!(watch.message().await.unwrap().unwrap().dinosaur.unwrap().species, "seen");
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn a_table_that_took_the_name_of_the_watched_one_makes_the_hub_unready_until_it_is_watched_instead() {
+    let database = Database::create().await;
+    let mut settings = Settings::new(database.target());
+    settings.capture.inspect = Duration::from_millis(20);
+    let hub = TestHub::start_with(settings, Registry::of_this_program()).await;
+    let session = database.connect().await;
+    let mut watch =
+        hub.client().await.watch_dinosaurs(WatchDinosaursRequest::default()).await.unwrap().into_inner();
+    session
+        .batch_execute("ALTER TABLE dinosaurs RENAME TO dinosaurs_old; CREATE TABLE dinosaurs (LIKE dinosaurs_old INCLUDING ALL)")
+        .await
+        .unwrap();
+    let reasons = || hub.app().health().reasons();
+    let fault = "public.dinosaurs: changes of this table are not captured, but those of public.dinosaurs_old";
+    until(fault, || reasons() == [fault]).await;
+    assert_eq!(migrate(&database.target(), &scopes()).await.unwrap(), 0);
+    until("the new table is watched", || reasons().is_empty()).await;
+    session
+        .batch_execute(
+            "INSERT INTO dinosaurs_old (species) VALUES ('old'); TRUNCATE dinosaurs_old;
+             INSERT INTO dinosaurs (species) VALUES ('new')",
+        )
+        .await
+        .unwrap();
+    assert_eq!(watch.message().await.unwrap().unwrap().dinosaur.unwrap().species, "new");
     hub.stop().await;
 }
 
@@ -183,13 +212,13 @@ async fn a_changed_primary_key_is_a_fault_until_the_table_is_watched_anew() {
             "ALTER TABLE thing DROP CONSTRAINT thing_pkey, ADD PRIMARY KEY (other, ident)",
         ] {
             ledger.run(change).await;
-            let fault = "thing: the capture function does not fit the table's columns or primary key";
+            let fault = "public.thing: the capture function does not fit the table's columns or primary key";
             assert_eq!(ledger.faults("Thing").await, [fault]);
             ledger.watch("Thing", "thing").await;
         }
         ledger.run("INSERT INTO thing VALUES (1)").await;
         ledger.expect(&["+7/1"]).await;
         ledger.run("ALTER TABLE thing DROP CONSTRAINT thing_pkey").await;
-        assert_eq!(ledger.faults("Thing").await, ["thing: has no primary key"]);
+        assert_eq!(ledger.faults("Thing").await, ["public.thing: has no primary key"]);
     }
 }

@@ -194,3 +194,46 @@ async fn a_writer_cannot_lend_the_capture_code() {
     assert_eq!(actors.iter().map(|row| row.get(0)).collect::<Vec<String>>(), [writer]);
     served.stop().await;
 }
+
+#[tokio::test]
+async fn who_may_create_functions_lends_the_hub_none() {
+    let (database, hub, _) = prepared(&["the hub makes everything"]).await;
+    let mut settings = Settings::new(database.target_as(&hub));
+    settings.capture.inspect = Duration::from_millis(20);
+    let served = TestHub::start_with(settings, Registry::of_this_program()).await;
+    let session = database.connect().await;
+    // A function with exactly the types of a call is preferred to one of pg_catalog that takes any.
+    session
+        .batch_execute(
+            "CREATE TABLE public.ran (who text); GRANT ALL ON public.ran TO PUBLIC;
+             CREATE FUNCTION public.format(text, text) RETURNS text LANGUAGE sql AS
+               'INSERT INTO public.ran VALUES (current_user); SELECT $2';
+             CREATE FUNCTION public.format(text, text, text) RETURNS text LANGUAGE sql AS
+               'INSERT INTO public.ran VALUES (current_user); SELECT $2';
+             CREATE FUNCTION public.to_json(public.dinosaurs) RETURNS json LANGUAGE sql AS
+               $$ INSERT INTO public.ran VALUES (current_user); SELECT '{}'::json $$",
+        )
+        .await
+        .unwrap();
+    let mut client = served.client().await;
+    let species = "quoted".to_owned();
+    let created = client.create_dinosaur(CreateDinosaurRequest { species }).await.unwrap().into_inner();
+    assert_eq!(created.species, "quoted");
+    let listed = client.list_dinosaurs(ListDinosaursRequest::default()).await.unwrap().into_inner();
+    assert_eq!(listed.items, [created]);
+    let state = WatchDinosaursRequest { send_initial_state: true, ..Default::default() };
+    let mut watch = client.watch_dinosaurs(state).await.unwrap().into_inner();
+    assert_eq!(next(&mut watch).await.dinosaur.unwrap().species, "quoted");
+    // Inspected, and mended.
+    session.batch_execute("ALTER TABLE dinosaurs DISABLE TRIGGER \"!trex_insert\"").await.unwrap();
+    until("a fault is seen", || !served.app().health().reasons().is_empty()).await;
+    migrate(&database.target_as(&hub), &Registry::of_this_program().kinds().scopes()).await.unwrap();
+    until("and that it is none", || served.app().health().reasons().is_empty()).await;
+    let ran = session.query_one("SELECT count(*) FROM public.ran", &[]).await.unwrap();
+    assert_eq!(ran.get::<_, i64>(0), 0);
+    let loose = "SELECT p.oid::regprocedure::text FROM pg_proc p WHERE p.pronamespace = 'hub'::regnamespace
+        AND p.prorettype <> 'trigger'::regtype AND NOT coalesce('search_path=pg_catalog, hub, pg_temp' = ANY (p.proconfig), false)";
+    let loose = session.query(loose, &[]).await.unwrap();
+    assert_eq!(loose.iter().map(|row| row.get(0)).collect::<Vec<String>>(), Vec::<String>::new());
+    served.stop().await;
+}

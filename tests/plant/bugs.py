@@ -16,6 +16,7 @@ LISTED = "filters::lists::the_database_and_the_hub_agree_on_every_filter"
 RANGES = "src/store/migrations/0003_seal.sql"
 SEAL = "src/store/migrations/0010_seal_by_range.sql"
 CAPTURE = "src/store/migrations/0002_capture.sql"
+CAPTURE_ORDER = "src/store/migrations/0011_capture_order.sql"
 READ = "src/store/read.sql"
 TAILER = "src/capture/tailer.rs"
 ASIDE = "src/capture/aside.rs"
@@ -128,10 +129,17 @@ BUGS = [
     ),
     Bug(
         "creates-before-deletes",
-        CAPTURE,
+        CAPTURE_ORDER,
         'ORDER BY %4$s IS NULL DESC',
         'ORDER BY %4$s IS NULL',
         (STRESS,),
+    ),
+    Bug(
+        "what-triggers-changed-comes-first",
+        CAPTURE_ORDER,
+        "THEN hub.put_in_order(%1$L, captured) ELSE true END",
+        "THEN true ELSE true END",
+        ("capture::triggers::whatever_triggers_do_each_rows_changes_are_a_chain",),
     ),
     Bug(
         "no-bell-for-a-hub-that-sleeps",

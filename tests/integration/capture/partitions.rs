@@ -83,7 +83,10 @@ async fn a_new_partition_is_a_fault_until_the_table_is_watched_anew() {
             )
             .await;
         let faults = ledger.faults("Thing").await;
-        assert!(faults.iter().all(|fault| fault.starts_with("thing_new: trigger !trex_")), "{faults:?}");
+        assert!(
+            faults.iter().all(|fault| fault.starts_with("public.thing_new: trigger !trex_")),
+            "{faults:?}"
+        );
         assert!(faults.iter().any(|fault| fault.ends_with("is missing")), "{faults:?}");
         ledger.watch("Thing", "thing").await;
         ledger.run("INSERT INTO thing_new VALUES (301, 'a')").await;

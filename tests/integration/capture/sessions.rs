@@ -108,7 +108,7 @@ async fn a_new_column_that_needs_settings_is_a_fault_until_the_table_is_watched_
     ledger.run("ALTER TABLE thing ADD COLUMN f float8").await;
     assert_eq!(
         ledger.faults("Thing").await,
-        ["thing: the capture function does not fit the table's columns or primary key"]
+        ["public.thing: the capture function does not fit the table's columns or primary key"]
     );
     ledger.watch("Thing", "thing").await;
     ledger.run("SET extra_float_digits = -10; INSERT INTO thing VALUES (1, 'a', 0.1::float8 + 0.2)").await;
