@@ -49,13 +49,13 @@ impl Stream {
         let next = timeout(PATIENCE, self.events.message()).await;
         let event = next.unwrap_or_else(|_| panic!("{}: nothing comes after {}", self.name, self.at))?;
         let event = event.expect("a stream does not end with OK");
+        assert_eq!(event.dropped_before, 0, "{}: it was dropped from", self.name);
         if event.r#type() == EventType::Bookmark {
             assert_eq!(event.revision, self.at, "{}: a bookmark beyond what was delivered", self.name);
         } else {
             assert_eq!(event.revision, self.at + 1, "{}: skipped something without a word", self.name);
             self.at += 1;
         }
-        assert_eq!(event.dropped_before, 0, "{}", self.name);
         Ok(())
     }
 
