@@ -1,6 +1,6 @@
 //! Hears bells on a connection of its own and yields wake-ups, never data.
 
-use super::{Heard, backoff::Backoff};
+use super::{backoff::Backoff, heard::Heard};
 use crate::{
     error::chain,
     store::{Bell, BellConnection, Target},
@@ -34,12 +34,12 @@ async fn listen_for_ever(target: &Target, metrics: &Metrics, heard: &watch::Send
                 backoff.reset();
                 metrics.listener_connected.set(1);
                 // Whoever waits looks once more: what was committed while nobody listened rang no bell.
-                heard.send_modify(|heard| heard.connected = true);
+                heard.send_modify(Heard::connect);
                 let why = listen(&mut connection, metrics, heard).await;
                 tracing::warn!(why, "the listening connection ended");
                 metrics.listener_connected.set(0);
                 metrics.listener_reconnects.inc();
-                heard.send_modify(|heard| heard.connected = false);
+                heard.send_modify(Heard::disconnect);
             }
             Ok(Err(error)) => {
                 tracing::debug!(error = chain(&error), "cannot listen")
@@ -81,8 +81,8 @@ fn note(bell: Bell, metrics: &Metrics, heard: &mut Heard) {
     match bell {
         Bell::Doorbell => {
             metrics.doorbell_rings.inc();
-            heard.bells += 1;
+            heard.ring();
         }
-        Bell::Sealed(revision) => heard.sealed = heard.sealed.max(revision),
+        Bell::Sealed(revision) => heard.announce(revision),
     }
 }

@@ -5,6 +5,7 @@ mod backoff;
 mod compactor;
 mod doorbell;
 mod drain;
+mod heard;
 mod history;
 mod inspector;
 mod listener;
@@ -19,6 +20,7 @@ use crate::{
     store::{Store, Target},
     telemetry::Metrics,
 };
+use heard::Heard;
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -104,16 +106,6 @@ pub struct Parts {
 
 /// The reader of the history being served.
 type HistorySlot = Arc<parking_lot::Mutex<Option<Arc<history::HistoryReader>>>>;
-
-/// What has been heard so far; newer news replace older ones.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Heard {
-    /// Whether bells can be heard at all.
-    connected: bool,
-    bells: u64,
-    /// The newest revision that some hub has announced.
-    sealed: crate::model::Revision,
-}
 
 /// Starts the tasks; they end when `stop` is cancelled.
 pub fn spawn(parts: &Parts, settings: Settings, stop: &CancellationToken, tasks: &mut JoinSet<()>) {

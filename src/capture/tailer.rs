@@ -1,11 +1,12 @@
 //! Seals, reads and publishes: while load is light at every bell, under load at short intervals and without bells.
 
 use super::{
-    Heard, HistorySlot, Parts, Settings, Wakeups,
+    HistorySlot, Parts, Settings, Wakeups,
     aside::{self, Asides, Ended},
     backoff::Backoff,
     doorbell::DoorbellState,
     drain::Drain,
+    heard::Heard,
     history::HistoryReader,
     pace::{Load, Pace},
 };
@@ -112,15 +113,14 @@ impl Tailer {
             Mode::Polling { empty: 0 }
         };
         loop {
-            let heard_before = self.seen.connected;
+            let heard_before = self.seen;
             if let Some(ended) = self.wait(&mut mode).await
                 && let Some((era, position)) = &self.published
             {
                 self.asides.go_on(ended, era, position.revision).await?;
             }
             if let Mode::Armed { owed } = &mut mode
-                && self.seen.connected
-                && !heard_before
+                && self.seen.is_back_since(&heard_before)
             {
                 // Writers that looked while nobody listened rang no bell, and may commit yet.
                 *owed = Some(Drain::begin(&connection).await?);
@@ -206,9 +206,7 @@ impl Tailer {
         };
         let seen = self.seen;
         let position = self.published.as_ref().map(|(_, position)| position.revision).unwrap_or_default();
-        // The echo of this hub's own seals is no news.
-        let news =
-            |now: &Heard| now.bells != seen.bells || now.connected != seen.connected || now.sealed > position;
+        let news = |now: &Heard| now.is_news(&seen, position);
         let hearing = async {
             if hears {
                 // The channel closes only at the stop, or is closed from the beginning where nobody listens.

@@ -80,8 +80,8 @@ BUGS = [
     Bug(
         "no-drain-for-a-new-listener",
         TAILER,
-        '&& !heard_before',
-        '&& !heard_before\n                && false',
+        '&& self.seen.is_back_since(&heard_before)',
+        '&& false',
         ("stress::bells::what_began_while_nobody_listened_is_seen",),
     ),
     Bug(

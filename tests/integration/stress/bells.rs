@@ -111,3 +111,31 @@ async fn what_saw_a_busy_hub_is_seen_after_the_sealer_was_lost() {
     }
     finish(hub, control, plain, all).await;
 }
+
+/// Anybody may NOTIFY, and a database that was rolled back takes back what it announced.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_announcement_that_does_not_come_true_keeps_no_hub_awake() {
+    let (_database, hub, mut control, plain) = asleep().await;
+    for number in 0..3 {
+        control.client.batch_execute("NOTIFY hub_sealed, '999999999'").await.expect("a notification");
+        until_asleep(&hub).await;
+        control.write(&[(Verb::Insert, &[format!("after-{number}")])]).await;
+        plain.until("its event", |progress| progress.events == number + 1).await;
+    }
+    finish(hub, control, plain, Vec::new()).await;
+}
+
+/// For a while it seals nothing: only a bell wakes it.
+async fn until_asleep(hub: &TestHub) {
+    let deadline = Instant::now() + *PATIENCE;
+    let mut seals = hub.metric("hub_seals_total", "");
+    loop {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let now = hub.metric("hub_seals_total", "");
+        if seals == now {
+            return;
+        }
+        seals = now;
+        assert!(Instant::now() < deadline, "the hub does not sleep: {seals} seals");
+    }
+}
