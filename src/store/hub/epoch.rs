@@ -3,7 +3,10 @@
 use super::{
     COMPACT_LOCK, HubConnection, LOCKS, LastRead, PATIENCE, ReadPosition, SEAL_LOCK, SealError, answered,
 };
-use crate::{model::Epoch, store::Target};
+use crate::{
+    model::Epoch,
+    store::{Driven, Target},
+};
 use tokio_postgres::types::{ToSql, Type};
 
 impl HubConnection {
@@ -74,18 +77,51 @@ pub async fn begin_epoch(target: &Target, doubt: Doubt<'_>) -> Result<(), SealEr
         Doubt::Forgotten(served) => (true, Some(served.as_str())),
         Doubt::Told => (true, None),
     };
-    answered(async {
+    let (lock, session) = answered(async {
         let (lock, session) = (target.open().await?, target.open().await?);
-        // A hub that freezes with the lock must not keep the others from sealing for ever; deleting an old history takes its time.
-        let limit = format!("SET LOCAL idle_in_transaction_session_timeout = {}", PATIENCE.as_millis());
+        // A hub that freezes with the lock must not keep the others from sealing for ever. Who waits for it leaves before its client gives up.
+        let limits = format!(
+            "SET LOCAL idle_in_transaction_session_timeout = {}; SET LOCAL lock_timeout = {}",
+            PATIENCE.as_millis(),
+            (PATIENCE / 3).as_millis()
+        );
         let locks =
             [SEAL_LOCK, COMPACT_LOCK].map(|lock| format!("SELECT pg_advisory_xact_lock({LOCKS}, {lock})"));
-        lock.batch_execute(&format!("BEGIN; {limit}; {}", locks.join("; "))).await?;
-        session.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await?;
-        let begin = "SELECT hub.begin_epoch($1, $2)";
-        session.query_typed(begin, &[(&force, Type::BOOL), (&served, Type::TEXT)]).await?;
+        lock.batch_execute(&format!("BEGIN; {limits}; {}", locks.join("; "))).await?;
+        // Sooner than the locks, so that a frozen hub never commits without them.
+        let limits = format!(
+            "SET LOCAL idle_in_transaction_session_timeout = {}; SET LOCAL statement_timeout = 0",
+            (PATIENCE / 2).as_millis()
+        );
+        // What nobody waits for any more is to end. Some platforms cannot tell, and refuse it.
+        let _ = session.batch_execute("SET client_connection_check_interval = '1s'").await;
+        session.batch_execute(&format!("BEGIN ISOLATION LEVEL REPEATABLE READ; {limits}")).await?;
+        Ok((lock, session))
+    })
+    .await?;
+    // It deletes the history, and that takes its time.
+    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&force, Type::BOOL), (&served, Type::TEXT)];
+    tokio::select! {
+        biased;
+        error = stay_awake(&lock) => return Err(error),
+        begun = session.query_typed("SELECT hub.begin_epoch($1, $2)", &parameters) => begun?,
+    };
+    answered(async {
+        // The locks are still there.
+        lock.batch_execute("").await?;
         session.batch_execute("COMMIT").await?;
         lock.batch_execute("COMMIT").await
     })
     .await
+}
+
+/// Keeps the server from taking this hub for frozen. Ends only with an error.
+async fn stay_awake(lock: &Driven) -> SealError {
+    let mut interval = tokio::time::interval(PATIENCE / 4);
+    loop {
+        interval.tick().await;
+        if let Err(error) = answered(lock.batch_execute("")).await {
+            return error;
+        }
+    }
 }
