@@ -57,8 +57,9 @@ impl TableSnapshot {
             let described = one(&session, sql, &[(&kind, Type::TEXT)]).await?;
             let (table, key): (String, String) = (described.try_get(0)?, described.try_get(1)?);
             let limit = limit.as_millis();
+            // A table that is locked is not waited for for long: the server would go on waiting for one who has given up.
             let begin = format!(
-                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {FORMATS}; SET LOCAL statement_timeout = {limit};
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {FORMATS}; SET LOCAL lock_timeout = '10s'; SET LOCAL statement_timeout = {limit};
                  SET LOCAL idle_in_transaction_session_timeout = {limit}; LOCK TABLE {table} IN ACCESS SHARE MODE"
             );
             session.batch_execute(&begin).await?;

@@ -309,6 +309,23 @@ async fn a_state_that_the_database_cannot_give_is_for_later() {
     cluster.stop().await.unwrap();
 }
 
+/// The hub does not wait for long for a table that somebody has locked, and leaves nobody on the server who does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_of_a_locked_table_is_for_later() {
+    let database = Database::create().await;
+    let hub = hub(&database, 64 * KIB).await;
+    let session = database.connect().await;
+    session.batch_execute("BEGIN; LOCK TABLE dinosaurs IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let refused = Recorder::try_start(hub.client().await, "later", state(), None).await.err().unwrap();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unavailable, "UNAVAILABLE"));
+    assert!(refused.get_details_retry_info().is_some());
+    let waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'dinosaurs'::regclass AND NOT granted";
+    assert_eq!(session.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0), 0);
+    session.batch_execute("ROLLBACK").await.unwrap();
+    Recorder::start(hub.client().await, "now", state()).await.leave().await;
+    hub.stop().await;
+}
+
 /// Fossils in a partitioned table.
 struct Strata;
 
