@@ -185,10 +185,15 @@ impl Serve {
         let started = async {
             let app = App::start(self.settings(Target::parse(&database.url)?), endpoints).await?;
             self.welcome(&app, &database);
-            anyhow::Ok(app)
+            anyhow::Ok(Some(app))
         };
-        let result = match started.await {
-            Ok(app) => {
+        let started = tokio::select! {
+            started = started => started,
+            // It serves nobody yet; a migration that is cut off is undone.
+            () = stop() => Ok(None),
+        };
+        let result = match started {
+            Ok(Some(app)) => {
                 stop().await;
                 tokio::select! {
                     () = app.stop() => {}
@@ -197,6 +202,7 @@ impl Serve {
                 }
                 Ok(())
             }
+            Ok(None) => Ok(()),
             Err(error) => Err(error),
         };
         database.close().await?;

@@ -2,10 +2,13 @@
 
 use super::{Driven, Target};
 use sha2::{Digest, Sha256};
-use std::fmt::Write;
+use std::{fmt::Write, time::Duration};
+use tokio::time::timeout;
 
 /// CREATE OR REPLACE TRIGGER, idle_session_timeout.
 const OLDEST_SERVER: i32 = 140_000;
+/// A server that has not taken a connection within this is not there.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// One numbered file. Once released it never changes.
 #[derive(Debug, Clone, Copy)]
@@ -109,6 +112,9 @@ pub enum MigrateError {
     /// The server is too old.
     #[error("the server is Postgres {0}; trex needs 14 or newer")]
     OldServer(String),
+    /// The server takes the connection and says nothing.
+    #[error("the server does not answer within {CONNECT_LIMIT:?}")]
+    Silent,
     /// The connection failed.
     #[error("the database")]
     Database(#[from] tokio_postgres::Error),
@@ -116,7 +122,7 @@ pub enum MigrateError {
 
 /// Applies what is missing and mends the capture of every kind. Returns how many migrations were applied.
 pub async fn migrate(target: &Target, kinds: &[Scope]) -> Result<usize, MigrateError> {
-    let client = target.open().await?;
+    let client = timeout(CONNECT_LIMIT, target.open()).await.map_err(|_| MigrateError::Silent)??;
     // Never queue behind a long transaction for a lock on a user's table: every writer would queue behind us.
     client.batch_execute("SET client_min_messages = warning; SET lock_timeout = '10s'; SELECT pg_advisory_lock(1953654136, 4)").await?;
     let server = client

@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::process::{Output, Stdio};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
     process::Command,
 };
 use trex::proto::rh_trex::v1::WatchDinosaursRequest;
@@ -106,6 +107,40 @@ async fn complaints_are_one_line_with_the_remedy() {
     complaint(&["status", "--watch=0s"]).await;
     complaint(&["man", "unicorn"]).await;
     hub.stop().await;
+}
+
+/// A hub that begins on a server that takes connections and says nothing, and that server.
+async fn on_a_silent_server() -> (Command, TcpListener) {
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("postgresql://hub@{}/app", silent.local_addr().expect("an address"));
+    let listeners = ["grpc", "admin", "metrics", "health-check"]
+        .map(|name| format!("--{name}-server-bindaddress=localhost:0"));
+    let mut hub = trex(&["serve", "--log", "warn", "--database-url", &url]);
+    hub.args(listeners).stderr(Stdio::piped());
+    (hub, silent)
+}
+
+#[tokio::test]
+async fn a_silent_database_ends_the_start() {
+    let (mut hub, _silent) = on_a_silent_server().await;
+    let output = hub.output().await.unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), text.lines().count()), (Some(1), 1), "{text}");
+    assert!(text.contains("127.0.0.1, database app") && text.contains("does not answer"), "{text}");
+}
+
+#[tokio::test]
+async fn a_start_on_a_silent_database_can_be_stopped() {
+    for signal in ["-TERM", "-INT"] {
+        let (mut hub, silent) = on_a_silent_server().await;
+        let mut hub = hub.spawn().unwrap();
+        let (mut connection, _) = silent.accept().await.unwrap();
+        // It has sent its greeting, and waits for the answer.
+        connection.read_exact(&mut [0; 8]).await.unwrap();
+        let sent = Command::new("kill").args([signal, &hub.id().unwrap().to_string()]).status().await;
+        assert!(sent.unwrap().success());
+        assert_eq!(hub.wait().await.unwrap().code(), Some(0), "{signal}");
+    }
 }
 
 #[tokio::test]
