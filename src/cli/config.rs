@@ -10,8 +10,7 @@ pub(super) fn with_file(command: Command, arguments: &[OsString]) -> anyhow::Res
     let Some(path) = path(arguments) else { return Ok(command) };
     let text =
         std::fs::read_to_string(&path).with_context(|| format!("--config {}", Path::new(&path).display()))?;
-    let table: toml::Table =
-        text.parse().with_context(|| format!("--config {}", Path::new(&path).display()))?;
+    let table = parse(&text).with_context(|| format!("--config {}", Path::new(&path).display()))?;
     table.into_iter().try_fold(command, |command, (key, value)| {
         let value = match value {
             toml::Value::String(text) => text,
@@ -19,6 +18,18 @@ pub(super) fn with_file(command: Command, arguments: &[OsString]) -> anyhow::Res
             _ => bail!("--config: {key} is neither text nor a number nor a truth value"),
         };
         with_default(command, &key, &value)
+    })
+}
+
+/// What the parser says, and where; never the line itself, which may hold a password.
+fn parse(text: &str) -> anyhow::Result<toml::Table> {
+    text.parse().map_err(|error: toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let (line, column) = (
+            before.split('\n').count(),
+            before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1,
+        );
+        anyhow::anyhow!("line {line}, column {column}: {}", error.message())
     })
 }
 
@@ -47,4 +58,29 @@ fn with_default(command: Command, key: &str, value: &str) -> anyhow::Result<Comm
     Ok(command
         .mut_arg(id, |argument| argument.default_value(value.clone()))
         .mut_subcommand("serve", |command| command.mut_arg(serve, |argument| argument.default_value(value))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_does_not_parse_keeps_its_secrets() {
+        for line in [
+            "database-url = \"postgresql://hub:secret@db/app",
+            "database-url = postgresql://hub:secret@db/app",
+            "database-url \"postgresql://hub:secret@db/app\"",
+            "database-url = \"postgresql://hub:secret\\@db/app\"",
+            "database-url = \"a\" postgresql://hub:secret@db/app",
+            "postgresql://hub:secret@db/app",
+            "secret = 1\nsecret = 2",
+            "[secret",
+        ] {
+            let error = parse(&format!("log = \"info\"\n{line}\n")).unwrap_err();
+            let text = format!("{error:#}");
+            println!("{text}");
+            assert!(!text.contains("secret") && !text.contains('\n'), "{text}");
+            assert!(text.starts_with("line 2, column ") || text.starts_with("line 3, column "), "{text}");
+        }
+    }
 }
