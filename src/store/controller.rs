@@ -233,7 +233,7 @@ impl ControllerConnection {
         // Position and effects are in one transaction: a crash of the server that loses it loses both, and it is done again. So nobody
         // waits for the disk. Statements here answer with few bytes: a hub that freezes is seen idle, and not as a slow reader.
         let begin = format!(
-            "BEGIN; SET LOCAL idle_in_transaction_session_timeout = {}; SET LOCAL statement_timeout = {}; SET LOCAL synchronous_commit = off",
+            "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = {}; SET LOCAL statement_timeout = {}; SET LOCAL synchronous_commit = off",
             SILENCE.as_millis(),
             STATEMENT_TIMEOUT.as_millis()
         );

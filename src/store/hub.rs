@@ -212,7 +212,8 @@ impl HubConnection {
                 let settings =
                     "SET enable_seqscan = off; SET jit = off; SET max_parallel_workers_per_gather = 0;
                                 SET plan_cache_mode = force_generic_plan; SET synchronous_commit = on;
-                                SET search_path = pg_catalog, hub, pg_temp";
+                                SET search_path = pg_catalog, hub, pg_temp;
+                                SET default_transaction_isolation = 'read committed'";
                 client
                     .batch_execute(&format!("{settings}; SET statement_timeout = {}", PATIENCE.as_millis()))
                     .await?;
@@ -230,7 +231,7 @@ impl HubConnection {
         let rows = answered(async {
             match &self.prepared {
                 Some((seal, _)) => self.client.query(seal, &[]).await,
-                None => self.client.query_typed(SEAL, &[]).await,
+                None => self.seal_in_transaction().await,
             }
         })
         .await?;
@@ -241,6 +242,18 @@ impl HubConnection {
             transactions: u64::try_from(row.try_get::<_, i64>("transactions")?).unwrap_or(0),
             epoch: Epoch::new(row.try_get("epoch")?),
         })
+    }
+
+    /// Where the database's default isolation cannot be set aside for the session. In one packet; COMMIT after a failure rolls back.
+    async fn seal_in_transaction(&self) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let (begun, rows, committed) = tokio::join!(
+            self.client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED"),
+            self.client.query_typed(SEAL, &[]),
+            self.client.batch_execute("COMMIT"),
+        );
+        begun?;
+        let rows = rows?;
+        committed.map(|()| rows)
     }
 
     /// At most `most` sealed events after a position, which moves on to the last of them.

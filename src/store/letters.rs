@@ -255,7 +255,7 @@ impl DeadLetters {
 
     /// No controller is amid a turn while letters change: it might park something behind one that is just going.
     async fn begin(&self, which: &Which) -> Result<(), tokio_postgres::Error> {
-        self.0.batch_execute("BEGIN; SET LOCAL lock_timeout = '40s'").await?;
+        self.0.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '40s'").await?;
         let of = match which {
             Which::One(_) => "name = (SELECT controller FROM hub.dead_letter WHERE id = $1::bigint)",
             Which::Of(_) => "name = $1::text",

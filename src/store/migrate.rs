@@ -124,7 +124,7 @@ pub enum MigrateError {
 pub async fn migrate(target: &Target, kinds: &[Scope]) -> Result<usize, MigrateError> {
     let client = timeout(CONNECT_LIMIT, target.open()).await.map_err(|_| MigrateError::Silent)??;
     // Never queue behind a long transaction for a lock on a user's table: every writer would queue behind us.
-    client.batch_execute("SET client_min_messages = warning; SET lock_timeout = '10s'; SELECT pg_advisory_lock(1953654136, 4)").await?;
+    client.batch_execute("SET client_min_messages = warning; SET default_transaction_isolation = 'read committed'; SET lock_timeout = '10s'; SELECT pg_advisory_lock(1953654136, 4)").await?;
     let server = client
         .query_one(
             "SELECT current_setting('server_version'), current_setting('server_version_num')::int",

@@ -74,8 +74,12 @@ impl Store {
                     if !session {
                         return Ok(());
                     }
-                    let statement = format!("SET statement_timeout = {}", STATEMENT_TIMEOUT.as_millis());
-                    client.batch_execute(&statement).await.map_err(HookError::Backend)
+                    // Whatever the database's default: a statement that waited for another writer goes on with what that one left.
+                    let settings = format!(
+                        "SET statement_timeout = {}; SET default_transaction_isolation = 'read committed'",
+                        STATEMENT_TIMEOUT.as_millis()
+                    );
+                    client.batch_execute(&settings).await.map_err(HookError::Backend)
                 })
             }))
             .build()?;

@@ -64,7 +64,7 @@ impl TableSnapshot {
             );
             session.batch_execute(&begin).await?;
             sealer
-                .batch_execute(&format!("BEGIN; {SEALER}; SELECT pg_advisory_xact_lock(1953654136, 1)"))
+                .batch_execute(&format!("BEGIN ISOLATION LEVEL READ COMMITTED; {SEALER}; SELECT pg_advisory_xact_lock(1953654136, 1)"))
                 .await?;
             let snapshot: String =
                 one(&session, "SELECT pg_current_snapshot()::text", &[]).await?.try_get(0)?;

@@ -11,6 +11,7 @@ use tonic_types::StatusExt;
 use trex::{
     app::Settings,
     capture::Wakeups,
+    controller::Controllers,
     embedded::testing::EphemeralPostgres,
     kinds::Registry,
     proto::rh_trex::v1::{
@@ -64,9 +65,7 @@ async fn a_drain_waits_for_calls_under_way() {
     let mut client = hub.client().await;
     let update = UpdateDinosaurRequest { id: "a".into(), species: Some("new".into()) };
     let call = tokio::spawn(async move { client.update_dinosaur(update).await });
-    let observer = database.connect().await;
-    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
-    while observer.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 0 {}
+    until_one_waits(&database.connect().await).await;
     let (health, mut stream) = (hub.app().health().clone(), watch(&hub).await);
     let stopping = tokio::spawn(hub.stop());
     // The watch has ended, so the drain is under way; the call is not cut off by it.
@@ -166,6 +165,48 @@ async fn a_polling_hub_delivers_everything() {
     assert_eq!(session.query_one(listens, &[]).await.unwrap().get::<_, i64>(0), 0, "as through a pooler");
     drop(stream);
     hub.stop().await;
+}
+
+/// The default isolation of a database is for its writers: the hub's own sessions keep to theirs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_defaults_to_repeatable_read_is_served() {
+    for wakeups in [Wakeups::Listen, Wakeups::Poll] {
+        let database = Database::create().await;
+        let session = database.connect().await;
+        let name: String = session.query_one("SELECT current_database()::text", &[]).await.unwrap().get(0);
+        let default = "default_transaction_isolation = 'repeatable read'";
+        session.batch_execute(&format!("ALTER DATABASE {name} SET {default}; SET {default}")).await.unwrap();
+        let mut settings = Settings::new(database.target());
+        settings.capture.wakeups = wakeups;
+        settings.controllers = Controllers::of_this_program(Some(Duration::from_secs(3600)));
+        let hub = TestHub::start_with(settings, Registry::of_this_program()).await;
+        session.batch_execute("INSERT INTO dinosaurs (id, species) VALUES ('a', 'old')").await.unwrap();
+        let request = WatchDinosaursRequest { send_initial_state: true, ..Default::default() };
+        let mut stream = hub.client().await.watch_dinosaurs(request).await.unwrap().into_inner();
+        assert_eq!(next(&mut stream).await.resource_id, "a");
+        assert_eq!(next(&mut stream).await.revision, 1);
+        insert(&session, "next").await;
+        assert_eq!(next(&mut stream).await.revision, 2);
+        let audited = || hub.metric("hub_controller_position", "audit") as u64;
+        until("both are in the trail", || audited() == 2).await;
+        // Behind a pooler a session keeps no settings.
+        if wakeups == Wakeups::Listen {
+            session.batch_execute("BEGIN; UPDATE dinosaurs SET species = 'first'").await.unwrap();
+            let mut client = hub.client().await;
+            let update = UpdateDinosaurRequest { id: "a".into(), species: Some("second".into()) };
+            let call = tokio::spawn(async move { client.update_dinosaur(update).await });
+            until_one_waits(&database.connect().await).await;
+            session.batch_execute("COMMIT").await.unwrap();
+            assert_eq!(call.await.unwrap().unwrap().into_inner().species, "second");
+        }
+        drop(stream);
+        hub.stop().await;
+    }
+}
+
+async fn until_one_waits(observer: &Driven) {
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    while observer.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 0 {}
 }
 
 #[tokio::test]
