@@ -57,20 +57,18 @@ impl Work<'_> {
     async fn together(&self, changes: &[AttributedChange]) -> Result<bool, Failure> {
         self.turn.savepoint().await?;
         let all = async {
-            if self.guarded(self.controller.on_changes(changes, self.turn)).await? {
-                return Ok(true);
+            let mut done = self.guarded(self.controller.on_changes(changes, self.turn)).await?;
+            if !done && changes.len() > SUBTRANSACTIONS {
+                for change in changes {
+                    self.handle(change).await?;
+                }
+                done = true;
             }
-            if changes.len() <= SUBTRANSACTIONS {
-                return Ok(false);
-            }
-            for change in changes {
-                self.handle(change).await?;
-            }
-            Ok(true)
+            self.turn.release().await?;
+            Ok(done)
         };
         match all.await {
             Ok(done) => {
-                self.turn.release().await?;
                 if done {
                     self.metrics.controller(self.controller.name()).handled(changes.len() as u64);
                 }
@@ -89,9 +87,12 @@ impl Work<'_> {
     async fn attempt(&self, change: &AttributedChange) -> Result<Result<(), String>, Failure> {
         self.turn.savepoint().await?;
         let metrics = self.metrics.controller(self.controller.name());
-        match self.handle(change).await {
+        let handled = async {
+            self.handle(change).await?;
+            Ok(self.turn.release().await?)
+        };
+        match handled.await {
             Ok(()) => {
-                self.turn.release().await?;
                 metrics.handled(1);
                 Ok(Ok(()))
             }

@@ -284,9 +284,11 @@ impl Turn<'_> {
         self.client.batch_execute("SAVEPOINT attempt").await
     }
 
-    /// What followed the savepoint stays.
+    /// What followed the savepoint stays, if it keeps what is checked at the commit otherwise. That is as deferred as it was for what
+    /// comes next.
     pub async fn release(&self) -> Result<(), tokio_postgres::Error> {
-        self.client.batch_execute("RELEASE SAVEPOINT attempt").await
+        let check = "SAVEPOINT checked; SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK TO SAVEPOINT checked";
+        self.client.batch_execute(&format!("{check}; RELEASE SAVEPOINT attempt")).await
     }
 
     /// Undoes what followed the savepoint, and forgets that.

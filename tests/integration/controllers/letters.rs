@@ -70,6 +70,39 @@ async fn a_poisoned_resource_holds_up_only_itself() {
     hub.stop().await;
 }
 
+/// What is only checked at the commit is of the change that broke it, too, and not of the whole turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deferred_constraint_holds_up_only_who_breaks_it() {
+    let database = Database::create().await;
+    let session = database.connect().await;
+    session.batch_execute(EFFECTS).await.unwrap();
+    let constraint =
+        "CREATE TABLE allowed (id text PRIMARY KEY); INSERT INTO allowed VALUES (''), ('a'), ('b');
+        ALTER TABLE effects ADD FOREIGN KEY (id) REFERENCES allowed DEFERRABLE INITIALLY DEFERRED";
+    session.batch_execute(constraint).await.unwrap();
+    let (scribe, _) = Scribe::new();
+    let registry = Registry::of_this_program;
+    let hub = TestHub::start_with(settings(database.url(), vec![Arc::new(scribe)]), registry()).await;
+    let store = Store::new(&database.target(), 2, true).unwrap();
+    until_controller(&store, Scribe::NAME, "it runs", |status| status.holder.is_some()).await;
+    session.batch_execute("DELETE FROM effects").await.unwrap();
+    session
+        .batch_execute("INSERT INTO dinosaurs (id, species) VALUES ('a', 's'), ('bad', 's'), ('b', 's')")
+        .await
+        .unwrap();
+    until_at(&store, Scribe::NAME, 3).await;
+    assert_eq!(effects(&session).await, ["created a@1", "created b@3"]);
+    let letters = DeadLetters::open(&database.target()).await.unwrap();
+    let listed = letters.list(Some(Scribe::NAME), 10).await.unwrap();
+    assert_eq!((listed.len(), listed[0].resource_id.as_str()), (1, "bad"));
+    assert!(listed[0].error.as_deref().is_some_and(|error| error.contains("foreign key")), "{listed:?}");
+    session.batch_execute("INSERT INTO allowed VALUES ('bad')").await.unwrap();
+    letters.retry(&Which::All).await.unwrap();
+    until_controller(&store, Scribe::NAME, "no letter is left", |status| status.dead_letters == 0).await;
+    assert_eq!(effects(&session).await, ["created a@1", "created b@3", "created bad@2"]);
+    hub.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_letter_that_is_discarded_frees_what_waits_behind_it() {
     let database = Database::create().await;
