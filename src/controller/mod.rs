@@ -37,7 +37,7 @@ pub trait Controller: Send + Sync + 'static {
     /// The kind whose changes it acts on; `None`: all kinds, and then a table is never listed for it ([`Controller::on_gap`]).
     fn kind(&self) -> Option<&'static str>;
 
-    /// Changes in one transaction, at most. 1 for one whose effects lie outside of the database: when a hub dies, they are repeated for
+    /// Changes in one transaction, at most; where they are large, about 8 MiB of them. 1 for one whose effects lie outside of the database: when a hub dies, they are repeated for
     /// the whole turn.
     fn at_a_time(&self) -> u32 {
         50

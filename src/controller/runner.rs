@@ -24,6 +24,9 @@ const SURVEY: Duration = Duration::from_secs(5);
 /// Who takes the turns lets changes gather for so long: a turn costs the server as much as some hundred of them.
 const REST: Duration = Duration::from_millis(20);
 
+/// Changes of one turn, in bytes: they are held in memory and sent back within a moment, or the server would take this hub for frozen.
+const TURN_BYTES: u32 = 8 << 20;
+
 /// What came of the attempt to take a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
@@ -162,7 +165,8 @@ impl Runner {
     ) -> Result<Outcome, Failure> {
         let (most, kind) = (self.controller.at_a_time(), self.controller.kind());
         let store = &self.parts.store;
-        let (changes, end) = store.changes_after(&standing.current, standing.position, most, kind).await?;
+        let (changes, end) =
+            store.changes_after(&standing.current, standing.position, (most, TURN_BYTES), kind).await?;
         if end == standing.position {
             // Compacted since the look.
             return Ok(Outcome::Lost);
@@ -174,7 +178,7 @@ impl Runner {
         };
         awake(connection, work).await?;
         let full = end.revision.get() - standing.position.revision.get() >= u64::from(most);
-        Ok(if full { Outcome::More } else { Outcome::Done })
+        Ok(if full || end.revision < standing.head { Outcome::More } else { Outcome::Done })
     }
 
     /// A dead letter that is due.

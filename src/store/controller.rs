@@ -121,19 +121,24 @@ impl Store {
         }
     }
 
-    /// At most `most` sealed changes after a position, and the position after them. `kind`: changes of other kinds are passed over.
-    /// Nothing, if that position is compacted by now.
+    /// At most `most` sealed changes after a position, of at most `bytes` bytes or one change more, and the position after them. `kind`:
+    /// changes of other kinds are passed over. Nothing, if that position is compacted by now.
     pub async fn changes_after(
         &self,
         epoch: &Epoch,
         position: ControllerPosition,
-        most: u32,
+        (most, bytes): (u32, u32),
         kind: Option<&str>,
     ) -> Result<(Vec<AttributedChange>, ControllerPosition), Error> {
-        let (revision, seq, most) = (position.revision.to_sql(), position.seq, i64::from(most));
+        let (revision, seq) = (position.revision.to_sql(), position.seq);
+        let (most, bytes) = (i64::from(most), i64::from(bytes));
+        // The rows come in order. The server knows their lengths without reading what is large, and sends no more than is wanted.
         let sql = "SELECT base, revision, compacted, seq, kind, resource_id, type, after, before, captured_at, actor, origin, trace
-                   FROM hub.changes_after($1, $2, $3, $4)";
-        let rows = self.run("changes_after", sql, &[&revision, &seq, &most, &kind]).await?;
+                   FROM (SELECT c.*, sum(coalesce(octet_length(c.after), 0)::bigint + coalesce(octet_length(c.before), 0))
+                           OVER (ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS taken
+                         FROM hub.changes_after($1, $2, $3, $4) c) page
+                   WHERE coalesce(taken, 0) < $5::bigint";
+        let rows = self.run("changes_after", sql, &[&revision, &seq, &most, &kind, &bytes]).await?;
         let (mut changes, mut end) = (Vec::with_capacity(rows.len()), position);
         for row in &rows {
             let at = |column| Ok::<_, Error>(Revision::from_sql(row.try_get(column)?));

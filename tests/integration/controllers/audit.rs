@@ -326,3 +326,29 @@ async fn records_go_when_their_time_has_come() {
     assert_eq!(gone, [8, 8, 5, 0]);
     assert_eq!(store.audited(AuditTrail::NAME).await.unwrap().unwrap().get(), 30);
 }
+
+/// Rows that are large come in turns that are not: a turn is in memory several times, and the server waits for it no longer than a second.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_rows_take_many_turns() {
+    const ROWS: u64 = 40;
+    let database = Database::create().await;
+    let hub = keeper(&database).await;
+    let store = Store::new(&database.target(), 2, true).unwrap();
+    until_controller(&store, AuditTrail::NAME, "it runs", |status| status.holder.is_some()).await;
+    let session = database.connect().await;
+    let turns = async || {
+        let row = session.query_one("SELECT turn FROM hub.controller WHERE name = 'audit'", &[]).await;
+        row.unwrap().get::<_, i64>(0)
+    };
+    let before = turns().await;
+    // 40 MiB in one transaction, which is sealed at once.
+    let sql = "INSERT INTO dinosaurs (id, species) SELECT n::text, repeat('x', 1024 * 1024) FROM generate_series(1, $1::bigint) n";
+    session.execute(sql, &[&i64::try_from(ROWS).unwrap()]).await.unwrap();
+    until_controller(&store, AuditTrail::NAME, "all is in it", |status| status.position.get() == ROWS).await;
+    let taken = turns().await - before;
+    // Of 8 MiB, or one row more.
+    assert!((5..=6).contains(&taken), "{taken} turns");
+    let kept = session.query_one("SELECT count(*) FROM hub.audit WHERE type = 1", &[]).await.unwrap();
+    assert_eq!(kept.get::<_, i64>(0), 40);
+    hub.stop().await;
+}
