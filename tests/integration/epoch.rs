@@ -169,10 +169,15 @@ impl Files {
         self.cluster.restart().await.unwrap();
     }
 
-    async fn restore(&self) {
+    /// The files, and not yet the server.
+    async fn bring_back(&self) {
         self.cluster.halt().await.unwrap();
         run("rm", &["-rf", self.data().to_str().unwrap()]);
         run("cp", &["-a", self.backup().to_str().unwrap(), self.data().to_str().unwrap()]);
+    }
+
+    async fn restore(&self) {
+        self.bring_back().await;
         self.cluster.restart().await.unwrap();
     }
 }
@@ -301,6 +306,45 @@ async fn another_timeline_is_another_epoch_of_the_same_numbers() {
     for revision in 11..=25 {
         assert_eq!(watch.event().await.unwrap().revision, revision);
     }
+    hub.stop().await;
+    files.cluster.stop().await.unwrap();
+}
+
+/// The standby that is promoted has not seen the last commits. What it has keeps its numbers, in an epoch of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failover_that_lost_commits_keeps_what_the_server_has() {
+    let files = Files::new().await;
+    let hub = TestHub::start(&files.database).await;
+    create(&files.database.connect().await, "before", 20).await;
+    until_head(&hub, 20).await;
+    files.back_up().await;
+    ready(&hub).await;
+    create(&files.database.connect().await, "lost", 10).await;
+    until_head(&hub, 30).await;
+    let follower = Follower::start(&hub, WatchStart::State).await;
+    follower.until_exact(&files.database).await;
+    let stream = plain(&hub).await;
+    let old = stream.headers.epoch.clone();
+    files.bring_back().await;
+    std::fs::write(files.data().join("standby.signal"), "").unwrap();
+    files.cluster.restart().await.unwrap();
+    let session = files.database.connect().await;
+    session.batch_execute("SELECT pg_promote()").await.unwrap();
+    // Soon ahead of what was published.
+    create(&session, "after", 15).await;
+    let stream = stream.ended().await;
+    assert!(stream.events.is_empty(), "{:?} of another history", stream.events);
+    let epoch = told(&stream);
+    ready(&hub).await;
+    assert_eq!(reason(&refused(&hub, after(20, &old)).await), "EPOCH_CHANGED");
+    let mut watch = RawWatch::start(&hub, &after(10, &epoch)).await;
+    for revision in 11..=35 {
+        let event = watch.event().await.unwrap();
+        let of = if revision <= 20 { "before" } else { "after" };
+        assert!(event.revision == revision && event.resource_id.starts_with(of), "{event:?}");
+    }
+    follower.until_exact(&files.database).await;
+    assert_eq!((follower.now().epoch, follower.now().states), (epoch, 2));
     hub.stop().await;
     files.cluster.stop().await.unwrap();
 }
