@@ -1,12 +1,13 @@
 //! The commands that ask a hub, as processes: what they print, and to whom.
 
-use crate::support::{Database, TestHub};
+use crate::support::{Database, PATIENCE, TestHub};
 use serde_json::Value;
 use std::process::{Output, Stdio};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
     process::Command,
+    time::timeout,
 };
 use trex::proto::rh_trex::v1::WatchDinosaursRequest;
 
@@ -123,7 +124,7 @@ async fn on_a_silent_server() -> (Command, TcpListener) {
 #[tokio::test]
 async fn a_silent_database_ends_the_start() {
     let (mut hub, _silent) = on_a_silent_server().await;
-    let output = hub.output().await.unwrap();
+    let output = timeout(PATIENCE, hub.output()).await.expect("an end").unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), text.lines().count()), (Some(1), 1), "{text}");
     assert!(text.contains("127.0.0.1, database app") && text.contains("does not answer"), "{text}");
@@ -134,12 +135,13 @@ async fn a_start_on_a_silent_database_can_be_stopped() {
     for signal in ["-TERM", "-INT"] {
         let (mut hub, silent) = on_a_silent_server().await;
         let mut hub = hub.spawn().unwrap();
-        let (mut connection, _) = silent.accept().await.unwrap();
+        let (mut connection, _) = timeout(PATIENCE, silent.accept()).await.expect("a connection").unwrap();
         // It has sent its greeting, and waits for the answer.
         connection.read_exact(&mut [0; 8]).await.unwrap();
         let sent = Command::new("kill").args([signal, &hub.id().unwrap().to_string()]).status().await;
         assert!(sent.unwrap().success());
-        assert_eq!(hub.wait().await.unwrap().code(), Some(0), "{signal}");
+        let ended = timeout(PATIENCE, hub.wait()).await.expect("an end").unwrap();
+        assert_eq!(ended.code(), Some(0), "{signal}");
     }
 }
 

@@ -14,6 +14,7 @@ use std::{
     process::Command,
     time::{Duration, Instant},
 };
+use tokio::time::timeout;
 use tonic::Code;
 use trex::{
     client::WatchStart,
@@ -415,7 +416,9 @@ async fn a_new_epoch_waits_for_retention() {
 
 async fn until_one_waits(looker: &Driven) {
     let sql = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    let deadline = Instant::now() + PATIENCE;
     while !looker.query_one(sql, &[]).await.unwrap().get::<_, bool>(0) {
+        assert!(Instant::now() < deadline, "nobody waits");
         tokio::task::yield_now().await;
     }
 }
@@ -437,7 +440,7 @@ async fn a_new_epoch_takes_its_time() {
         tokio::time::sleep(Duration::from_secs(31)).await;
         session.batch_execute("COMMIT").await.unwrap();
     };
-    tokio::join!(begins, deletes).0.unwrap();
+    timeout(PATIENCE, async { tokio::join!(begins, deletes).0 }).await.expect("an end").unwrap();
     let left = session.query_one("SELECT count(*) FROM hub.change", &[]).await.unwrap();
     assert_eq!(left.get::<_, i64>(0), 0);
 }

@@ -1,7 +1,10 @@
 //! The hub's coming and going, and that of its database: what calls and streams notice.
 
 use crate::support::{Database, PATIENCE, TestHub, until, wire::reason};
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 use tokio::time::timeout;
 use tonic::{Code, Streaming};
 use tonic_health::pb::{
@@ -197,7 +200,8 @@ async fn a_database_that_defaults_to_repeatable_read_is_served() {
             let call = tokio::spawn(async move { client.update_dinosaur(update).await });
             until_one_waits(&database.connect().await).await;
             session.batch_execute("COMMIT").await.unwrap();
-            assert_eq!(call.await.unwrap().unwrap().into_inner().species, "second");
+            let answer = timeout(PATIENCE, call).await.unwrap().unwrap().unwrap();
+            assert_eq!(answer.into_inner().species, "second");
         }
         drop(stream);
         hub.stop().await;
@@ -206,7 +210,10 @@ async fn a_database_that_defaults_to_repeatable_read_is_served() {
 
 async fn until_one_waits(observer: &Driven) {
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
-    while observer.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 0 {}
+    let deadline = Instant::now() + PATIENCE;
+    while observer.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+        assert!(Instant::now() < deadline, "nobody waits");
+    }
 }
 
 #[tokio::test]

@@ -316,7 +316,8 @@ async fn a_state_of_a_locked_table_is_for_later() {
     let hub = hub(&database, 64 * KIB).await;
     let session = database.connect().await;
     session.batch_execute("BEGIN; LOCK TABLE dinosaurs IN ACCESS EXCLUSIVE MODE").await.unwrap();
-    let refused = Recorder::try_start(hub.client().await, "later", state(), None).await.err().unwrap();
+    let asked = Recorder::try_start(hub.client().await, "later", state(), None);
+    let refused = tokio::time::timeout(PATIENCE, asked).await.expect("an answer").err().unwrap();
     assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unavailable, "UNAVAILABLE"));
     assert!(refused.get_details_retry_info().is_some());
     let waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'dinosaurs'::regclass AND NOT granted";
