@@ -1,24 +1,25 @@
 //! The name under which the hub remembers an import.
 
-use super::{format::Format, source};
+use super::format::Format;
 use anyhow::Context;
 use sha2::{Digest, Sha256};
 use std::{
     fmt::Write,
+    fs::File,
     io::{self, Read},
     path::Path,
 };
 
 /// Of a file: its format and a digest of its whole content. So the same file resumes, wherever it was moved or copied to, and no other
-/// file is ever taken for it: a digest of a part would skip what another file has in the same places. Of a pipe: a new one.
-pub(super) fn of(path: &Path, format: Format) -> anyhow::Result<String> {
-    match source::regular_file(path)? {
-        Some(file) => {
-            let digest = digest(file).with_context(|| path.display().to_string())?;
-            Ok(format!("{}-{digest}", format.name()))
-        }
-        None => Ok(format!("pipe-{}", uuid::Uuid::now_v7().simple())),
-    }
+/// file is ever taken for it: a digest of a part would skip what another file has in the same places.
+pub(super) fn of_a_file(path: &Path, format: Format) -> anyhow::Result<String> {
+    let digest = File::open(path).and_then(digest).with_context(|| path.display().to_string())?;
+    Ok(format!("{}-{digest}", format.name()))
+}
+
+/// Of a pipe, whose content is not known beforehand: a new one.
+pub(super) fn of_a_pipe() -> String {
+    format!("pipe-{}", uuid::Uuid::now_v7().simple())
 }
 
 /// The first half of its SHA-256, in hexadecimal: 128 bits.

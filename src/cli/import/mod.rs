@@ -23,7 +23,7 @@ use session::Session;
 use source::{Meter, Source};
 use std::{
     ffi::OsString,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -102,7 +102,8 @@ impl Import {
             return dry_run::run(&self, opened);
         }
         let Opened { records, meter, import_id } = opened;
-        let rejects = Rejects::open(&self.rejects_path(), &import_id)?;
+        let is_pipe = meter.is_of_a_pipe();
+        let rejects = Rejects::open(&self.rejects_path(is_pipe), &import_id)?;
         let options = ImportOptions {
             import_id: import_id.clone(),
             batch_size: self.batch_size,
@@ -114,7 +115,7 @@ impl Import {
         let mut run = Run { import, session: Session::new(rejects), progress };
         let end = run.drive(spawn_reader(records)?, self.give_up_after).await.unwrap_or_else(End::Failed);
         run.progress.end();
-        Ok(Report { command: &self, import_id: &import_id, session: &run.session, end }.print())
+        Ok(Report { command: &self, is_pipe, import_id: &import_id, session: &run.session, end }.print())
     }
 
     fn open(&self) -> anyhow::Result<Opened> {
@@ -127,25 +128,22 @@ impl Import {
         let import_id = match &self.import_id {
             Some(id) => id.clone(),
             None if self.dry_run => "dry-run".to_owned(),
-            None => identity::of(&self.file, format)?,
+            None if source.meter.is_of_a_pipe() => identity::of_a_pipe(),
+            None => identity::of_a_file(&self.file, format)?,
         };
         let records = Records::new(source.bytes, format).with_context(shown)?;
         Ok(Opened { records, meter: source.meter, import_id })
     }
 
-    fn rejects_path(&self) -> PathBuf {
+    fn rejects_path(&self, is_pipe: bool) -> PathBuf {
         self.rejects.clone().unwrap_or_else(|| {
-            if self.is_pipe() {
+            if is_pipe {
                 return PathBuf::from("import.rejects.ndjson");
             }
             let mut name = OsString::from(&self.file);
             name.push(".rejects.ndjson");
             name.into()
         })
-    }
-
-    fn is_pipe(&self) -> bool {
-        self.file == Path::new("-")
     }
 }
 

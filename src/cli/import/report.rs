@@ -47,6 +47,8 @@ pub(super) fn exit_code(created: u64, is_partial: bool) -> ExitCode {
 pub(super) struct Report<'a> {
     /// As it was started.
     pub(super) command: &'a Import,
+    /// Whether its source cannot be read again.
+    pub(super) is_pipe: bool,
     /// The import.
     pub(super) import_id: &'a str,
     /// Its state.
@@ -107,7 +109,7 @@ impl Report<'_> {
     }
 
     fn again(&self) -> String {
-        if self.command.is_pipe() && self.command.import_id.is_none() {
+        if self.is_pipe && self.command.import_id.is_none() {
             format!("the same input with --import-id {} goes on from there", self.import_id)
         } else {
             "the same command goes on from there".to_owned()

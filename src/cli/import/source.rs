@@ -36,10 +36,15 @@ impl Meter {
     pub(super) fn read(&self) -> u64 {
         self.read.load(Ordering::Relaxed)
     }
+
+    /// Whether it is of a pipe or a device, which is read once: what comes from it the next time may be something else.
+    pub(super) fn is_of_a_pipe(&self) -> bool {
+        self.size.is_none()
+    }
 }
 
 /// A file, if this names one whose size and content stay: no pipe and no device.
-pub(super) fn regular_file(path: &Path) -> anyhow::Result<Option<File>> {
+fn regular_file(path: &Path) -> anyhow::Result<Option<File>> {
     if is_stdin(path) {
         return Ok(None);
     }

@@ -86,6 +86,24 @@ async fn a_list_that_cannot_be_written_ends_the_run_and_the_next_one_completes_i
     world.hub.stop().await;
 }
 
+/// Whatever its name: a FIFO, or what a shell makes of `<(…)`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipe_with_a_name_is_a_pipe() {
+    let world = World::new().await;
+    let text = herd(2) + "{\"species\":\"\"}\n";
+    let failed = world.pipe(&["import", "/dev/fd/0", "--rejects", "/dev/full"], text.as_bytes()).await;
+    failed.ended_with(3).said("the same input with --import-id pipe-");
+    let (_, id) = failed.stderr.split_once("--import-id ").unwrap();
+    let again = ["import", "/dev/fd/0", "--import-id", id.split_whitespace().next().unwrap()];
+    let outcome = world.pipe(&again, text.as_bytes()).await;
+    outcome
+        .ended_with(3)
+        .said("2 created, 1 rejected: see import.rejects.ndjson; all of it by an earlier run");
+    assert_eq!(listed(&world.path("import.rejects.ndjson")).len(), 1);
+    assert_eq!(world.species().await, names(0..2));
+    world.hub.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_says_what_would_be_rejected_and_needs_no_hub() {
     let world = World::new().await;
