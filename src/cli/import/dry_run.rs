@@ -10,10 +10,10 @@ use crate::kinds::dinosaur;
 use std::{process::ExitCode, time::Instant};
 
 pub(super) fn run(command: &Import, opened: Opened) -> anyhow::Result<ExitCode> {
-    let Opened { mut records, meter, import_id } = opened;
+    let Opened { mut records, meter, .. } = opened;
     let mut rejects = match &command.rejects {
-        Some(path) => Rejects::open(path, &import_id)?,
-        None => Rejects::to_stdout(&import_id),
+        Some(path) => Rejects::of_dry_run(path)?,
+        None => Rejects::to_stdout(),
     };
     let mut progress = Progress::new(command.quiet, meter, Instant::now());
     let (mut tally, mut index) = (Tally::default(), 0);

@@ -101,8 +101,13 @@ impl Import {
         if self.dry_run {
             return dry_run::run(&self, opened);
         }
-        let Opened { records, meter, import_id } = opened;
+        let Opened { records, meter, format } = opened;
         let is_pipe = meter.is_of_a_pipe();
+        let import_id = match &self.import_id {
+            Some(id) => id.clone(),
+            None if is_pipe => identity::of_a_pipe(),
+            None => identity::of_a_file(&self.file, format)?,
+        };
         let rejects = Rejects::open(&self.rejects_path(is_pipe), &import_id)?;
         let options = ImportOptions {
             import_id: import_id.clone(),
@@ -125,14 +130,8 @@ impl Import {
             Some(format) => format,
             None => Format::guess(&self.file, source.bytes.fill_buf().with_context(shown)?),
         };
-        let import_id = match &self.import_id {
-            Some(id) => id.clone(),
-            None if self.dry_run => "dry-run".to_owned(),
-            None if source.meter.is_of_a_pipe() => identity::of_a_pipe(),
-            None => identity::of_a_file(&self.file, format)?,
-        };
         let records = Records::new(source.bytes, format).with_context(shown)?;
-        Ok(Opened { records, meter: source.meter, import_id })
+        Ok(Opened { records, meter: source.meter, format })
     }
 
     fn rejects_path(&self, is_pipe: bool) -> PathBuf {
@@ -150,7 +149,7 @@ impl Import {
 struct Opened {
     records: Records,
     meter: Meter,
-    import_id: String,
+    format: Format,
 }
 
 /// Reads and parses on a thread of its own, which ends with the source, or when nobody takes what it reads.

@@ -12,6 +12,8 @@ use std::{
 
 /// How a line of the list begins, whatever stands in it.
 const BEGINNING: &[u8] = b"{\"import_id\":";
+/// In place of an import's id, which the list of a dry run must not bear: that import would take it for what the hub has told.
+const DRY_RUN: &str = "dry-run";
 
 /// A line of the source that is not in.
 #[derive(Debug, Clone)]
@@ -56,6 +58,8 @@ pub(super) struct Rejects {
     /// Every failure below this index is in the list.
     next_index: u64,
     listed: u64,
+    /// Whether the file holds lists of others too.
+    shared: bool,
 }
 
 impl Rejects {
@@ -68,6 +72,7 @@ impl Rejects {
             last_line: 0,
             next_index: 0,
             listed: 0,
+            shared: false,
         };
         let shown = || path.display().to_string();
         match std::fs::metadata(path) {
@@ -91,15 +96,29 @@ impl Rejects {
         Ok(rejects)
     }
 
-    /// A list that goes to standard output, and is not read again.
-    pub(super) fn to_stdout(import_id: &str) -> Self {
+    /// The list of a dry run, in place of that of an earlier one: what that said of another file, or of this one as it was, holds no more.
+    pub(super) fn of_dry_run(path: &Path) -> anyhow::Result<Self> {
+        let earlier = Self::open(path, DRY_RUN)?;
+        let shown = || path.display().to_string();
+        if earlier.shared {
+            bail!("{}: lists what an import has rejected: name another file with --rejects", shown());
+        }
+        if earlier.listed > 0 {
+            File::options().write(true).truncate(true).open(path).with_context(shown)?;
+        }
+        Self::open(path, DRY_RUN)
+    }
+
+    /// A dry run's list that goes to standard output, and is not read again.
+    pub(super) fn to_stdout() -> Self {
         Self {
             path: PathBuf::new(),
-            import_id: import_id.to_owned(),
+            import_id: DRY_RUN.to_owned(),
             output: Some(Box::new(BufWriter::new(io::stdout()))),
             last_line: 0,
             next_index: 0,
             listed: 0,
+            shared: false,
         }
     }
 
@@ -122,6 +141,8 @@ impl Rejects {
             let known: Known = serde_json::from_slice(&line)?;
             if known.import_id == self.import_id {
                 self.count(known.line, known.index);
+            } else {
+                self.shared = true;
             }
             length += line.len() as u64;
             line.clear();
@@ -224,6 +245,21 @@ mod tests {
         other.add(&reject(1, None)).unwrap();
         drop(other);
         assert_eq!(lines(&path), [3, 5, 9, 1], "the lists of other imports stay");
+    }
+
+    #[test]
+    fn a_dry_run_begins_its_list_anew_and_leaves_that_of_an_import_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rejects");
+        for numbers in [[2, 9], [1, 3]] {
+            let mut list = Rejects::of_dry_run(&path).unwrap();
+            numbers.iter().for_each(|&line| list.add(&reject(line, Some(line))).unwrap());
+            drop(list);
+            assert_eq!(lines(&path), numbers);
+        }
+        Rejects::open(&path, "one").unwrap().add(&reject(7, None)).unwrap();
+        assert!(Rejects::of_dry_run(&path).is_err());
+        assert_eq!(lines(&path), [1, 3, 7]);
     }
 
     #[test]
