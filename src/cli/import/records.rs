@@ -36,6 +36,8 @@ pub(super) struct Records {
     over: bool,
     /// The number of the line that begins at `start`.
     line: u64,
+    /// Whether what was taken last is a CR that ended a line.
+    after_cr: bool,
     parser: Parser,
 }
 
@@ -51,8 +53,9 @@ impl Records {
             Format::Ndjson => Parser::Ndjson,
             Format::Csv => Parser::Csv { cutter: Box::default(), header: None },
         };
+        let buffer = vec![0; 2 * LONGEST];
         let mut records =
-            Self { bytes, buffer: vec![0; 2 * LONGEST], start: 0, end: 0, over: false, line: 1, parser };
+            Self { bytes, buffer, start: 0, end: 0, over: false, line: 1, after_cr: false, parser };
         while records.pending().len() < BYTE_ORDER_MARK.len() && !records.over {
             records.fill()?;
         }
@@ -83,7 +86,7 @@ impl Records {
 
     /// Whether the next entry is there without waiting for more bytes, as far as can be known cheaply.
     pub(super) fn has_next(&self) -> bool {
-        self.pending().contains(&b'\n')
+        self.line_end().is_some()
     }
 
     /// The next entry; none at the end. An error says in which line the source broke off; what is incomplete there is not returned.
@@ -133,8 +136,21 @@ impl Records {
         Ok(())
     }
 
+    /// Where the first line that is pending ends, if it does. Of CSV a CR alone ends one; in JSON it is a space like any other.
+    fn line_end(&self) -> Option<usize> {
+        let is_csv = matches!(self.parser, Parser::Csv { .. });
+        self.pending().iter().position(|&byte| byte == b'\n' || is_csv && byte == b'\r')
+    }
+
     fn take(&mut self, count: usize) {
-        self.line += self.pending().iter().take(count).filter(|&&byte| byte == b'\n').count() as u64;
+        let is_csv = matches!(self.parser, Parser::Csv { .. });
+        let taken = self.buffer.get(self.start..self.start + count).unwrap_or_default();
+        for &byte in taken {
+            let is_cr = is_csv && byte == b'\r';
+            // An LF behind a CR has counted with it, though it came later.
+            self.line += u64::from(is_cr || byte == b'\n' && !self.after_cr);
+            self.after_cr = is_cr;
+        }
         self.start += count;
     }
 
@@ -160,7 +176,7 @@ impl Records {
     fn whole_line(&mut self) -> anyhow::Result<Option<usize>> {
         loop {
             let pending = self.pending();
-            match pending.iter().position(|&byte| byte == b'\n') {
+            match self.line_end() {
                 Some(at) => return Ok((at <= LONGEST).then_some(at)),
                 None if pending.len() > LONGEST => return Ok(None),
                 None if self.over => return Ok(Some(pending.len())),
@@ -174,7 +190,7 @@ impl Records {
         let line = self.line;
         let raw = self.pending().get(..SHOWN).unwrap_or_default().to_vec();
         loop {
-            match self.pending().iter().position(|&byte| byte == b'\n') {
+            match self.line_end() {
                 Some(at) => {
                     self.take(at);
                     break;

@@ -81,6 +81,24 @@ fn records_may_span_lines() {
     assert_eq!(seen, expected);
 }
 
+/// Some spreadsheets write them.
+#[test]
+fn carriage_returns_alone_end_lines_of_csv() {
+    let seen = lines("id,species\r1,a\r2\r3,\"two\rlines\"\r\r4,b\r\n5,c\n\r6,\"open\r7,d", Format::Csv);
+    let expected = [
+        (2, item("1", "a")),
+        (3, Err("has 1 fields, and the header 2".to_owned())),
+        (4, item("3", "two\rlines")),
+        (7, item("4", "b")),
+        (8, item("5", "c")),
+        (10, Err("begins a quoted field that never ends".to_owned())),
+        (11, item("7", "d")),
+    ];
+    assert_eq!(seen, expected);
+    let seen = lines("{\"species\":\r\"a\"}\r\n{\"species\":\"b\"}", Format::Ndjson);
+    assert_eq!(seen, [(1, item("", "a")), (2, item("", "b"))]);
+}
+
 #[test]
 fn a_bad_record_costs_no_other() {
     let seen = entries(b"id,species\n1\n2,b,c\n3,\xff\n4,d\n", Format::Csv);
