@@ -105,6 +105,8 @@ impl Records {
                 Parser::Csv { .. } => self.next_record()?,
             };
             if entry.is_some() {
+                // Its own line end says nothing of a next entry.
+                self.skip_line_ends();
                 return Ok(entry);
             }
         }

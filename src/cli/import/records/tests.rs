@@ -81,6 +81,19 @@ fn records_may_span_lines() {
     assert_eq!(seen, expected);
 }
 
+/// Or what a slow pipe has given already would wait for what comes next.
+#[test]
+fn whether_more_is_there_is_known_without_waiting() {
+    for (format, text) in [(Format::Ndjson, "{\"species\":\"a\"}\r\n"), (Format::Csv, "species\r\na\r\n")] {
+        for (more, expected) in [("", false), (&text[text.len() / 2..], true)] {
+            let text = format!("{text}{more}").into_bytes();
+            let mut records = Records::new(Box::new(Cursor::new(text)), format).unwrap();
+            assert_eq!(records.next().unwrap().unwrap().item.unwrap().species, "a");
+            assert_eq!(records.has_next(), expected, "{format:?}");
+        }
+    }
+}
+
 /// Some spreadsheets write them.
 #[test]
 fn carriage_returns_alone_end_lines_of_csv() {
