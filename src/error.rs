@@ -96,6 +96,9 @@ pub enum Error {
         /// The constraint that it breaks, if it is one.
         constraint: Option<String>,
     },
+    /// The database takes a row without a word, and does not have it.
+    #[error("a trigger of the table left it out")]
+    LeftOut,
     /// Another stream goes on with this import.
     #[error("another stream goes on with this import, or it has expired")]
     ImportTakenOver,
@@ -183,7 +186,7 @@ impl Error {
             Self::TooMany { .. } => (Code::ResourceExhausted, 429, "TOO_MANY"),
             Self::SlowConsumer => (Code::ResourceExhausted, 429, "SLOW_CONSUMER"),
             Self::TooLarge(_) => (Code::ResourceExhausted, 413, "TOO_LARGE"),
-            Self::Refused { .. } => (Code::InvalidArgument, 422, "REFUSED_BY_DATABASE"),
+            Self::Refused { .. } | Self::LeftOut => (Code::InvalidArgument, 422, "REFUSED_BY_DATABASE"),
             Self::ImportTakenOver => (Code::Aborted, 409, "IMPORT_TAKEN_OVER"),
             Self::ImportUnknown { .. } => (Code::OutOfRange, 410, "IMPORT_UNKNOWN"),
             Self::Interrupted { cause, .. } => cause.row(),

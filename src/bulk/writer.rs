@@ -79,14 +79,16 @@ impl Writer {
         Ok(self.acknowledgement(failures))
     }
 
-    /// One transaction.
+    /// One transaction. A row that is alone and was left out is looked at again: another transaction may have brought its key meanwhile.
     async fn write(&self, batch: &Batch) -> Result<Written, NotWritten> {
         if batch.rows.is_empty() && self.import.is_none() {
             return Ok(Written { created: 0, taken: Vec::new() });
         }
+        let mut again = batch.rows.len() == 1;
         for _ in 1..ATTEMPTS {
             match self.attempt(batch).await {
                 Err(NotWritten::Conflict) => {}
+                Err(NotWritten::Refused(Error::LeftOut)) if std::mem::take(&mut again) => continue,
                 result => return result,
             }
             // Those that lost to each other must not meet again.

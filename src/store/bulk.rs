@@ -6,6 +6,11 @@ use crate::error::Error;
 use std::{borrow::Cow, time::Duration};
 use tokio_postgres::{error::SqlState, types::ToSql};
 
+/// A setting that there is not: a statement that asks for it fails, which SQL has no other word for.
+const OPEN_FATE: &str = "hub.the_fate_of_a_row_is_open";
+/// In `pg_trigger.tgtype`: of a row, before, and of an INSERT.
+const BEFORE_INSERT_OF_A_ROW: i16 = 1 | 2 | 4;
+
 /// What a bulk call writes: a table, and the columns beside its key, each with the type that its text is cast to.
 #[derive(Debug, Clone, Copy)]
 pub struct BulkTable {
@@ -167,7 +172,7 @@ impl Store {
         let position = import
             .map(|import| [import.number, import.generation, sql_index(batch.start), sql_index(batch.end)]);
         let sql = match &position {
-            None => table.insert(&arrays, "", &mut parameters) + &arrays.outcome(),
+            None => table.insert(&arrays, "", &mut parameters) + " SELECT created, taken FROM counted",
             Some(position) => import_statement(table, &arrays, position, taken, &mut parameters),
         };
         let connection =
@@ -209,6 +214,7 @@ impl<'a> Parameters<'a> {
 struct Arrays<'a> {
     /// Whether any row brings its key: without, the statement is a simpler one.
     keyed: bool,
+    rows: i64,
     indices: Vec<i64>,
     keys: Vec<Option<&'a str>>,
     columns: Vec<Vec<Option<&'a str>>>,
@@ -222,6 +228,7 @@ impl<'a> Arrays<'a> {
         let failures = &batch.failures;
         Self {
             keyed: rows.iter().any(|row| row.key.is_some()),
+            rows: i64::try_from(rows.len()).unwrap_or(i64::MAX),
             indices: rows.iter().map(|row| sql_index(row.index)).collect(),
             keys: rows.iter().map(|row| row.key.as_deref()).collect(),
             columns: (0..table.columns.len()).map(column).collect(),
@@ -233,32 +240,12 @@ impl<'a> Arrays<'a> {
             ),
         }
     }
-
-    /// How many rows were created.
-    fn created(&self) -> &'static str {
-        if self.keyed {
-            "(SELECT count(*) FROM bare) + (SELECT count(*) FROM keyed)"
-        } else {
-            "(SELECT count(*) FROM bare)"
-        }
-    }
-
-    /// The indices of the rows whose keys exist.
-    fn taken(&self) -> &'static str {
-        if self.keyed {
-            "(SELECT coalesce(array_agg(at ORDER BY at), '{}') FROM taken)"
-        } else {
-            "'{}'::bigint[]"
-        }
-    }
-
-    fn outcome(&self) -> String {
-        format!(" SELECT {}, {}", self.created(), self.taken())
-    }
 }
 
 impl BulkTable {
-    /// `WITH …`: `bare` creates the rows without a key, `keyed` those with one that is free, and `taken` has the indices of the others.
+    /// `WITH …`: `bare` creates the rows without a key, `keyed` those with one that is free, and `taken` has the indices of those whose
+    /// keys are proven to exist. `counted` has how many were created, and which were taken; if that leaves a row's fate open, because a
+    /// trigger swallowed rows or gave them other keys, it fails the statement. A row that is alone has no open fate but to be left out.
     /// `fence` is empty, or a query that has one row if the batch may be written, with a comma.
     fn insert<'a>(&self, arrays: &'a Arrays<'a>, fence: &str, parameters: &mut Parameters<'a>) -> String {
         let Table { name, key, .. } = self.table;
@@ -273,22 +260,45 @@ impl BulkTable {
         let names = numbered.map(|(n, _)| format!("c{n}")).collect::<Vec<_>>().join(", ");
         let places = arrays.columns.iter().map(|array| format!("{}::text[]", parameters.add(array)));
         let places = places.collect::<Vec<_>>().join(", ");
+        let open = format!("current_setting('{OPEN_FATE}')::bigint");
         if !arrays.keyed {
+            let rows = parameters.add(&arrays.rows) + "::bigint";
+            // Nothing is asked for if the fence has no row.
+            let asked = if fence.is_empty() { rows } else { format!("(SELECT {rows} FROM fence)") };
             return format!(
-                "WITH {fence} bare AS (INSERT INTO {name} ({columns}) SELECT {values} FROM {from}unnest({places}) u ({names}) RETURNING 1)"
+                "WITH {fence}
+                 bare AS (INSERT INTO {name} ({columns}) SELECT {values} FROM {from}unnest({places}) u ({names}) RETURNING 1),
+                 counted AS (SELECT CASE WHEN n <> {asked} THEN {open} ELSE n END AS created, '{{}}'::bigint[] AS taken
+                             FROM (SELECT count(*) AS n FROM bare) b)"
             );
         }
         let (at, keys) = (parameters.add(&arrays.indices), parameters.add(&arrays.keys));
+        let literal = format!("'{}'", name.replace('\'', "''"));
         // Of equal keys the first is created. NOT IN, and no join: it is hashed, whatever the planner thinks of the size of an array.
+        // Only a trigger can leave out a row whose key is free: without one no key is looked for in the table, and with one the newest
+        // rows of others, which the statement does not see, are found when the row is alone.
         format!(
             "WITH {fence}
              given AS MATERIALIZED (SELECT u.* FROM {from}unnest({at}::bigint[], {keys}::text[], {places}) u (at, key, {names})),
              bare AS (INSERT INTO {name} ({columns}) SELECT {values} FROM given WHERE key IS NULL RETURNING 1),
              keyed AS (INSERT INTO {name} ({key}, {columns}) SELECT key, {values} FROM given WHERE key IS NOT NULL ORDER BY at
                        ON CONFLICT ({key}) DO NOTHING RETURNING {key}::text AS key),
-             taken AS MATERIALIZED (
-               SELECT at FROM (SELECT at, key, row_number() OVER (PARTITION BY key ORDER BY at) AS nth FROM given WHERE key IS NOT NULL) k
-               WHERE nth > 1 OR key NOT IN (SELECT key FROM keyed))"
+             missing AS MATERIALIZED (
+               SELECT at, key, nth
+               FROM (SELECT at, key, row_number() OVER (PARTITION BY key ORDER BY at) AS nth FROM given WHERE key IS NOT NULL) k
+               WHERE (SELECT count(*) FROM keyed) < (SELECT count(key) FROM given) AND (nth > 1 OR key NOT IN (SELECT key FROM keyed))),
+             taken AS (
+               SELECT at FROM missing m WHERE nth > 1
+               OR NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid IN (SELECT part FROM hub.parts({literal}))
+                              AND tgtype & {BEFORE_INSERT_OF_A_ROW} = {BEFORE_INSERT_OF_A_ROW} AND tgenabled <> 'D')
+               OR EXISTS (SELECT FROM {name} t WHERE t.{key} = m.key)),
+             counted AS (
+               SELECT CASE WHEN bare.n = asked.bare AND keyed.n + missing.n = asked.keyed AND taken.n = missing.n
+                           THEN bare.n + keyed.n ELSE {open} END AS created, taken.indices AS taken
+               FROM (SELECT count(*) AS n FROM bare) bare, (SELECT count(*) AS n FROM keyed) keyed,
+                    (SELECT count(*) AS n FROM missing) missing,
+                    (SELECT count(*) AS n, coalesce(array_agg(at ORDER BY at), '{{}}') AS indices FROM taken) taken,
+                    (SELECT count(*) - count(key) AS bare, count(key) AS keyed FROM given) asked)"
         )
     }
 }
@@ -310,28 +320,17 @@ fn import_statement<'a>(
     let (indices, codes, reasons, messages) = &arrays.failures;
     let [indices, codes, reasons, messages] =
         [indices as &(dyn ToSql + Sync), codes, reasons, messages].map(|array| parameters.add(array));
-    let (also, failed_too) = if arrays.keyed {
-        let [code, reason, message] = [&taken.code as &(dyn ToSql + Sync), &taken.reason, &taken.message]
-            .map(|part| parameters.add(part));
-        (
-            format!(
-                " UNION ALL SELECT {number}::bigint, at, {code}::int, {reason}::text, {message}::text FROM taken"
-            ),
-            " + (SELECT count(*) FROM taken)",
-        )
-    } else {
-        (String::new(), "")
-    };
+    let [code, reason, message] =
+        [&taken.code as &(dyn ToSql + Sync), &taken.reason, &taken.message].map(|part| parameters.add(part));
     format!(
         "{insert},
          failures AS (INSERT INTO hub.import_failure (import, index, code, reason, message)
-           SELECT {number}::bigint, f.* FROM fence, unnest({indices}::bigint[], {codes}::int[], {reasons}::text[], {messages}::text[]) f{also})
-         UPDATE hub.import SET next_index = {end}, created = created + {created},
-           failed = failed + cardinality({indices}::bigint[]){failed_too}, updated_at = clock_timestamp()
-         WHERE number = {number} AND EXISTS (SELECT FROM fence)
-         RETURNING {created}, {taken}",
-        created = arrays.created(),
-        taken = arrays.taken(),
+           SELECT {number}::bigint, f.* FROM fence, unnest({indices}::bigint[], {codes}::int[], {reasons}::text[], {messages}::text[]) f
+           UNION ALL SELECT {number}::bigint, at, {code}::int, {reason}::text, {message}::text FROM counted c, unnest(c.taken) at)
+         UPDATE hub.import i SET next_index = {end}, created = i.created + c.created,
+           failed = i.failed + cardinality({indices}::bigint[]) + cardinality(c.taken), updated_at = clock_timestamp()
+         FROM counted c WHERE i.number = {number} AND EXISTS (SELECT FROM fence)
+         RETURNING c.created, c.taken"
     )
 }
 
@@ -343,6 +342,8 @@ fn not_written(kind: &'static str, error: tokio_postgres::Error) -> NotWritten {
     let code = fault.code();
     if [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code) {
         NotWritten::Conflict
+    } else if *code == SqlState::UNDEFINED_OBJECT && fault.message().contains(OPEN_FATE) {
+        NotWritten::Refused(Error::LeftOut)
     } else if let Some(refused) = Error::refused(kind, fault) {
         NotWritten::Refused(refused)
     } else {

@@ -1,11 +1,13 @@
 //! Bad items: exact indices, clear reasons, and no harm to others.
 
 use super::{
-    Created, ITEM_NOT_UTF8, Imported, NOT_UTF8, all_indices, count, create, garbage, hub, import, indices,
-    item, start,
+    Created, ITEM_NOT_UTF8, Imported, Importing, NOT_UTF8, all_indices, count, create, garbage, hub, import,
+    indices, item, start,
 };
+use crate::support::{Database, PATIENCE, TestHub};
 use std::collections::BTreeMap;
-use trex::proto::rh_trex::v1::{self as pb, ImportDinosaursRequest};
+use tokio::time::timeout;
+use trex::proto::rh_trex::v1::{self as pb, ImportDinosaursRequest, ImportDinosaursResponse};
 
 const MANY: u64 = 20_000;
 
@@ -178,23 +180,67 @@ async fn what_the_database_refuses_is_found_and_its_batch_mates_are_in() {
     hub.stop().await;
 }
 
-/// A row that a trigger swallows is neither created nor forgotten.
-#[tokio::test]
-async fn a_row_that_a_trigger_swallows_has_failed() {
+/// A table that leaves out ghosts, and writes what shouts in small letters, its id too.
+async fn hub_with_a_trigger() -> (Database, TestHub) {
     let (database, hub) = hub().await;
-    database
-        .connect()
-        .await
-        .batch_execute(
-            "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-               RETURN CASE WHEN NEW.species = 'ghost' THEN NULL ELSE NEW END; END $$;
-             CREATE TRIGGER swallow BEFORE INSERT ON dinosaurs FOR EACH ROW EXECUTE FUNCTION swallow()",
-        )
-        .await
-        .unwrap();
-    let items = (0..10).map(|n| item("", if n == 6 { "ghost" } else { "seen" }));
-    let acknowledgements = import(&mut hub.client().await, start("ghosts"), items).await;
-    assert_eq!(all_indices(&acknowledgements), [6]);
+    let sql = "CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 IF NEW.species = 'ghost' THEN RETURN NULL; END IF;
+                 IF NEW.species = 'shouts' THEN NEW.id := lower(NEW.id); END IF;
+                 RETURN NEW; END $$;
+               CREATE TRIGGER meddle BEFORE INSERT ON dinosaurs FOR EACH ROW EXECUTE FUNCTION meddle()";
+    database.connect().await.batch_execute(sql).await.unwrap();
+    (database, hub)
+}
+
+/// Index and reason of every failure.
+fn failures(acknowledgements: &[ImportDinosaursResponse]) -> Vec<(u64, String)> {
+    let errors = acknowledgements.iter().flat_map(|one| &one.errors);
+    errors.map(|error| (indices(std::slice::from_ref(error))[0], error.reason.clone())).collect()
+}
+
+#[tokio::test]
+async fn a_row_that_a_trigger_leaves_out_has_failed_and_one_that_it_rewrites_is_in() {
+    let (database, hub) = hub_with_a_trigger().await;
+    let left_out = |index| (index, "a trigger of the table left it out".to_owned());
+    let exists = |index| (index, "Dinosaur exists already".to_owned());
+    let first = [("k1", "ghost"), ("K2", "shouts"), ("k3", "ok"), ("", "ghost"), ("k3", "again"), ("", "ok")];
+    let items = first.map(|(id, species)| item(id, species));
+    let acknowledgements = import(&mut hub.client().await, start("first"), items.into_iter()).await;
+    assert_eq!(failures(&acknowledgements), [left_out(0), left_out(3), exists(4)]);
+    assert_eq!(count(&database, "id IN ('k2', 'k3') OR species = 'ok'").await, 3);
+    assert_eq!(count(&database, "true").await, 3);
+    // What is there is there, whatever the trigger would say; and a name that it takes from one row it may give to another.
+    let second =
+        [("k3", "ghost"), ("K2", "shouts"), ("K4", "shouts"), ("k4", "ok"), ("K4", "ok"), ("K4", "shouts")];
+    let items = second.map(|(id, species)| item(id, species));
+    let acknowledgements = import(&mut hub.client().await, start("second"), items.into_iter()).await;
+    assert_eq!(failures(&acknowledgements), [exists(0), left_out(1), exists(3), exists(5)]);
+    assert_eq!(count(&database, "id IN ('k2', 'k3', 'k4', 'K4')").await, 4);
+    // Without an import it is known too.
+    let items = (0..10).map(|n| create(if n == 6 { "ghost" } else { "seen" }));
+    let response =
+        hub.client().await.bulk_create_dinosaurs(tokio_stream::iter(items)).await.unwrap().into_inner();
+    assert_eq!((response.created, indices(&response.errors)), (9, vec![6]));
+    assert_eq!(response.errors[0].id, "REFUSED_BY_DATABASE");
     assert_eq!(count(&database, "species = 'seen'").await, 9);
+    hub.stop().await;
+}
+
+/// Where triggers meddle, a row that another transaction creates meanwhile is one that exists all the same.
+#[tokio::test]
+async fn a_row_that_somebody_else_creates_meanwhile_is_not_taken_for_left_out() {
+    let (database, hub) = hub_with_a_trigger().await;
+    let session = database.connect().await;
+    let mut stream = Importing::start(&mut hub.client().await, start("race")).await;
+    let first = stream.acknowledgement().await;
+    session.batch_execute("BEGIN; INSERT INTO dinosaurs (id, species) VALUES ('a', 'theirs')").await.unwrap();
+    stream.send(item("a", "ours")).await;
+    let waits = async {
+        while session.query("SELECT FROM pg_locks WHERE NOT granted", &[]).await.unwrap().is_empty() {}
+    };
+    timeout(PATIENCE, waits).await.unwrap();
+    session.batch_execute("COMMIT").await.unwrap();
+    let acknowledgements = stream.finish(&first).await;
+    assert_eq!(failures(&acknowledgements), [(0, "Dinosaur exists already".to_owned())]);
     hub.stop().await;
 }
