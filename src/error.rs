@@ -112,6 +112,14 @@ pub enum Error {
         /// What the database knows.
         known: u64,
     },
+    /// A stream that has every item of an import has fewer than are decided.
+    #[error("the import has {known} items already, and the stream ended after {sent}: these are others")]
+    ImportDiffers {
+        /// How many are decided.
+        known: u64,
+        /// How many have come.
+        sent: u64,
+    },
     /// A bulk call ended before its client did.
     #[error("{cause}")]
     Interrupted {
@@ -189,6 +197,7 @@ impl Error {
             Self::Refused { .. } | Self::LeftOut => (Code::InvalidArgument, 422, "REFUSED_BY_DATABASE"),
             Self::ImportTakenOver => (Code::Aborted, 409, "IMPORT_TAKEN_OVER"),
             Self::ImportUnknown { .. } => (Code::OutOfRange, 410, "IMPORT_UNKNOWN"),
+            Self::ImportDiffers { .. } => (Code::FailedPrecondition, 409, "IMPORT_DIFFERS"),
             Self::Interrupted { cause, .. } => cause.row(),
             Self::Unimplemented { .. } => (Code::Unimplemented, 501, "NOT_IMPLEMENTED"),
             Self::Unavailable { .. } => (Code::Unavailable, 503, "UNAVAILABLE"),
@@ -216,6 +225,9 @@ impl Error {
         let pairs = match self {
             Self::ImportUnknown { acknowledged, known } => {
                 vec![("acknowledged", acknowledged.to_string()), ("known", known.to_string())]
+            }
+            Self::ImportDiffers { known, sent } => {
+                vec![("known", known.to_string()), ("sent", sent.to_string())]
             }
             Self::Interrupted { cause, next_index, created, failed, uncertain } => {
                 let progress = [

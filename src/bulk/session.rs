@@ -157,7 +157,7 @@ impl<S: Stream<Item = Result<Item, Error>> + Unpin> Session<S> {
                     self.filling.push(item);
                 }
                 Event::Item(Some(Err(error))) => self.source = Source::Closed(Some(error)),
-                Event::Item(None) => self.source = Source::Closed(None),
+                Event::Item(None) => self.source = Source::Closed(self.ended_early()),
                 Event::Committed(writer, Ok(acknowledgement)) => {
                     self.committer = Committer::Idle(writer);
                     return Some(Ok(acknowledgement));
@@ -175,6 +175,12 @@ impl<S: Stream<Item = Result<Item, Error>> + Unpin> Session<S> {
             // A client with much in flight must not keep other streams of this thread waiting.
             tokio::task::coop::consume_budget().await;
         }
+    }
+
+    /// Why the client must not have ended now: it has yet to send again what is decided.
+    fn ended_early(&self) -> Option<Error> {
+        let known = self.filling.batch.start;
+        (self.skip > 0).then(|| Error::ImportDiffers { known, sent: known - self.skip })
     }
 
     /// Sends the batch off if it is due and nothing is in its way. `Some`: the end.

@@ -126,13 +126,19 @@ async fn a_bulk_creation_is_resumed_by_its_metadata() {
     assert_eq!((second.created, second.failed, second.errors_omitted), (180, 20, 0));
     assert_eq!(indices(&second.errors), (0..20).map(|n| n * 10 + 9).collect::<Vec<_>>());
     assert_eq!(count(&database, "true").await, 180);
-    let third = hub.client().await.bulk_create_dinosaurs(call(50)).await.unwrap().into_inner();
+    let third = hub.client().await.bulk_create_dinosaurs(call(200)).await.unwrap().into_inner();
     // But for the operation, which is the call's own.
     let of = |response: &BulkCreateDinosaursResponse| {
         (response.created, response.failed, indices(&response.errors))
     };
     assert_eq!(of(&third), of(&second));
-    assert_eq!(hub.metric("hub_bulk_items_total", r#"outcome="skipped""#), 180.0);
+    assert_eq!(hub.metric("hub_bulk_items_total", r#"outcome="skipped""#), 330.0);
+    // Fewer items than it has: they are not those of this import.
+    let status = hub.client().await.bulk_create_dinosaurs(call(50)).await.unwrap_err();
+    let differs = |value| (Code::FailedPrecondition, "IMPORT_DIFFERS".to_owned(), value);
+    assert_eq!(interruption(&status, "known"), differs(200));
+    assert_eq!(interruption(&status, "sent"), differs(50));
+    assert_eq!(interruption(&status, "created"), differs(180));
     hub.stop().await;
 }
 
