@@ -19,18 +19,32 @@ import time
 
 import grpc
 
-# Compiled when they are imported, from the protos beside this folder.
+# Compiled when they are imported, from the protos beside this folder and from the one in it.
 sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "proto"))
 protos, services = grpc.protos_and_services("rh_trex/v1/dinosaurs.proto")
+statuses = grpc.protos("status.proto")
 
-# The hub, its database or the way to it is away for a while.
+# The hub, its database or the way to it is away or busy for a while.
 TRY_AGAIN = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.INTERNAL,
     grpc.StatusCode.UNKNOWN,
     grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
 )
+
+
+def details(error):
+    """The reason of an error, and how many seconds it asks to wait."""
+    info, retry = statuses.ErrorInfo(), statuses.RetryInfo()
+    for name, value in error.trailing_metadata() or ():
+        if name == "grpc-status-details-bin":
+            for detail in statuses.Status.FromString(value).details:
+                for known in info, retry:
+                    if detail.type_url == f"type.googleapis.com/google.rpc.{known.DESCRIPTOR.name}":
+                        known.ParseFromString(detail.value)
+    return info.reason, retry.retry_delay.ToTimedelta().total_seconds()
 
 
 class Import:
@@ -48,10 +62,16 @@ class Import:
 
     def items(self):
         """The same items in the same order, whenever it is asked: an index means one of them."""
-        with open(self.path, encoding="utf-8") as file:
-            for line in file:
-                item = json.loads(line)
-                yield protos.ImportDinosaursItem(id=item.get("id", ""), species=item["species"])
+        with open(self.path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                try:
+                    item = json.loads(line)
+                    message = protos.ImportDinosaursItem(id=item.get("id"), species=item["species"])
+                except (ValueError, TypeError, KeyError, AttributeError) as error:
+                    sys.exit(f"{self.path}, line {number}: no item: {error!r}")
+                yield message
 
     def attempt(self, stub):
         """One stream, to its end."""
@@ -88,19 +108,21 @@ class Import:
                 try:
                     return self.attempt(services.DinosaurServiceStub(channel))
                 except grpc.RpcError as error:
+                    reason, asked = details(error)
                     # ABORTED: another program imports the same. OUT_OF_RANGE: the hub has forgotten the import.
-                    if error.code() not in TRY_AGAIN:
+                    if error.code() not in TRY_AGAIN or reason == "TOO_LARGE":
                         raise
                     print(f"{error.code().name}: {error.details()}", file=sys.stderr)
             pause = 0.1 if self.next_index > before else min(2 * pause, 5)
-            time.sleep(pause * random.uniform(0.5, 1))
+            time.sleep(max(asked, pause * random.uniform(0.5, 1)))
 
 
 def main():
     path, server = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "localhost:9000"
     this = Import(path)
-    this.run(server)
+    # Before anything is sent: within a stream, a line that is no item would look like a connection that is lost, again and again.
     count = sum(1 for _ in this.items())
+    this.run(server)
     if this.next_index != count:
         sys.exit(f"the hub has decided {this.next_index} items, and the file has {count}")
     print(f"{this.created} created, {this.failed} failed")

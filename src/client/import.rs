@@ -5,7 +5,7 @@
 //! sent again. So every item is created once, or fails once, whatever happens to the hub, to its database or to the connection. A second
 //! process may offer the same items again from the first on; those that were decided before are passed over. Step by step: docs/bulk.md.
 
-use super::{FIRST_PAUSE, LAST_PAUSE, chain, endpoint, is_final};
+use super::{FIRST_PAUSE, LAST_PAUSE, chain, endpoint};
 use crate::proto::{
     codec::Streamed,
     rh_trex::v1::{
@@ -253,9 +253,9 @@ async fn connect(endpoint: &Endpoint, start: ImportDinosaursStart) -> Result<Con
 fn may_go_on(status: &Status) -> bool {
     let is_too_large = || status.get_details_error_info().is_some_and(|info| info.reason == "TOO_LARGE");
     match status.code() {
-        Code::Aborted | Code::FailedPrecondition | Code::DataLoss => false,
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Internal | Code::Unknown => true,
         Code::ResourceExhausted => !is_too_large(),
-        code => !is_final(code),
+        _ => false,
     }
 }
 
@@ -408,6 +408,25 @@ mod tests {
         offer(&mut window, 0..5);
         assert_eq!(sent(&mut window, 1), [3]);
         assert_eq!(window.decide(5).unwrap_err().code(), Code::DataLoss, "item 4 was not sent");
+    }
+
+    #[test]
+    fn what_may_pass_is_tried_again() {
+        use tonic_types::ErrorDetails;
+        let status = |code, reason: &str| {
+            Status::with_error_details(code, "", ErrorDetails::with_error_info(reason, "trex.hub", []))
+        };
+        for code in
+            [Code::Unavailable, Code::Internal, Code::Unknown, Code::Cancelled, Code::DeadlineExceeded]
+        {
+            assert!(may_go_on(&status(code, "")), "{code:?}");
+        }
+        assert!(may_go_on(&status(Code::ResourceExhausted, "TOO_MANY")));
+        assert!(may_go_on(&Status::resource_exhausted("says a proxy")));
+        assert!(!may_go_on(&status(Code::ResourceExhausted, "TOO_LARGE")));
+        for code in [Code::Aborted, Code::OutOfRange, Code::FailedPrecondition, Code::AlreadyExists] {
+            assert!(!may_go_on(&status(code, "")), "{code:?}");
+        }
     }
 
     #[test]

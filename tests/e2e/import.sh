@@ -78,6 +78,16 @@ import_by_python() {
   equal 'python: resumes at the end' '1449 created, 1 failed' "$got"
   equal 'python: nothing is in twice' 1449 "$(count)"
 
+  # A line that is no item ends the program before anything is sent; a blank one is none.
+  clear_table
+  printf '{"species":"x"}\n\n{"species":"y"}\n' >"$work/blank.ndjson"
+  got=$(PYTHONDONTWRITEBYTECODE=1 "$python" "$here/../../examples/import.py" "$work/blank.ndjson" "localhost:$grpc_port" 2>&1) || true
+  equal 'python: a blank line' '2 created, 0 failed' "$got"
+  printf '{"species":"z"}\n{"species"\n' >"$work/broken.ndjson"
+  PYTHONDONTWRITEBYTECODE=1 timeout 60 "$python" "$here/../../examples/import.py" "$work/broken.ndjson" "localhost:$grpc_port" 2>"$work/python.err" && rc=0 || rc=$?
+  equal 'python: a broken line ends it' '1 2' "$rc $(sed -n 's/.*, line \([0-9]*\): no item: .*/\1/p' "$work/python.err")"
+  equal 'python: and nothing of it is in' 2 "$(count)"
+
   # A frame for each message, faster than they are committed.
   clear_table
   awk 'BEGIN { for (n = 0; n < 20000; n++) print "{\"species\":\"x\"}" }' >"$work/many.ndjson"
