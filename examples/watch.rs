@@ -39,7 +39,10 @@ async fn main() -> anyhow::Result<()> {
                     note(file, &epoch, Revision::new(event.revision))?;
                 }
             }
-            Ok(Notice::Complete(revision)) => note(file, &epoch, revision)?,
+            Ok(Notice::Complete { revision, dropped }) => {
+                lost(dropped);
+                note(file, &epoch, revision)?;
+            }
             // The client goes on by itself, after the last event that it returned.
             Ok(Notice::Disconnected { why, retry_in }) => println!("{why}; again in {retry_in:?}"),
             // Compacted, or another history: nobody can say what this consumer has missed. Begin with what is there.
@@ -53,9 +56,17 @@ async fn main() -> anyhow::Result<()> {
 }
 
 fn handle(event: &DinosaurWatchEvent) {
+    lost(event.dropped_before);
     // Unset on DELETED.
     let species = event.dinosaur.as_ref().map_or("", |dinosaur| dinosaur.species.as_str());
     println!("{} {} {} {species}", event.revision, event.r#type().as_str_name(), event.resource_id);
+}
+
+/// With policy DROP only: a bookmark tells it, too, when no event follows.
+fn lost(dropped: u64) {
+    if dropped > 0 {
+        println!("{dropped} events were dropped before this");
+    }
 }
 
 /// CATCH_UP: however slow this consumer is, it misses nothing that is retained.

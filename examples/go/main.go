@@ -121,6 +121,10 @@ func (c *consumer) watch(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		// With policy DROP only, on an event or on a bookmark.
+		if event.DroppedBefore > 0 {
+			log.Printf("%v events were dropped before this", event.DroppedBefore)
+		}
 		if event.Type != pb.EventType_EVENT_TYPE_BOOKMARK {
 			handle(event)
 		}

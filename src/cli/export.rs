@@ -80,7 +80,7 @@ impl Export {
                     rows.write(row)?;
                 }
                 Notice::Event(event) => bail!("an event within the state: {event:?}"),
-                Notice::Complete(revision) => {
+                Notice::Complete { revision, .. } => {
                     let count = rows.finish()?;
                     eprintln!("{count} rows at revision {revision} of epoch {of_epoch}");
                     return Ok(());

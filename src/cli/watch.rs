@@ -111,21 +111,24 @@ impl Watch {
                     let first = if state { " with the state there first" } else { "" };
                     eprintln!("watching after revision {revision} of epoch {epoch}{first}");
                 }
-                Notice::Complete(_) => {}
+                Notice::Complete { dropped: 0, .. } => {}
+                Notice::Complete { revision, dropped } => self.write(&lost(revision, dropped))?,
                 Notice::Disconnected { why, retry_in } => {
                     eprintln!("disconnected: {why}; again in {} ms", retry_in.as_millis())
                 }
-                Notice::Event(event) => {
-                    let line = match self.output {
-                        Output::Text => text(&event),
-                        Output::Json => json(&event).to_string(),
-                    };
-                    let mut stdout = io::stdout().lock();
-                    writeln!(stdout, "{line}")?;
-                    stdout.flush()?;
-                }
+                Notice::Event(event) => self.write(&event)?,
             }
         }
+    }
+
+    fn write(&self, event: &DinosaurWatchEvent) -> io::Result<()> {
+        let line = match self.output {
+            Output::Text => text(event),
+            Output::Json => json(event).to_string(),
+        };
+        let mut stdout = io::stdout().lock();
+        writeln!(stdout, "{line}")?;
+        stdout.flush()
     }
 }
 
@@ -155,6 +158,16 @@ pub(super) fn time(at: Option<&prost_types::Timestamp>) -> String {
     at.and_then(|at| jiff::Timestamp::new(at.seconds, at.nanos).ok())
         .map(|at| at.to_string())
         .unwrap_or_default()
+}
+
+/// What was dropped when no event came since that would tell it.
+fn lost(revision: Revision, dropped: u64) -> DinosaurWatchEvent {
+    DinosaurWatchEvent {
+        r#type: EventType::Bookmark.into(),
+        revision: revision.get(),
+        dropped_before: dropped,
+        ..Default::default()
+    }
 }
 
 fn text(event: &DinosaurWatchEvent) -> String {
@@ -201,4 +214,17 @@ fn json(event: &DinosaurWatchEvent) -> serde_json::Value {
         "conflated": event.conflated,
         "dinosaur": dinosaur,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_bookmark_says_was_dropped_is_told() {
+        let event = lost(Revision::new(9), 4);
+        assert!(text(&event).contains("BOOKMARK") && text(&event).ends_with("(4 dropped before this)"));
+        let json = json(&event);
+        assert_eq!((&json["type"], &json["dropped_before"]), (&"BOOKMARK".into(), &4.into()));
+    }
 }

@@ -69,8 +69,13 @@ pub enum Notice {
     },
     /// An event, or a row of the state (its type is SNAPSHOT).
     Event(Box<DinosaurWatchEvent>),
-    /// Everything up to this revision has been delivered, the state included.
-    Complete(Revision),
+    /// Everything up to this revision has been delivered, the state included, but for what was dropped and told.
+    Complete {
+        /// Up to here.
+        revision: Revision,
+        /// How many matching events were dropped since the notice before: with policy DROP only, as `dropped_before` of an event.
+        dropped: u64,
+    },
     /// The stream ended; it goes on where it stopped.
     Disconnected {
         /// Why.
@@ -142,7 +147,7 @@ impl Watch {
             EventType::Snapshot => Notice::Event(Box::new(event)),
             EventType::Bookmark => {
                 self.position = WatchStart::After(revision, Some(self.epoch.clone()));
-                Notice::Complete(revision)
+                Notice::Complete { revision, dropped: event.dropped_before }
             }
             _ => {
                 self.position = WatchStart::After(revision, Some(self.epoch.clone()));
@@ -222,4 +227,35 @@ fn is_final(code: Code) -> bool {
             | Code::PermissionDenied
             | Code::Unauthenticated
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watch(server: &str) -> Watch {
+        let options = WatchOptions {
+            types: vec![],
+            resource_ids: vec![],
+            filter: String::new(),
+            start: WatchStart::Now,
+            backpressure: BackpressurePolicy::Drop,
+        };
+        Watch::new(server, options).unwrap()
+    }
+
+    #[test]
+    fn a_bookmark_tells_what_was_dropped() {
+        let bookmark = DinosaurWatchEvent {
+            r#type: EventType::Bookmark.into(),
+            revision: 9,
+            dropped_before: 4,
+            ..Default::default()
+        };
+        let notice = watch("localhost:1").received(bookmark);
+        assert!(
+            matches!(notice, Notice::Complete { revision, dropped: 4 } if revision.get() == 9),
+            "{notice:?}"
+        );
+    }
 }

@@ -247,7 +247,8 @@ impl Recorder {
                         return self.recording;
                     }
                 }
-                Notice::Complete(revision) => {
+                Notice::Complete { revision, dropped } => {
+                    assert_eq!(dropped, 0, "{}: with CATCH_UP nothing is dropped", plan.name);
                     self.complete(revision);
                     position = Some(revision.get());
                 }

@@ -114,7 +114,8 @@ fn note(known: &mut Followed, notice: Notice) {
                 None => known.rows.remove(&event.resource_id),
             };
         }
-        Notice::Complete(revision) => {
+        Notice::Complete { revision, dropped } => {
+            assert_eq!(dropped, 0, "with CATCH_UP nothing is dropped");
             assert!(revision.get() >= known.complete);
             known.complete = revision.get();
         }
