@@ -1,8 +1,11 @@
 //! `trex audit`.
 
-use crate::proto::hub::v1::{
-    AuditRecord, AuditRecordType, ListAuditRecordsRequest, WatchAuditRecordsRequest,
-    audit_service_client::AuditServiceClient,
+use crate::{
+    client::{connect, endpoint, is_final},
+    proto::hub::v1::{
+        AuditRecord, AuditRecordType, ListAuditRecordsRequest, WatchAuditRecordsRequest,
+        audit_service_client::AuditServiceClient,
+    },
 };
 use anyhow::Context;
 use prost_types::Timestamp;
@@ -11,7 +14,10 @@ use std::{
     io::{self, Write},
     time::Duration,
 };
-use tonic::{Code, Status, transport::Channel};
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint},
+};
 
 /// Records per call.
 const PAGE: i32 = 200;
@@ -61,18 +67,14 @@ enum Output {
 
 impl Audit {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let channel = Channel::from_shared(self.server.clone())
-            .with_context(|| format!("--server {}", self.server))?
-            .connect_lazy();
-        // A row may be as large as Postgres lets it be.
-        let client = AuditServiceClient::new(channel).max_decoding_message_size(usize::MAX);
+        let endpoint = endpoint(&self.server).with_context(|| format!("--server {}", self.server))?;
         let written = if self.follow {
             tokio::select! {
-                written = self.follow(client) => written,
+                written = self.follow(&endpoint) => written,
                 interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
             }
         } else {
-            self.list(client).await
+            self.list(&endpoint).await
         };
         match written {
             // A reader such as `head` has had enough.
@@ -87,7 +89,8 @@ impl Audit {
         }
     }
 
-    async fn list(&self, mut client: AuditServiceClient<Channel>) -> anyhow::Result<()> {
+    async fn list(&self, endpoint: &Endpoint) -> anyhow::Result<()> {
+        let mut client = client(endpoint).await.map_err(|status| told(&status))?;
         let mut request = ListAuditRecordsRequest {
             kind: self.kind.clone(),
             resource_id: self.resource_id.clone(),
@@ -114,42 +117,47 @@ impl Audit {
         Ok(())
     }
 
-    async fn follow(&self, mut client: AuditServiceClient<Channel>) -> anyhow::Result<()> {
+    async fn follow(&self, endpoint: &Endpoint) -> anyhow::Result<()> {
         let mut after = self.after_revision;
         loop {
-            let request = WatchAuditRecordsRequest {
-                after_revision: after,
-                kind: self.kind.clone(),
-                resource_id: self.resource_id.clone(),
-                actor: self.actor.clone(),
-            };
-            let status = match client.watch_audit_records(request).await {
-                Ok(response) => {
-                    let start = response
-                        .metadata()
-                        .get("hub-revision")
-                        .and_then(|text| text.to_str().ok()?.parse().ok());
-                    after = after.or(start);
-                    let mut stream = response.into_inner();
-                    loop {
-                        match stream.message().await {
-                            Ok(Some(message)) => {
-                                let record = message.record.unwrap_or_default();
-                                self.write(&record)?;
-                                after = Some(record.revision);
-                            }
-                            Ok(None) => break Status::unavailable("the stream ended"),
-                            Err(status) => break status,
-                        }
-                    }
-                }
-                Err(status) => status,
-            };
-            if status.code() != Code::Unavailable {
+            let status = self.follow_once(endpoint, &mut after).await?;
+            if is_final(status.code()) {
                 return Err(told(&status));
             }
             eprintln!("disconnected: {}; again in {} ms", status.message(), PAUSE.as_millis());
             tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Writes what a stream brings, and moves `after` with it. Returns how the stream ended.
+    async fn follow_once(&self, endpoint: &Endpoint, after: &mut Option<u64>) -> io::Result<Status> {
+        let request = WatchAuditRecordsRequest {
+            after_revision: *after,
+            kind: self.kind.clone(),
+            resource_id: self.resource_id.clone(),
+            actor: self.actor.clone(),
+        };
+        let response = match client(endpoint).await {
+            Ok(mut client) => client.watch_audit_records(request).await,
+            Err(status) => Err(status),
+        };
+        let response = match response {
+            Ok(response) => response,
+            Err(status) => return Ok(status),
+        };
+        let start = response.metadata().get("hub-revision");
+        *after = after.or(start.and_then(|text| text.to_str().ok()?.parse().ok()));
+        let mut stream = response.into_inner();
+        loop {
+            match stream.message().await {
+                Ok(Some(message)) => {
+                    let record = message.record.unwrap_or_default();
+                    self.write(&record)?;
+                    *after = Some(record.revision);
+                }
+                Ok(None) => return Ok(Status::unavailable("the stream ended")),
+                Err(status) => return Ok(status),
+            }
         }
     }
 
@@ -162,6 +170,11 @@ impl Audit {
         writeln!(stdout, "{line}")?;
         stdout.flush()
     }
+}
+
+/// A row may be as large as Postgres lets it be.
+async fn client(endpoint: &Endpoint) -> Result<AuditServiceClient<Channel>, Status> {
+    Ok(AuditServiceClient::new(connect(endpoint).await?).max_decoding_message_size(usize::MAX))
 }
 
 fn told(status: &Status) -> anyhow::Error {

@@ -157,9 +157,9 @@ impl Watch {
     }
 
     async fn connect(&mut self) -> Result<Notice, Status> {
-        let channel: Channel =
-            self.endpoint.connect().await.map_err(|error| Status::unavailable(chain(&error)))?;
-        let response = DinosaurServiceClient::new(channel).watch_dinosaurs(self.request()).await?;
+        let response = DinosaurServiceClient::new(connect(&self.endpoint).await?)
+            .watch_dinosaurs(self.request())
+            .await?;
         let header = |name| {
             response.metadata().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
         };
@@ -205,8 +205,8 @@ impl Watch {
     }
 }
 
-/// A hub at a URL, or at a host and port.
-fn endpoint(server: &str) -> Result<Endpoint, tonic::transport::Error> {
+/// A hub at a URL, or at a host and port. One that vanishes is noticed.
+pub(crate) fn endpoint(server: &str) -> Result<Endpoint, tonic::transport::Error> {
     let url = if server.contains("://") { server.to_owned() } else { format!("http://{server}") };
     let endpoint = Endpoint::from_str(&url)?
         .connect_timeout(Duration::from_secs(5))
@@ -216,8 +216,13 @@ fn endpoint(server: &str) -> Result<Endpoint, tonic::transport::Error> {
     Ok(endpoint)
 }
 
+/// A connection. One that cannot be had is tried again.
+pub(crate) async fn connect(endpoint: &Endpoint) -> Result<Channel, Status> {
+    endpoint.connect().await.map_err(|error| Status::unavailable(chain(&error)))
+}
+
 /// Whether trying again cannot help.
-fn is_final(code: Code) -> bool {
+pub(crate) fn is_final(code: Code) -> bool {
     matches!(
         code,
         Code::InvalidArgument

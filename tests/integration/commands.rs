@@ -11,7 +11,8 @@ use tokio::{
 };
 use trex::proto::rh_trex::v1::WatchDinosaursRequest;
 
-fn trex(arguments: &[&str]) -> Command {
+/// The program, with nothing of this process's environment.
+pub(crate) fn trex(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_trex"));
     command.args(arguments).env_clear().kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::piped());
     command

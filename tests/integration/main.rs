@@ -4,6 +4,7 @@
 
 mod admin;
 mod api;
+mod audit_cli;
 mod bookmarks;
 mod bulk;
 mod burst;

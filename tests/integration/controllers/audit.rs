@@ -41,7 +41,8 @@ fn kept(url: &str) -> Settings {
     settings(url, vec![Arc::new(AuditTrail::new(Duration::from_secs(3600)))])
 }
 
-async fn keeper(database: &Database) -> TestHub {
+/// A hub that keeps the trail.
+pub(crate) async fn keeper(database: &Database) -> TestHub {
     TestHub::start_with(kept(database.url()), Registry::of_this_program()).await
 }
 

@@ -1,7 +1,7 @@
 //! Controllers: every change has its effect, in order, however often hubs die; what fails holds up only itself.
 
 mod attribution;
-mod audit;
+pub(crate) mod audit;
 mod gaps;
 mod leases;
 mod letters;
