@@ -3,6 +3,9 @@
 //! The modules in the order of the flow: [`store`] captures and seals, [`capture`] follows the seal, [`log`] keeps events in memory,
 //! [`broker`] fans them out, [`controller`] acts on them, [`transport`] carries them away; [`kinds`] says what is particular to a table.
 
+// A macro that prints panics where nobody can read it: `cli::print` does not.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod app;
 pub mod broker;
 pub mod bulk;

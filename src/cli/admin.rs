@@ -1,6 +1,6 @@
 //! What the commands share that ask a hub's admin listener.
 
-use super::print::{Output, Reader, print, refresh};
+use super::print::{Output, Reader, print, refresh, say};
 use crate::proto::hub::v1::admin_service_client::AdminServiceClient;
 use anyhow::Context;
 use std::time::Duration;
@@ -53,7 +53,7 @@ impl Hub {
                 match (ask().await, output) {
                     (Ok(answer), _) => break answer,
                     (Err(status), Output::Text) => break format!("{}\n", self.explain(&status)),
-                    (Err(status), Output::Json) => eprintln!("trex: {}", self.explain(&status)),
+                    (Err(status), Output::Json) => say(format!("trex: {}", self.explain(&status))),
                 }
             };
         }

@@ -1,5 +1,6 @@
 //! `trex audit`.
 
+use super::print::say;
 use crate::{
     client::{connect, endpoint, is_final},
     proto::hub::v1::{
@@ -124,7 +125,7 @@ impl Audit {
             if is_final(status.code()) {
                 return Err(told(&status));
             }
-            eprintln!("disconnected: {}; again in {} ms", status.message(), PAUSE.as_millis());
+            say(format!("disconnected: {}; again in {} ms", status.message(), PAUSE.as_millis()));
             tokio::time::sleep(PAUSE).await;
         }
     }

@@ -1,13 +1,10 @@
 //! `trex dead-letters`.
 
-use super::migrate::required;
+use super::{migrate::required, print::print};
 use crate::store::{DeadLetters as Letters, Letter, Which};
 use anyhow::bail;
 use serde_json::json;
-use std::{
-    io::{self, Write},
-    time::SystemTime,
-};
+use std::time::SystemTime;
 
 /// Changes that a controller could not handle, and those that wait behind them: list them, have them tried again, let them go
 ///
@@ -82,23 +79,15 @@ impl DeadLetters {
             }
             Action::Retry(selection) => {
                 for which in selection.which() {
-                    match (letters.retry(&which).await?, &which) {
-                        (0, Which::One(number)) => {
-                            bail!("there is no dead letter {number}; `trex dead-letters list` shows them")
-                        }
-                        (resources, _) => println!("resources whose dead letters are tried now: {resources}"),
-                    }
+                    let resources = some(letters.retry(&which).await?, &which)?;
+                    print(&format!("resources whose dead letters are tried now: {resources}\n"))?;
                 }
                 Ok(())
             }
             Action::Discard(selection) => {
                 for which in selection.which() {
-                    match (letters.discard(&which).await?, &which) {
-                        (0, Which::One(number)) => {
-                            bail!("there is no dead letter {number}; `trex dead-letters list` shows them")
-                        }
-                        (gone, _) => println!("dead letters discarded: {gone}"),
-                    }
+                    let gone = some(letters.discard(&which).await?, &which)?;
+                    print(&format!("dead letters discarded: {gone}\n"))?;
                 }
                 Ok(())
             }
@@ -106,19 +95,22 @@ impl DeadLetters {
     }
 }
 
-fn write(letters: &[Letter], output: Output) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    for letter in letters {
-        let line = match output {
-            Output::Text => text(letter),
-            Output::Json => json(letter).to_string(),
-        };
-        match writeln!(out, "{line}") {
-            // A reader such as `head` has had enough.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            written => written?,
+/// One that was named must be there.
+fn some(found: u64, which: &Which) -> anyhow::Result<u64> {
+    match (found, which) {
+        (0, Which::One(number)) => {
+            bail!("there is no dead letter {number}; `trex dead-letters list` shows them")
         }
+        _ => Ok(found),
     }
+}
+
+fn write(letters: &[Letter], output: Output) -> anyhow::Result<()> {
+    let line = |letter| match output {
+        Output::Text => text(letter) + "\n",
+        Output::Json => format!("{}\n", json(letter)),
+    };
+    print(&letters.iter().map(line).collect::<String>())?;
     Ok(())
 }
 

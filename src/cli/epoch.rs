@@ -1,6 +1,6 @@
 //! `trex new-epoch`.
 
-use super::migrate::required;
+use super::{migrate::required, print::print};
 use crate::store::{Doubt, HubConnection, begin_epoch};
 
 /// Declare that revisions begin to mean something else: after the files of the database were rolled back while no hub ran
@@ -21,7 +21,7 @@ impl NewEpoch {
         begin_epoch(&target, Doubt::Told).await?;
         let connection = HubConnection::open(&target, true).await?;
         let sealed = connection.seal().await?;
-        println!("epoch {}, from revision {}", sealed.epoch, sealed.revision);
+        print(&format!("epoch {}, from revision {}\n", sealed.epoch, sealed.revision))?;
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! `trex export`: the initial state of a watch, which is the table at exactly one revision.
 
-use super::{import::Format, watch::time};
+use super::{import::Format, print::say, watch::time};
 use crate::{
     client::{Notice, Watch, WatchOptions, WatchStart},
     proto::rh_trex::v1::{BackpressurePolicy, Dinosaur, EventType},
@@ -82,7 +82,7 @@ impl Export {
                 Notice::Event(event) => bail!("an event within the state: {event:?}"),
                 Notice::Complete { revision, .. } => {
                     let count = rows.finish()?;
-                    eprintln!("{count} rows at revision {revision} of epoch {of_epoch}");
+                    say(format!("{count} rows at revision {revision} of epoch {of_epoch}"));
                     return Ok(());
                 }
                 Notice::Disconnected { why, retry_in } => {
@@ -90,7 +90,7 @@ impl Export {
                         let after = humantime::format_duration(self.give_up_after);
                         bail!("the hub could not be reached for {after}: {why}");
                     }
-                    eprintln!("disconnected: {why}; again in {} ms", retry_in.as_millis());
+                    say(format!("disconnected: {why}; again in {} ms", retry_in.as_millis()));
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! `trex migrate`.
 
+use super::print::print;
 use crate::{
     kinds::Registry,
     store::{Target, migrate},
@@ -16,10 +17,11 @@ pub(super) struct Migrate {
 impl Migrate {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let target = required(self.database_url.as_deref())?;
-        match migrate(&target, &Registry::of_this_program().kinds().scopes()).await? {
-            0 => println!("nothing to migrate; the triggers are as they must be"),
-            applied => println!("{applied} migrations applied"),
-        }
+        let done = match migrate(&target, &Registry::of_this_program().kinds().scopes()).await? {
+            0 => "nothing to migrate; the triggers are as they must be\n".to_owned(),
+            applied => format!("{applied} migrations applied\n"),
+        };
+        print(&done)?;
         Ok(())
     }
 }

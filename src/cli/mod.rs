@@ -115,7 +115,8 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 /// One line on standard error.
 fn fail(message: impl AsRef<str>) -> ExitCode {
-    eprintln!("trex: {}", message.as_ref().split_whitespace().collect::<Vec<_>>().join(" "));
+    let words: Vec<_> = message.as_ref().split_whitespace().collect();
+    print::say(format!("trex: {}", words.join(" ")));
     ExitCode::FAILURE
 }
 

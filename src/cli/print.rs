@@ -1,6 +1,8 @@
-//! Standard output: for people a table, for programs JSON, and never an error because a reader such as `head` has had enough.
+//! Standard output: for people a table, for programs JSON, and never an error because a reader such as `head` has had enough. Standard error:
+//! a line, whoever listens.
 
 use std::{
+    fmt::Display,
     io::{self, IsTerminal, Write},
     time::Duration,
 };
@@ -31,6 +33,11 @@ pub(super) fn print(text: &str) -> io::Result<Reader> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Left),
         Err(error) => Err(error),
     }
+}
+
+/// A line on standard error. That nobody can read it is no reason to stop.
+pub(super) fn say(line: impl Display) {
+    let _ = io::stderr().write_all(format!("{}\n", shown(&line.to_string())).as_bytes());
 }
 
 /// Writes over what a terminal shows, as much as it has room for; one after the other anywhere else.

@@ -1,6 +1,6 @@
 //! `trex serve`: arguments → logs → database → hub → drain.
 
-use super::duration;
+use super::{duration, print::print};
 use crate::{
     app::{self, App, Endpoints},
     broker::Limits,
@@ -250,23 +250,26 @@ impl Serve {
         }
     }
 
+    /// What is served where. A hub serves, whether or not somebody reads it.
     fn welcome(&self, app: &App, database: &Database) {
         let addresses = app.addresses();
-        println!("trex {} watches {}\n", env!("CARGO_PKG_VERSION"), database.describe);
+        let mut text = format!("trex {} watches {}\n\n", env!("CARGO_PKG_VERSION"), database.describe);
         if let Some(grpc) = &addresses.grpc {
-            println!("  gRPC     {grpc}");
+            text += &format!("  gRPC     {grpc}\n");
         }
-        println!("  admin    {}", addresses.admin);
-        println!("  metrics  http://{}/metrics", addresses.metrics);
-        println!("  health   http://{}/readyz\n", addresses.health);
+        text += &format!("  admin    {}\n", addresses.admin);
+        text += &format!("  metrics  http://{}/metrics\n", addresses.metrics);
+        text += &format!("  health   http://{}/readyz\n\n", addresses.health);
         if let Some(grpc) = &addresses.grpc {
-            println!("Watch, and in another terminal write:\n");
-            println!("  grpcurl -plaintext {grpc} rh_trex.v1.DinosaurService/WatchDinosaurs");
-            println!(
-                "  psql '{}' -c \"INSERT INTO dinosaurs (species) VALUES ('Tyrannosaurus')\"\n",
+            text += &format!(
+                "Watch, and in another terminal write:\n\n  grpcurl -plaintext {grpc} rh_trex.v1.DinosaurService/WatchDinosaurs\n"
+            );
+            text += &format!(
+                "  psql '{}' -c \"INSERT INTO dinosaurs (species) VALUES ('Tyrannosaurus')\"\n\n",
                 database.shown_url
             );
         }
+        let _ = print(&text);
     }
 }
 

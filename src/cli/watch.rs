@@ -1,5 +1,6 @@
 //! `trex watch`.
 
+use super::print::say;
 use crate::{
     client::{Notice, Watch as Watching, WatchOptions, WatchStart},
     model::Revision,
@@ -109,12 +110,12 @@ impl Watch {
             match watch.next().await.map_err(|status| advise(&status))? {
                 Notice::Connected { revision, epoch, state } => {
                     let first = if state { " with the state there first" } else { "" };
-                    eprintln!("watching after revision {revision} of epoch {epoch}{first}");
+                    say(format!("watching after revision {revision} of epoch {epoch}{first}"));
                 }
                 Notice::Complete { dropped: 0, .. } => {}
                 Notice::Complete { revision, dropped } => self.write(&lost(revision, dropped))?,
                 Notice::Disconnected { why, retry_in } => {
-                    eprintln!("disconnected: {why}; again in {} ms", retry_in.as_millis())
+                    say(format!("disconnected: {why}; again in {} ms", retry_in.as_millis()))
                 }
                 Notice::Event(event) => self.write(&event)?,
             }

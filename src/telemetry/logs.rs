@@ -15,7 +15,8 @@ pub enum LogFormat {
 /// Installs the subscriber of this process. `filter` is a `tracing` directive, such as `info` or `trex=debug,warn`.
 pub fn init(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter).map_err(|error| anyhow::anyhow!("--log {filter:?}: {error}"))?;
-    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // To complain of a line that cannot be written, on the same standard error, would be a panic.
+    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     match format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

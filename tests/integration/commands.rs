@@ -2,7 +2,10 @@
 
 use crate::support::{Database, PATIENCE, TestHub};
 use serde_json::Value;
-use std::process::{Output, Stdio};
+use std::{
+    fs::File,
+    process::{Output, Stdio},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -169,5 +172,63 @@ async fn the_manual_has_a_page_for_each_command() {
         assert!(page.contains(&format!("trex\\-{}(1)", command.replace('-', "\\-"))), "{command}");
         let page = printed(&["man", command]).await;
         assert!(page.contains(&format!(".TH trex-{command} 1")), "{}", &page[..200]);
+    }
+}
+
+/// What cannot be written to: a pipe that nobody reads any more, and a full disk.
+fn deaf() -> [Stdio; 2] {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    [writer.into(), File::options().write(true).open("/dev/full").expect("a device").into()]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_does_not_listen_stops_no_command() {
+    let database = Database::create().await;
+    let hub = TestHub::start(&database).await;
+    let url = database.url();
+    for command in [&["migrate"][..], &["new-epoch"], &["dead-letters", "discard", "--all"]] {
+        let codes = deaf().map(|stdout| {
+            let arguments = [command, &["--database-url", url]].concat();
+            trex(&arguments).stdout(stdout).stderr(Stdio::null()).spawn().expect("a run")
+        });
+        for (mut run, code) in codes.into_iter().zip([0, 1]) {
+            assert_eq!(run.wait().await.unwrap().code(), Some(code), "{command:?}");
+        }
+    }
+    for stderr in deaf() {
+        let watch = trex(&["watch", "--after-revision", "99"])
+            .args(["--server", hub.app().addresses().grpc.as_ref().unwrap()])
+            .stderr(stderr)
+            .output();
+        assert_eq!(watch.await.unwrap().status.code(), Some(1));
+    }
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_serves_though_nobody_reads_what_it_says() {
+    for (stdout, stderr) in deaf().into_iter().zip(deaf()) {
+        let database = Database::create().await;
+        let session = database.connect().await;
+        let mut serve = trex(&["serve", "--database-url", database.url(), "--log", "debug"]);
+        for listener in ["grpc", "admin", "metrics", "health-check"] {
+            serve.args([format!("--{listener}-server-bindaddress"), "localhost:0".to_owned()]);
+        }
+        let mut hub = serve.stdout(stdout).stderr(stderr).spawn().expect("a hub");
+        // The welcome comes before it is stopped, however early that is.
+        let connected = "SELECT count(*) > 0 FROM pg_stat_activity
+            WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
+        timeout(PATIENCE, async {
+            while !session.query_one(connected, &[]).await.unwrap().get::<_, bool>(0) {
+                assert_eq!(hub.try_wait().unwrap(), None);
+            }
+        })
+        .await
+        .expect("a hub in time");
+        let pid = hub.id().expect("a process").to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+        let ended = timeout(PATIENCE, hub.wait()).await.expect("its end in time").unwrap();
+        assert_eq!(ended.code(), Some(0));
     }
 }

@@ -6,7 +6,7 @@ use super::{
     rejects::{Reject, Rejects},
     session::UNREADABLE,
 };
-use crate::kinds::dinosaur;
+use crate::{cli::print::say, kinds::dinosaur};
 use std::{process::ExitCode, time::Instant};
 
 pub(super) fn run(command: &Import, opened: Opened) -> anyhow::Result<ExitCode> {
@@ -48,10 +48,10 @@ pub(super) fn run(command: &Import, opened: Opened) -> anyhow::Result<ExitCode> 
     progress.end();
     if !command.quiet {
         let (good, bad) = (grouped(tally.created), grouped(tally.rejected()));
-        eprintln!("{good} would be created, {bad} rejected");
+        say(format!("{good} would be created, {bad} rejected"));
     }
     if let Some(error) = &broken {
-        eprintln!("trex: {}: {error:#}", command.file.display());
+        say(format!("trex: {}: {error:#}", command.file.display()));
     }
     Ok(super::report::exit_code(tally.created, tally.rejected() > 0 || broken.is_some()))
 }

@@ -1,6 +1,7 @@
 //! What is shown while an import runs: a bar on a terminal, a line every few seconds elsewhere, or nothing.
 
 use super::source::Meter;
+use crate::cli::print::say;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
     io::{self, IsTerminal},
@@ -78,7 +79,7 @@ impl Progress {
                 self.next = now + BETWEEN_FRAMES;
             }
             Way::Lines => {
-                eprintln!("{}{}", self.percent(read), text());
+                say(format!("{}{}", self.percent(read), text()));
                 self.next = now + BETWEEN_LINES;
             }
         }
@@ -88,8 +89,8 @@ impl Progress {
     pub(super) fn say(&self, text: &str) {
         match &self.way {
             Way::Quiet => {}
-            Way::Bar(bar) => bar.suspend(|| eprintln!("{text}")),
-            Way::Lines => eprintln!("{text}"),
+            Way::Bar(bar) => bar.suspend(|| say(text)),
+            Way::Lines => say(text),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What is said at the end: what is in, what is not, and how to go on.
 
 use super::{Import, progress::grouped, session::Session};
+use crate::cli::print::say;
 use std::{
     io::{self, Write},
     process::ExitCode,
@@ -83,7 +84,7 @@ impl Report<'_> {
             End::Refused(status) => Some(self.refused(status)),
         };
         if let Some(stopped) = &stopped {
-            eprintln!("trex: {stopped}");
+            say(format!("trex: {stopped}"));
         }
         exit_code(tally.created, stopped.is_some() || tally.rejected() > 0)
     }
