@@ -120,7 +120,12 @@ impl Rows {
     fn begin(&mut self) -> anyhow::Result<()> {
         self.output.rewind(self.count)?;
         self.count = 0;
-        if self.format == Format::Csv {
+        Ok(())
+    }
+
+    /// Before the first row and not before: what a lost connection began on standard output could not be taken back.
+    fn head(&mut self) -> anyhow::Result<()> {
+        if self.count == 0 && self.format == Format::Csv {
             let times = if self.times { ",created_at,updated_at" } else { "" };
             self.output.write(format!("id,species{times}\n").as_bytes())?;
         }
@@ -142,11 +147,13 @@ impl Rows {
             }
             Format::Csv => record([Some(&*metadata.id), Some(&*row.species), created_at, updated_at]),
         };
+        self.head()?;
         self.count += 1;
         self.output.write(&line)
     }
 
-    fn finish(self) -> anyhow::Result<u64> {
+    fn finish(mut self) -> anyhow::Result<u64> {
+        self.head()?;
         self.output.finish()?;
         Ok(self.count)
     }

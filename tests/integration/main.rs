@@ -29,3 +29,4 @@ mod smoke;
 mod state;
 mod stress;
 mod support;
+mod watch_cli;

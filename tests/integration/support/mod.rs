@@ -5,6 +5,7 @@ pub mod fossil;
 pub mod history;
 pub mod ledger;
 pub mod recorder;
+pub mod scripted;
 pub mod validators;
 pub mod wire;
 pub mod writer;

@@ -1,0 +1,56 @@
+//! `trex watch` and `trex export`, as programs of their own, of a hub that says what is seldom said.
+
+use crate::{
+    commands::trex,
+    support::{
+        PATIENCE,
+        scripted::{Script, ScriptedHub},
+    },
+};
+use serde_json::Value;
+use std::process::Output;
+use tokio::time::timeout;
+use tonic::Code;
+use trex::proto::rh_trex::v1::{Dinosaur, DinosaurWatchEvent, EventType, ObjectReference};
+
+fn event(kind: EventType, id: &str, species: &str) -> DinosaurWatchEvent {
+    let metadata = ObjectReference { id: id.into(), ..Default::default() };
+    let dinosaur = Dinosaur { metadata: Some(metadata), species: species.into() };
+    let (r#type, resource_id) = (kind.into(), id.into());
+    DinosaurWatchEvent { r#type, resource_id, revision: 8, dinosaur: Some(dinosaur), ..Default::default() }
+}
+
+fn bookmark(dropped_before: u64) -> DinosaurWatchEvent {
+    let r#type = EventType::Bookmark.into();
+    DinosaurWatchEvent { r#type, revision: 9, dropped_before, ..Default::default() }
+}
+
+async fn run(scripts: impl IntoIterator<Item = Script>, arguments: &[&str]) -> Output {
+    let hub = ScriptedHub::start(scripts).await;
+    let mut command = trex(arguments);
+    timeout(PATIENCE, command.args(["--server", &hub.address]).output()).await.expect("its end").unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_dropped_is_told_though_no_event_follows() {
+    let script = || Script { events: vec![bookmark(0), bookmark(4)], end: Code::InvalidArgument };
+    let text = run([script()], &["watch", "--backpressure", "drop"]).await.stdout;
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.lines().count() == 1 && text.contains("(4 dropped before this)"), "{text}");
+    let json = run([script()], &["watch", "--backpressure", "drop", "--output", "json"]).await.stdout;
+    let json: Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!((&json["type"], &json["revision"]), (&"BOOKMARK".into(), &9.into()));
+    assert_eq!(json["dropped_before"], 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_has_one_header_however_often_it_began() {
+    for (rows, expected) in [(vec![("a", "T. rex")], "id,species\na,T. rex\n"), (vec![], "id,species\n")] {
+        let lost = || Script { events: vec![], end: Code::Unavailable };
+        let rows = rows.into_iter().map(|(id, species)| event(EventType::Snapshot, id, species));
+        let whole = Script { events: rows.chain([bookmark(0)]).collect(), end: Code::Unavailable };
+        let output = run([lost(), lost(), whole], &["export", "--format", "csv"]).await;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+    }
+}
