@@ -11,6 +11,8 @@ use std::time::SystemTime;
 /// A change that fails again and again is left for you, and later changes of the same resource wait behind it, in order; everything else
 /// goes on. Mend what made it fail, then retry: what waits follows by itself.
 #[derive(Debug, clap::Args)]
+// What is missing is said, and not all the help there is.
+#[command(arg_required_else_help = false)]
 pub(super) struct DeadLetters {
     #[command(subcommand)]
     action: Action,

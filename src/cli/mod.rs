@@ -127,13 +127,48 @@ fn parse() -> Result<Cli, ExitCode> {
     let parsed = command.try_get_matches_from(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
     parsed.map_err(|error| {
         if error.use_stderr() {
-            // clap adds usage and hints in further lines; the first says what is wrong.
-            let text = error.to_string();
-            let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-            fail(format!("{first} (see --help)"))
+            fail(complaint(&error))
         } else {
             let _ = error.print();
             ExitCode::SUCCESS
         }
     })
+}
+
+/// What clap finds wrong, with what it suggests, in one line: the usage and what follows it are in --help.
+fn complaint(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let paragraphs = text.split("\n\n").map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
+    let before_usage =
+        |part: &String| !part.starts_with("Usage:") && !part.starts_with("For more information");
+    let what: Vec<_> = paragraphs.take_while(before_usage).collect();
+    format!("{} (see --help)", what.join("; ").trim_start_matches("error: "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_complaint_says_what_is_wrong_and_what_would_be_right() {
+        for (arguments, expected) in [
+            (&["import"][..], "the following required arguments were not provided: <FILE|-> (see --help)"),
+            (
+                &["wacth"],
+                "unrecognized subcommand 'wacth'; tip: a similar subcommand exists: 'watch' (see --help)",
+            ),
+            (
+                &["watch", "--output", "jsn"],
+                "invalid value 'jsn' for '--output <OUTPUT>' [possible values: text, json]; tip: a similar value exists: 'json' (see --help)",
+            ),
+            (
+                &["dead-letters"],
+                "'trex dead-letters' requires a subcommand but one was not provided [subcommands: list, retry, discard, help] (see --help)",
+            ),
+        ] {
+            let error = Cli::try_parse_from([&["trex"], arguments].concat()).unwrap_err();
+            assert!(error.use_stderr());
+            assert_eq!(complaint(&error), expected);
+        }
+    }
 }
