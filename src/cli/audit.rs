@@ -180,6 +180,9 @@ async fn client(endpoint: &Endpoint) -> Result<AuditServiceClient<Channel>, Stat
 
 fn told(status: &Status) -> anyhow::Error {
     let remedy = match status.code() {
+        Code::OutOfRange => {
+            "; --follow without --after-revision begins with what comes now, and trex audit lists what there is"
+        }
         Code::Unavailable => "; is the hub there? --server says where it is",
         _ => "",
     };

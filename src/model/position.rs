@@ -21,9 +21,9 @@ impl Revision {
         self.0
     }
 
-    /// The revision of the event after this one.
+    /// The revision of the event after this one; there is none after the last number.
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 
     /// The revision before this one; before the first there is none.

@@ -56,6 +56,12 @@ impl Service {
         let complete = self.hub.store.audited(AuditTrail::NAME).await?;
         complete.ok_or(Error::Unimplemented { what: "an audit trail, which a hub keeps with --audit," })
     }
+
+    /// A revision that the database has given. What comes after one that it has not may begin below it.
+    async fn known(&self, asked: Revision) -> Result<Revision, Error> {
+        let head = self.hub.store.head().await?;
+        if asked > head { Err(Error::RevisionUnknown { asked, head }) } else { Ok(asked) }
+    }
 }
 
 #[tonic::async_trait]
@@ -109,7 +115,10 @@ impl AuditService for Service {
         let permit = permit
             .map_err(|_| Error::TooMany { what: "the hub has as many audit streams as it may hold" })?;
         let complete = self.complete().await?;
-        let after = request.after_revision.map_or(complete, Revision::new);
+        let after = match request.after_revision.map(Revision::new) {
+            None => complete,
+            Some(asked) => self.known(asked).await?,
+        };
         // After every epoch's record at this revision.
         let place = AuditPlace { revision: after.next(), epoch: Epoch::new("") };
         let follow = Follow { hub: self.hub.clone(), filter, place, read: VecDeque::new(), _permit: permit };

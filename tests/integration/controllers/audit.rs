@@ -263,6 +263,13 @@ async fn it_answers_who_what_and_when() {
         .await
         .unwrap();
     assert_eq!(watch.message().await.unwrap().unwrap().record.unwrap().revision, 6, "it follows");
+    // As a hub does that was asked with a number of before a restore.
+    for asked in [7, u64::MAX] {
+        let request = WatchAuditRecordsRequest { after_revision: Some(asked), ..Default::default() };
+        let status = client.watch_audit_records(request).await.unwrap_err();
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::OutOfRange, "REVISION_UNKNOWN"));
+        assert_eq!(metadata(&status, "head_revision"), "6");
+    }
     hub.stop().await;
     let ended = watch.message().await.unwrap_err();
     assert_eq!((ended.code(), reason(&ended).as_str()), (Code::Unavailable, "UNAVAILABLE"));
