@@ -32,8 +32,10 @@ const LONGEST_FIELD: usize = 1024;
 const CHUNK: u32 = 200;
 /// Streams at a time.
 const STREAMS: usize = 256;
-/// While the log has more than the trail, a stream looks again so soon.
+/// While the log has more than the trail, a stream looks again so soon,
 const SOON: Duration = Duration::from_millis(50);
+/// and ever later, up to this, while the trail does not grow: it may be that nobody keeps it any more.
+const LATE: Duration = Duration::from_secs(1);
 /// One that has everything looks so often whether the hub stops,
 const STOPPED: Duration = Duration::from_millis(500);
 /// and so often, in times of that, whether the trail has something that the log does not tell: a gap.
@@ -121,7 +123,14 @@ impl AuditService for Service {
         };
         // After every epoch's record at this revision.
         let place = AuditPlace { revision: after.next(), epoch: Epoch::new("") };
-        let follow = Follow { hub: self.hub.clone(), filter, place, read: VecDeque::new(), _permit: permit };
+        let follow = Follow {
+            hub: self.hub.clone(),
+            filter,
+            place,
+            read: VecDeque::new(),
+            pace: Pace::default(),
+            _permit: permit,
+        };
         let mut response: Response<Self::WatchAuditRecordsStream> =
             Response::new(Box::pin(stream::try_unfold(follow, |mut follow| async move {
                 let record = follow.next().await?;
@@ -139,6 +148,7 @@ struct Follow {
     /// Of the last record that was read.
     place: AuditPlace,
     read: VecDeque<AuditRecord>,
+    pace: Pace,
     /// Kept for its end.
     _permit: OwnedSemaphorePermit,
 }
@@ -166,12 +176,13 @@ impl Follow {
     }
 
     /// Until there may be more. Another hub may keep the trail, so it is looked at; soon, while it lacks what the log has.
-    async fn wait(&self, head: Revision) -> Result<(), Error> {
+    async fn wait(&mut self, head: Revision) -> Result<(), Error> {
         let complete = self.hub.store.audited(AuditTrail::NAME).await?.unwrap_or_default();
         if complete < head {
-            tokio::time::sleep(SOON).await;
+            tokio::time::sleep(self.pace.pause(complete)).await;
             return Ok(());
         }
+        self.pace = Pace::default();
         let era = self.hub.era()?;
         for _ in 0..LOOK {
             if tokio::time::timeout(STOPPED, era.passes(head)).await.is_ok() {
@@ -183,6 +194,24 @@ impl Follow {
             }
         }
         Ok(())
+    }
+}
+
+/// How long a stream waits for a trail that lacks what the log has.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Up to where the trail was complete, and how long was waited then.
+    last: Option<(Revision, Duration)>,
+}
+
+impl Pace {
+    fn pause(&mut self, complete: Revision) -> Duration {
+        let pause = match self.last {
+            Some((before, pause)) if before == complete => (pause * 2).min(LATE),
+            _ => SOON,
+        };
+        self.last = Some((complete, pause));
+        pause
     }
 }
 
@@ -282,6 +311,13 @@ mod tests {
         for bad in ["", "x", "7", "7.", "-1.aa.e", "18446744073709551616.aa.e", "7.aa.e'", "\u{0}"] {
             assert!(read_token(bad, "aa").is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_trail_that_does_not_grow_is_looked_at_ever_later() {
+        let mut pace = Pace::default();
+        let pauses = [1, 1, 1, 1, 1, 1, 1, 2, 2].map(|complete| pace.pause(Revision::new(complete)));
+        assert_eq!(pauses.map(|pause| pause.as_millis()), [50, 100, 200, 400, 800, 1000, 1000, 50, 100]);
     }
 
     #[test]
