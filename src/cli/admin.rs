@@ -1,15 +1,14 @@
 //! What the commands share that ask a hub's admin listener.
 
-use super::print::{Output, Reader, print, refresh, say};
-use crate::proto::hub::v1::admin_service_client::AdminServiceClient;
+use super::{
+    failure::{Listener, explain},
+    print::{Output, Reader, print, refresh, say},
+};
+use crate::{client::endpoint, proto::hub::v1::admin_service_client::AdminServiceClient};
 use anyhow::Context;
 use std::time::Duration;
-use tonic::{
-    Code, Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Status, transport::Channel};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// An answer about 10,000 watches has some megabytes.
 const LARGEST_ANSWER: usize = 64 << 20;
@@ -28,10 +27,8 @@ pub(super) struct Hub {
 impl Hub {
     /// A client, which connects when it is first used, and again when it has to.
     pub(super) fn client(&self) -> anyhow::Result<AdminServiceClient<Channel>> {
-        let url =
-            if self.server.contains("://") { self.server.clone() } else { format!("http://{}", self.server) };
-        let endpoint = Endpoint::from_shared(url).with_context(|| format!("--server {}", self.server))?;
-        let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT);
+        let endpoint = endpoint(&self.server).with_context(|| format!("--server {}", self.server))?;
+        let endpoint = endpoint.timeout(CALL_TIMEOUT);
         Ok(AdminServiceClient::new(endpoint.connect_lazy()).max_decoding_message_size(LARGEST_ANSWER))
     }
 
@@ -59,20 +56,7 @@ impl Hub {
         }
     }
 
-    /// What went wrong, and what to do.
     fn explain(&self, status: &Status) -> anyhow::Error {
-        let Self { server, .. } = self;
-        match status.code() {
-            Code::Unavailable => anyhow::anyhow!(
-                "no hub answers at {server}: start one, or name its admin listener (--admin-server-bindaddress) with --server"
-            ),
-            Code::Unimplemented => anyhow::anyhow!(
-                "{server} is not the admin listener of a hub: name that one (localhost:9001 by default) with --server"
-            ),
-            Code::DeadlineExceeded | Code::Cancelled => {
-                anyhow::anyhow!("the hub at {server} does not answer in time: try again, or look at its log")
-            }
-            code => anyhow::anyhow!("{code:?}: {}", status.message()),
-        }
+        explain(&self.server, Listener::Admin, status)
     }
 }

@@ -1,8 +1,11 @@
 //! `trex audit`.
 
-use super::print::say;
+use super::{
+    failure::{Listener, explain},
+    print::say,
+};
 use crate::{
-    client::{connect, endpoint, is_final},
+    client::{cause, connect, endpoint, is_final},
     proto::hub::v1::{
         AuditRecord, AuditRecordType, ListAuditRecordsRequest, WatchAuditRecordsRequest,
         audit_service_client::AuditServiceClient,
@@ -91,7 +94,7 @@ impl Audit {
     }
 
     async fn list(&self, endpoint: &Endpoint) -> anyhow::Result<()> {
-        let mut client = client(endpoint).await.map_err(|status| told(&status))?;
+        let mut client = client(endpoint).await.map_err(|status| self.explain(&status))?;
         let mut request = ListAuditRecordsRequest {
             kind: self.kind.clone(),
             resource_id: self.resource_id.clone(),
@@ -106,7 +109,7 @@ impl Audit {
             let page = client
                 .list_audit_records(request.clone())
                 .await
-                .map_err(|status| told(&status))?
+                .map_err(|status| self.explain(&status))?
                 .into_inner();
             left -= page.records.len().min(left);
             page.records.iter().try_for_each(|record| self.write(record))?;
@@ -123,9 +126,9 @@ impl Audit {
         loop {
             let status = self.follow_once(endpoint, &mut after).await?;
             if is_final(status.code()) {
-                return Err(told(&status));
+                return Err(self.explain(&status));
             }
-            say(format!("disconnected: {}; again in {} ms", status.message(), PAUSE.as_millis()));
+            say(format!("disconnected: {}; again in {} ms", cause(&status), PAUSE.as_millis()));
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -162,6 +165,16 @@ impl Audit {
         }
     }
 
+    fn explain(&self, status: &Status) -> anyhow::Error {
+        let error = explain(&self.server, Listener::Api, status);
+        match status.code() {
+            Code::OutOfRange => anyhow::anyhow!(
+                "{error}; --follow without --after-revision begins with what comes now, and trex audit lists what there is"
+            ),
+            _ => error,
+        }
+    }
+
     fn write(&self, record: &AuditRecord) -> io::Result<()> {
         let line = match self.output {
             Output::Text => text(record),
@@ -176,17 +189,6 @@ impl Audit {
 /// A row may be as large as Postgres lets it be.
 async fn client(endpoint: &Endpoint) -> Result<AuditServiceClient<Channel>, Status> {
     Ok(AuditServiceClient::new(connect(endpoint).await?).max_decoding_message_size(usize::MAX))
-}
-
-fn told(status: &Status) -> anyhow::Error {
-    let remedy = match status.code() {
-        Code::OutOfRange => {
-            "; --follow without --after-revision begins with what comes now, and trex audit lists what there is"
-        }
-        Code::Unavailable => "; is the hub there? --server says where it is",
-        _ => "",
-    };
-    anyhow::anyhow!("{:?}: {}{remedy}", status.code(), status.message())
 }
 
 fn timestamp(at: jiff::Timestamp) -> Timestamp {

@@ -1,6 +1,11 @@
 //! `trex export`: the initial state of a watch, which is the table at exactly one revision.
 
-use super::{import::Format, print::say, watch::time};
+use super::{
+    failure::{Listener, explain},
+    import::Format,
+    print::say,
+    watch::time,
+};
 use crate::{
     client::{Notice, Watch, WatchOptions, WatchStart},
     proto::rh_trex::v1::{BackpressurePolicy, Dinosaur, EventType},
@@ -66,7 +71,7 @@ impl Export {
         let mut lost_since = None;
         loop {
             let notice = watch.next().await;
-            match notice.map_err(|status| anyhow::anyhow!("{:?}: {}", status.code(), status.message()))? {
+            match notice.map_err(|status| explain(&self.server, Listener::Api, &status))? {
                 // A state that was cut off begins anew: it is of another revision.
                 Notice::Connected { epoch, .. } => {
                     rows.begin()?;

@@ -6,6 +6,7 @@ mod config;
 mod dead_letters;
 mod epoch;
 mod export;
+mod failure;
 mod generate;
 mod import;
 mod migrate;

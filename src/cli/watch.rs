@@ -1,6 +1,9 @@
 //! `trex watch`.
 
-use super::print::say;
+use super::{
+    failure::{Listener, explain},
+    print::say,
+};
 use crate::{
     client::{Notice, Watch as Watching, WatchOptions, WatchStart},
     model::Revision,
@@ -9,6 +12,7 @@ use crate::{
 use anyhow::Context;
 use serde_json::json;
 use std::io::{self, Write};
+use tonic::{Code, Status};
 
 /// Watch a hub: a line per event; reconnects and resumes by itself
 #[derive(Debug, clap::Args)]
@@ -107,7 +111,7 @@ impl Watch {
 
     async fn write_all(&self, watch: &mut Watching) -> anyhow::Result<()> {
         loop {
-            match watch.next().await.map_err(|status| advise(&status))? {
+            match watch.next().await.map_err(|status| self.explain(&status))? {
                 Notice::Connected { revision, epoch, state } => {
                     let first = if state { " with the state there first" } else { "" };
                     say(format!("watching after revision {revision} of epoch {epoch}{first}"));
@@ -122,6 +126,16 @@ impl Watch {
         }
     }
 
+    fn explain(&self, status: &Status) -> anyhow::Error {
+        let error = explain(&self.server, Listener::Api, status);
+        match status.code() {
+            Code::OutOfRange => anyhow::anyhow!(
+                "{error}; --initial-state begins with what is there, and does so again by itself when this happens"
+            ),
+            _ => error,
+        }
+    }
+
     fn write(&self, event: &DinosaurWatchEvent) -> io::Result<()> {
         let line = match self.output {
             Output::Text => text(event),
@@ -131,16 +145,6 @@ impl Watch {
         writeln!(stdout, "{line}")?;
         stdout.flush()
     }
-}
-
-fn advise(status: &tonic::Status) -> anyhow::Error {
-    let advice = match status.code() {
-        tonic::Code::OutOfRange => {
-            "; --initial-state begins with what is there, and does so again by itself when this happens"
-        }
-        _ => "",
-    };
-    anyhow::anyhow!("{:?}: {}{advice}", status.code(), status.message())
 }
 
 fn event_type(name: Type) -> EventType {

@@ -5,7 +5,7 @@
 //! sent again. So every item is created once, or fails once, whatever happens to the hub, to its database or to the connection. A second
 //! process may offer the same items again from the first on; those that were decided before are passed over. Step by step: docs/bulk.md.
 
-use super::{FIRST_PAUSE, LAST_PAUSE, chain, endpoint};
+use super::{BadAddress, FIRST_PAUSE, LAST_PAUSE, cause, chain, endpoint};
 use crate::proto::{
     codec::Streamed,
     rh_trex::v1::{
@@ -99,7 +99,7 @@ struct Connection {
 
 impl Import {
     /// An import into the hub at a URL; connects at the first [`Import::next`].
-    pub fn new(server: &str, options: ImportOptions) -> Result<Self, tonic::transport::Error> {
+    pub fn new(server: &str, options: ImportOptions) -> Result<Self, BadAddress> {
         let endpoint = endpoint(server)?;
         let batch = usize::try_from(options.batch_size).unwrap_or(usize::MAX).max(ASSUMED_BATCH);
         let window = Window::new(KEPT_BATCHES.saturating_mul(batch), options.acknowledged);
@@ -217,7 +217,7 @@ impl Import {
         let retry_in = asked.unwrap_or_default().max(self.pause.mul_f64(0.5 + fastrand::f64() / 2.0));
         self.pause = (self.pause * 2).min(LAST_PAUSE);
         self.open(retry_in);
-        ImportNotice::Disconnected { why: format!("{:?}: {}", status.code(), status.message()), retry_in }
+        ImportNotice::Disconnected { why: format!("{:?}: {}", status.code(), cause(status)), retry_in }
     }
 
     /// Begins an attempt that [`Import::next`] drives: it outlives a call of that which is dropped.

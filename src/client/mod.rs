@@ -17,7 +17,7 @@ use crate::{
         dinosaur_service_client::DinosaurServiceClient,
     },
 };
-use std::{str::FromStr, time::Duration};
+use std::{error::Error, str::FromStr, time::Duration};
 use tonic::{
     Code, Status, Streaming,
     transport::{Channel, Endpoint},
@@ -100,7 +100,7 @@ pub struct Watch {
 
 impl Watch {
     /// A watch of the hub at a URL; connects at the first [`Watch::next`].
-    pub fn new(server: &str, options: WatchOptions) -> Result<Self, tonic::transport::Error> {
+    pub fn new(server: &str, options: WatchOptions) -> Result<Self, BadAddress> {
         let endpoint = endpoint(server)?;
         let position = options.start.clone();
         Ok(Self {
@@ -201,14 +201,33 @@ impl Watch {
         let retry_in = asked.unwrap_or_default().max(self.pause.mul_f64(0.5 + fastrand::f64() / 2.0));
         self.pause = (self.pause * 2).min(LAST_PAUSE);
         self.due = Some(retry_in);
-        Notice::Disconnected { why: format!("{:?}: {}", status.code(), status.message()), retry_in }
+        Notice::Disconnected { why: format!("{:?}: {}", status.code(), cause(status)), retry_in }
     }
 }
 
+/// Why an address is none that a hub may have.
+#[derive(Debug, thiserror::Error)]
+pub enum BadAddress {
+    /// It asks for what a hub does not speak.
+    #[error(
+        "a hub does not speak {0}: its address is HOST:PORT or http://HOST:PORT, for there is no TLS yet"
+    )]
+    Scheme(String),
+    /// It does not parse.
+    #[error("the address of a hub is HOST:PORT or http://HOST:PORT")]
+    Url(#[source] tonic::transport::Error),
+}
+
 /// A hub at a URL, or at a host and port. One that vanishes is noticed.
-pub(crate) fn endpoint(server: &str) -> Result<Endpoint, tonic::transport::Error> {
-    let url = if server.contains("://") { server.to_owned() } else { format!("http://{server}") };
-    let endpoint = Endpoint::from_str(&url)?
+pub(crate) fn endpoint(server: &str) -> Result<Endpoint, BadAddress> {
+    let url = match server.split_once("://") {
+        None => format!("http://{server}"),
+        Some((scheme, _)) if scheme.eq_ignore_ascii_case("http") => server.to_owned(),
+        // Plain text to whom TLS was meant for would be worse than nothing.
+        Some((scheme, _)) => return Err(BadAddress::Scheme(scheme.to_owned())),
+    };
+    let endpoint = Endpoint::from_str(&url)
+        .map_err(BadAddress::Url)?
         .connect_timeout(Duration::from_secs(5))
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_timeout(Duration::from_secs(10))
@@ -219,6 +238,11 @@ pub(crate) fn endpoint(server: &str) -> Result<Endpoint, tonic::transport::Error
 /// A connection. One that cannot be had is tried again.
 pub(crate) async fn connect(endpoint: &Endpoint) -> Result<Channel, Status> {
     endpoint.connect().await.map_err(|error| Status::unavailable(chain(&error)))
+}
+
+/// What a status says; where it was made on this side, why.
+pub(crate) fn cause(status: &Status) -> String {
+    status.source().map_or_else(|| status.message().to_owned(), chain)
 }
 
 /// Whether trying again cannot help.
@@ -247,6 +271,19 @@ mod tests {
             backpressure: BackpressurePolicy::Drop,
         };
         Watch::new(server, options).unwrap()
+    }
+
+    #[test]
+    fn a_hub_is_reached_in_plain_text_and_nobody_is_led_to_think_otherwise() {
+        for good in ["localhost:9000", "http://localhost:9000", "HTTP://[::1]:9000", "hub"] {
+            assert!(endpoint(good).is_ok(), "{good}");
+        }
+        for other in ["https://localhost:9000", "ftp://localhost:9000", "://localhost"] {
+            assert!(matches!(endpoint(other), Err(BadAddress::Scheme(_))), "{other}");
+        }
+        for bad in ["", "http://", "a b"] {
+            assert!(matches!(endpoint(bad), Err(BadAddress::Url(_))), "{bad}");
+        }
     }
 
     #[test]

@@ -105,6 +105,19 @@ async fn complaints_are_one_line_with_the_remedy() {
     let api = hub.app().addresses().grpc.clone().unwrap();
     let other = complaint(&["subscriptions", "--server", &api]).await;
     assert!(other.contains("not the admin listener"), "{other}");
+    let addresses = hub.app().addresses();
+    for command in [&["watch"][..], &["export"], &["audit"], &["audit", "--follow"]] {
+        let admin = complaint(&[command, &["--server", &addresses.admin]].concat()).await;
+        assert!(admin.contains("not the gRPC listener") && admin.contains("--server"), "{admin}");
+    }
+    let metrics = complaint(&["status", "--server", &addresses.metrics]).await;
+    assert!(metrics.contains("does not answer as the admin listener"), "{metrics}");
+    let audit = complaint(&["audit", "--server", &api]).await;
+    assert!(audit.contains("--audit"), "{audit}");
+    for command in ["watch", "export", "audit", "status", "subscriptions"] {
+        let tls = complaint(&[command, "--server", &format!("https://{api}")]).await;
+        assert!(tls.contains("does not speak https") && tls.contains("no TLS"), "{tls}");
+    }
     let kind =
         complaint(&["subscriptions", "--server", &hub.app().addresses().admin, "--kind", "Unicorn"]).await;
     assert!(kind.contains("Unicorn"), "{kind}");

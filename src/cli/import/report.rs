@@ -1,7 +1,10 @@
 //! What is said at the end: what is in, what is not, and how to go on.
 
 use super::{Import, progress::grouped, session::Session};
-use crate::cli::print::say;
+use crate::cli::{
+    failure::{Listener, explain},
+    print::say,
+};
 use std::{
     io::{self, Write},
     process::ExitCode,
@@ -126,6 +129,9 @@ impl Report<'_> {
                  has forgotten the import, --import-id begins a new one, which creates again what is in",
                 self.session.rejects().path().display()
             ),
+            (Code::Unimplemented, _) => {
+                return explain(&self.command.server, Listener::Api, status).to_string();
+            }
             _ => String::new(),
         };
         format!("{:?}: {}{advice}", status.code(), status.message())

@@ -1,0 +1,50 @@
+//! What a command says of a call that failed: what went wrong, and what to do.
+
+use crate::client::cause;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+/// Which listener of a hub a command asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Listener {
+    /// Everybody's.
+    Api,
+    /// The operator's.
+    Admin,
+}
+
+impl Listener {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Api => "the gRPC listener of a hub (localhost:9000 by default, --grpc-server-bindaddress)",
+            Self::Admin => {
+                "the admin listener of a hub (localhost:9001 by default, --admin-server-bindaddress)"
+            }
+        }
+    }
+}
+
+/// Of a call to the hub at `server`.
+pub(super) fn explain(server: &str, listener: Listener, status: &Status) -> anyhow::Error {
+    let (name, cause) = (listener.name(), cause(status));
+    let details = status.get_details_error_info();
+    let info = details.as_ref();
+    match status.code() {
+        // A hub says what it does not have, unless it knows nothing of the call.
+        Code::Unimplemented if !info.is_some_and(|info| info.metadata.contains_key("what")) => {
+            anyhow::anyhow!("{server} is not {name}: name that one with --server")
+        }
+        // What a hub says itself has a reason.
+        code if info.is_some() => anyhow::anyhow!("{code:?}: {cause}"),
+        Code::Unavailable => {
+            anyhow::anyhow!("no hub answers at {server} ({cause}): start one, or name {name} with --server")
+        }
+        Code::Unknown => {
+            anyhow::anyhow!("{server} does not answer as {name} ({cause}): name that one with --server")
+        }
+        Code::DeadlineExceeded | Code::Cancelled => {
+            anyhow::anyhow!("the hub at {server} does not answer in time: try again, or look at its log")
+        }
+        code => anyhow::anyhow!("{code:?}: {cause}"),
+    }
+}
