@@ -2,7 +2,7 @@
 
 use super::{
     failure::{Listener, explain},
-    print::say,
+    print::{say, shown},
 };
 use crate::{
     client::{cause, connect, endpoint, is_final},
@@ -210,8 +210,9 @@ fn text(record: &AuditRecord) -> String {
         return format!("{:>10}  {at:<27}  GAP      changes up to here may be missing", record.revision);
     }
     let AuditRecord { revision, kind, resource_id, actor, before_json, after_json, .. } = record;
-    let rows = [before_json.as_str(), after_json.as_str()].into_iter().filter(|json| !json.is_empty());
-    let rows = rows.collect::<Vec<_>>().join(" → ");
+    let rows = [before_json, after_json].into_iter().filter(|json| !json.is_empty());
+    let rows = rows.map(|json| shown(json)).collect::<Vec<_>>().join(" → ");
+    let [kind, resource_id, actor] = [kind, resource_id, actor].map(|text| shown(text));
     format!("{revision:>10}  {at:<27}  {:<7}  {kind} {resource_id}  {actor}  {rows}", type_name(record))
 }
 
@@ -231,4 +232,23 @@ fn json(record: &AuditRecord) -> Value {
         "before": row(&record.before_json),
         "after": row(&record.after_json),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_a_line_whatever_it_says() {
+        let nasty = || "a\n\x1b[2J".to_owned();
+        let record = AuditRecord {
+            kind: nasty(),
+            resource_id: nasty(),
+            actor: nasty(),
+            before_json: nasty(),
+            after_json: nasty(),
+            ..Default::default()
+        };
+        assert!(!text(&record).contains(char::is_control), "{:?}", text(&record));
+    }
 }

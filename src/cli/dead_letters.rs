@@ -1,6 +1,9 @@
 //! `trex dead-letters`.
 
-use super::{migrate::required, print::print};
+use super::{
+    migrate::required,
+    print::{print, shown},
+};
 use crate::store::{DeadLetters as Letters, Letter, Which};
 use anyhow::bail;
 use serde_json::json;
@@ -122,9 +125,10 @@ fn text(letter: &Letter) -> String {
         (0, None) => "waits behind the one before".to_owned(),
         (attempts, None) => format!("failed {attempts} times, waits for you"),
     };
-    let error =
-        letter.error.as_deref().map(|error| format!(": {}", error.replace('\n', " "))).unwrap_or_default();
+    let error = letter.error.as_deref().map(|error| format!(": {}", shown(&error.replace('\n', " "))));
+    let error = error.unwrap_or_default();
     let Letter { id, controller, kind, resource_id, revision, .. } = letter;
+    let [controller, kind, resource_id] = [controller, kind, resource_id].map(|text| shown(text));
     format!("{id:>8}  {controller}  {kind} {resource_id}  revision {revision}  {state}{error}")
 }
 
@@ -144,4 +148,27 @@ fn json(letter: &Letter) -> serde_json::Value {
 
 fn time(at: SystemTime) -> String {
     jiff::Timestamp::try_from(at).map(|at| at.to_string()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Revision;
+
+    #[test]
+    fn a_letter_is_a_line_whatever_it_says() {
+        let nasty = || "a\n\x1b[2J".to_owned();
+        let letter = Letter {
+            id: 1,
+            controller: nasty(),
+            kind: nasty(),
+            resource_id: nasty(),
+            revision: Revision::new(1),
+            attempts: 1,
+            error: Some(nasty()),
+            failed_at: None,
+            due_at: None,
+        };
+        assert!(!text(&letter).contains(char::is_control), "{:?}", text(&letter));
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     failure::{Listener, explain},
-    print::say,
+    print::{say, shown},
 };
 use crate::{
     client::{Notice, Watch as Watching, WatchOptions, WatchStart},
@@ -184,13 +184,13 @@ fn text(event: &DinosaurWatchEvent) -> String {
         0 => String::new(),
         conflated => format!("  (stands for {conflated})"),
     };
-    let species = event.dinosaur.as_ref().map(|dinosaur| dinosaur.species.as_str()).unwrap_or_default();
+    let species = event.dinosaur.as_ref().map(|dinosaur| shown(&dinosaur.species)).unwrap_or_default();
     let at = time(event.occurred_at.as_ref());
     format!(
         "{:>10}  {at:<27}  {:<7}  {}  {species}{dropped}{conflated}",
         event.revision,
         type_name(event),
-        event.resource_id
+        shown(&event.resource_id)
     )
     .trim_end()
     .to_owned()

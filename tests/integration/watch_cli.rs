@@ -54,3 +54,12 @@ async fn an_export_has_one_header_however_often_it_began() {
         assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_a_line_whatever_its_row_says() {
+    let nasty = event(EventType::Created, "a\x1b[2J", "rex\n         9  DELETED  b\x07");
+    let script = Script { events: vec![nasty], end: Code::InvalidArgument };
+    let text = String::from_utf8(run([script], &["watch"]).await.stdout).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text:?}");
+    assert!(!text.trim_end().contains(char::is_control), "{text:?}");
+}
