@@ -45,11 +45,19 @@ pub(super) fn refresh(text: &str) -> io::Result<Reader> {
     if !io::stdout().is_terminal() {
         return print(text);
     }
-    let rows = terminal_size::terminal_size().map_or(24, |(_, height)| usize::from(height.0));
-    // Home; each line and, at the end, the rest of the screen is cleared behind what is written.
-    let lines: Vec<_> =
-        text.lines().take(rows.saturating_sub(1)).map(|line| format!("{line}\x1b[K\n")).collect();
-    print(&format!("\x1b[H{}\x1b[J", lines.concat()))
+    let size = terminal_size::terminal_size();
+    let (columns, rows) =
+        size.map_or((80, 24), |(width, height)| (usize::from(width.0), usize::from(height.0)));
+    print(&frame(text, columns, rows))
+}
+
+/// The first lines, and the beginning of each: one that went on in the next row would push the first out of sight.
+fn frame(text: &str, columns: usize, rows: usize) -> String {
+    // Home; each line and, at the end, the rest of the screen is cleared before it is written: behind a full line the cursor stands on
+    // its last character.
+    let lines = text.lines().take(rows.saturating_sub(1));
+    let lines = lines.map(|line| format!("\x1b[2K{}\n", line.chars().take(columns).collect::<String>()));
+    format!("\x1b[H{}\x1b[J", lines.collect::<String>())
 }
 
 /// What comes from elsewhere, such as a client's name, must not steer a terminal.
@@ -116,6 +124,13 @@ mod tests {
         let rows = [vec!["é".to_owned(), "1000".to_owned()], vec!["abc".to_owned(), "1".to_owned()]];
         let text = table(&[("NAME", Align::Left), ("N", Align::Right)], &rows);
         assert_eq!(text, "NAME     N\né     1000\nabc      1\n");
+    }
+
+    #[test]
+    fn a_frame_has_no_more_than_the_terminal() {
+        let text = "PEER  WANTS\né     a filter that is long\nb     all\n";
+        assert_eq!(frame(text, 9, 3), "\x1b[H\x1b[2KPEER  WAN\n\x1b[2Ké     a f\n\x1b[J");
+        assert_eq!(frame("short\n", 80, 24), "\x1b[H\x1b[2Kshort\n\x1b[J");
     }
 
     #[test]
