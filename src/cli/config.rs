@@ -5,8 +5,12 @@ use anyhow::{Context, bail};
 use clap::Command;
 use std::{ffi::OsString, path::Path};
 
-/// Reads the file named by `--config` or `TREX_CONFIG`, if one is.
+/// Reads the file named by `--config` or `TREX_CONFIG`, if one is and it is a hub that is to run: no other command has these options.
 pub(super) fn with_file(command: Command, arguments: &[OsString]) -> anyhow::Result<Command> {
+    let name = arguments.get(1).and_then(|first| first.to_str()).filter(|first| !first.starts_with('-'));
+    if name.is_some_and(|name| name != "serve") {
+        return Ok(command);
+    }
     let Some(path) = path(arguments) else { return Ok(command) };
     let text =
         std::fs::read_to_string(&path).with_context(|| format!("--config {}", Path::new(&path).display()))?;

@@ -245,3 +245,21 @@ async fn a_hub_serves_though_nobody_reads_what_it_says() {
         assert_eq!(ended.code(), Some(0));
     }
 }
+
+#[tokio::test]
+async fn only_a_hub_reads_the_file_of_a_hub() {
+    let with_file = async |arguments: &[&str]| {
+        trex(arguments)
+            .env("TREX_CONFIG", "/nowhere/trex.toml")
+            .stderr(Stdio::piped())
+            .output()
+            .await
+            .unwrap()
+    };
+    assert!(with_file(&["completions", "bash"]).await.status.success());
+    for arguments in [&[][..], &["serve"], &["--log", "info"]] {
+        let output = with_file(arguments).await;
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && text.contains("/nowhere/trex.toml"), "{arguments:?}: {text}");
+    }
+}
