@@ -2,7 +2,7 @@
 
 use super::{
     failure::{Listener, explain},
-    print::{say, shown},
+    print::{say, shown, unless_left},
 };
 use crate::{
     client::{cause, connect, endpoint, is_final},
@@ -80,17 +80,7 @@ impl Audit {
         } else {
             self.list(&endpoint).await
         };
-        match written {
-            // A reader such as `head` has had enough.
-            Err(error)
-                if error
-                    .downcast_ref::<io::Error>()
-                    .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) =>
-            {
-                Ok(())
-            }
-            other => other,
-        }
+        unless_left(written)
     }
 
     async fn list(&self, endpoint: &Endpoint) -> anyhow::Result<()> {

@@ -3,7 +3,7 @@
 use super::{
     failure::{Listener, explain},
     import::Format,
-    print::say,
+    print::{say, unless_left},
     watch::time,
 };
 use crate::{
@@ -20,6 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tempfile::NamedTempFile;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Write every row as it is at one revision, as NDJSON or CSV
 ///
@@ -46,6 +47,12 @@ pub(super) struct Export {
 
 impl Export {
     pub(super) async fn run(self) -> anyhow::Result<()> {
+        if let Some(path) = self.out.as_deref().filter(|path| is_compressed(path)) {
+            bail!(
+                "--out {}: an export is not compressed: name it without the ending, or leave out --out and pipe it through the compressor",
+                path.display()
+            );
+        }
         let named = self.out.as_deref().map(|path| Format::guess(path, &[]));
         let format = self.format.or(named).unwrap_or(Format::Ndjson);
         let options = WatchOptions {
@@ -58,12 +65,25 @@ impl Export {
         let watch = Watch::new(&self.server, options).with_context(|| format!("--server {}", self.server))?;
         let rows = Rows { format, times: self.times, count: 0, output: Output::open(self.out.as_deref())? };
         tokio::select! {
-            written = self.write(watch, rows) => written,
-            interrupted = tokio::signal::ctrl_c() => {
-                interrupted?;
+            written = self.write(watch, rows) => unless_left(written),
+            stopped = self.stopped() => {
+                stopped?;
+                // `rows` go, and with them the file beside the one that is not complete.
                 bail!("interrupted: the export is not complete")
             }
         }
+    }
+
+    /// Until somebody wants it to end. To standard output there is nothing to take away: the signal itself ends it, and also a write
+    /// that nobody takes.
+    async fn stopped(&self) -> io::Result<()> {
+        if self.out.is_none() {
+            return std::future::pending().await;
+        }
+        let (mut interrupt, mut terminate) =
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        Ok(())
     }
 
     async fn write(&self, mut watch: Watch, mut rows: Rows) -> anyhow::Result<()> {
@@ -100,6 +120,12 @@ impl Export {
             }
         }
     }
+}
+
+/// By its name, as an import takes it.
+fn is_compressed(path: &Path) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+    ["gz", "gzip", "zst", "zstd"].iter().any(|compressed| ending.eq_ignore_ascii_case(compressed))
 }
 
 /// Rows on their way out.

@@ -35,6 +35,15 @@ pub(super) fn print(text: &str) -> io::Result<Reader> {
     }
 }
 
+/// What became of a command that writes as it goes: a reader such as `head` that has had enough is no error.
+pub(super) fn unless_left(written: anyhow::Result<()>) -> anyhow::Result<()> {
+    let left = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    match written {
+        Err(error) if error.downcast_ref().is_some_and(left) => Ok(()),
+        written => written,
+    }
+}
+
 /// A line on standard error. That nobody can read it is no reason to stop.
 pub(super) fn say(line: impl Display) {
     let _ = io::stderr().write_all(format!("{}\n", shown(&line.to_string())).as_bytes());

@@ -2,7 +2,7 @@
 
 use super::{
     failure::{Listener, explain},
-    print::{say, shown},
+    print::{say, shown, unless_left},
 };
 use crate::{
     client::{Notice, Watch as Watching, WatchOptions, WatchStart},
@@ -39,7 +39,13 @@ pub(super) struct Watch {
     #[arg(long = "id", value_name = "ID")]
     ids: Vec<String>,
     /// Only what matches, such as 'species = "T*" AND type != DELETED'
-    #[arg(long, default_value = "", hide_default_value = true, value_name = "FILTER")]
+    #[arg(
+        long,
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true,
+        value_name = "FILTER"
+    )]
     filter: String,
     /// How to write events: lines for people, or JSON objects, one per line, for programs
     #[arg(long, value_enum, default_value_t = Output::Text)]
@@ -96,17 +102,7 @@ impl Watch {
             written = self.write_all(&mut watch) => written,
             interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
         };
-        match written {
-            // A reader such as `head` has had enough.
-            Err(error)
-                if error
-                    .downcast_ref::<io::Error>()
-                    .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) =>
-            {
-                Ok(())
-            }
-            other => other,
-        }
+        unless_left(written)
     }
 
     async fn write_all(&self, watch: &mut Watching) -> anyhow::Result<()> {

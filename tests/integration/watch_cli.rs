@@ -8,8 +8,12 @@ use crate::{
     },
 };
 use serde_json::Value;
-use std::process::Output;
-use tokio::time::timeout;
+use std::process::{Output, Stdio};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Command,
+    time::timeout,
+};
 use tonic::Code;
 use trex::proto::rh_trex::v1::{Dinosaur, DinosaurWatchEvent, EventType, ObjectReference};
 
@@ -28,7 +32,10 @@ fn bookmark(dropped_before: u64) -> DinosaurWatchEvent {
 async fn run(scripts: impl IntoIterator<Item = Script>, arguments: &[&str]) -> Output {
     let hub = ScriptedHub::start(scripts).await;
     let mut command = trex(arguments);
-    timeout(PATIENCE, command.args(["--server", &hub.address]).output()).await.expect("its end").unwrap()
+    timeout(PATIENCE, command.args(["--server", &hub.address]).stderr(Stdio::piped()).output())
+        .await
+        .expect("its end")
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,4 +69,47 @@ async fn an_event_is_a_line_whatever_its_row_says() {
     let text = String::from_utf8(run([script], &["watch"]).await.stdout).unwrap();
     assert_eq!(text.lines().count(), 1, "{text:?}");
     assert!(!text.trim_end().contains(char::is_control), "{text:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_may_begin_with_a_minus() {
+    let output =
+        run([Script { events: vec![], end: Code::InvalidArgument }], &["watch", "--filter", "-id=\"a\""]);
+    let text = String::from_utf8(output.await.stderr).unwrap();
+    assert!(text.starts_with("watching after revision 7 "), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_whose_reader_has_had_enough_says_nothing_more() {
+    let rows = vec![event(EventType::Snapshot, "a", "T. rex"), bookmark(0)];
+    let hub = ScriptedHub::start([Script { events: rows, end: Code::Unavailable }]).await;
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = trex(&["export", "--server", &hub.address]);
+    let process = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    let output = timeout(PATIENCE, process.wait_with_output()).await.expect("its end").unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_that_is_stopped_or_refused_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let found = || std::fs::read_dir(folder.path()).unwrap().count();
+    let compressed = folder.path().join("all.csv.gz");
+    let output = run([], &["export", "--out", compressed.to_str().unwrap()]).await;
+    assert_eq!((output.status.code(), found()), (Some(1), 0));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("an export is not compressed"), "{text}");
+
+    let out = folder.path().join("all.csv");
+    let mut command = trex(&["export", "--server", "localhost:1", "--out", out.to_str().unwrap()]);
+    let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
+    // It is at work.
+    let mut said = BufReader::new(process.stderr.take().unwrap()).lines();
+    let line = timeout(PATIENCE, said.next_line()).await.expect("a line in time").unwrap().unwrap();
+    assert!(line.starts_with("disconnected: ") && found() == 1, "{line}");
+    let pid = process.id().expect("a process").to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+    let ended = timeout(PATIENCE, process.wait()).await.expect("its end").unwrap();
+    assert_eq!((ended.code(), found()), (Some(1), 0));
 }
