@@ -46,9 +46,9 @@ pub(super) struct Position {
     untold: u64,
     /// There is one while the stream is behind, with policy LATEST.
     conflation: Option<Box<Conflation>>,
-    /// When the connection last asked for bytes.
+    /// When the connection last asked for bytes, or, if it had been waiting for events, was first seen to leave some.
     pub(super) polled_at: u64,
-    /// What it has been waiting for since then, if it is the hub that lets it wait.
+    /// What it has been waiting for since it last asked, if it is the hub that lets it wait.
     pub(super) wait: Wait,
 }
 
@@ -57,6 +57,8 @@ pub(super) struct Position {
 pub(super) enum Wait {
     /// It is not.
     No,
+    /// It has taken all there was.
+    ForEvents,
     /// Its initial state comes first.
     ForState,
     /// A page of history is on its way.
@@ -201,6 +203,14 @@ impl Position {
     /// The field that tells what was dropped since it was last told.
     pub(super) fn tell(&mut self) -> Option<Vec<u8>> {
         (self.untold > 0).then(|| frame::varint_field(DROPPED_BEFORE, std::mem::take(&mut self.untold)))
+    }
+
+    /// Sees that events wait. A stream that was asleep when they came could take nothing before: whether it is blocked is seen from now on.
+    pub(super) fn notice_events(&mut self, now: u64) {
+        if self.wait == Wait::ForEvents {
+            self.wait = Wait::No;
+            self.polled_at = now;
+        }
     }
 
     /// How many events the head is ahead; a stream that reads history is not counted.

@@ -152,6 +152,7 @@ impl Subscription {
             topic.sleepers.add(subscriber.id, cx.waker());
             // An append may have come before the sleeper was seen.
             if topic.log.next() == ordinal && topic.ending().is_none() {
+                position.wait = Wait::ForEvents;
                 return Poll::Pending;
             }
         }

@@ -26,7 +26,8 @@ use std::{
 const KIND: &str = "Test";
 /// Events per page of the history.
 const GRID: u64 = 7;
-/// A time at which every stream that was polled before is blocked.
+/// A time at which every stream that was polled before is blocked; one that waited for events then is, if it was seen to leave some `SOON`.
+const SOON: u64 = LATER / 2;
 const LATER: u64 = u64::MAX / 2;
 
 type Events = Arc<parking_lot::Mutex<Vec<Happened>>>;
@@ -360,7 +361,7 @@ proptest! {
                     topic.publish(Batch::default(), Revision::new(head));
                 }
                 Act::Read(reader, chunks) => drop(readers[reader].read(chunks)),
-                Act::Sweep => topic.sweep(LATER),
+                Act::Sweep => [SOON, LATER].into_iter().for_each(|now| topic.sweep(now)),
             }
         }
         for reader in &mut readers {
@@ -447,6 +448,35 @@ fn only_a_blocked_stream_is_held_to_its_buffer() {
     assert_eq!(subscription.dropped(), 0);
     topic.sweep(LATER);
     assert_eq!(subscription.dropped(), 90);
+}
+
+#[test]
+fn a_stream_that_was_idle_is_not_blocked() {
+    for policy in [Policy::Drop, Policy::CatchUp, Policy::Disconnect, Policy::Latest] {
+        let published = Published::default();
+        let limits = Limits { blocked_after: Duration::ZERO, ..Limits::default() };
+        let metrics = Metrics::new([KIND].into_iter()).unwrap().kind(KIND);
+        let topic = topic_with(&published, limits, metrics);
+        let mut reader = Reader::new(&topic, Start::Now, interest(Selector::ALL, false, policy));
+        assert!(reader.read(1), "it sleeps");
+        topic.publish(published.batch(1..=100), Revision::new(100));
+        // Long after it was polled, and before its turn comes.
+        assert_eq!(status::of(&topic).remove(0).state, SubscriptionState::Live);
+        topic.sweep(SOON);
+        assert!(reader.read(2));
+        assert_eq!(reader.received.len(), 100, "{policy:?}");
+        assert!(reader.received.iter().all(|event| event.conflated == 0), "{policy:?}");
+        // Now its turn does not come.
+        topic.publish(published.batch(101..=200), Revision::new(200));
+        topic.sweep(SOON);
+        assert_eq!(status::of(&topic).remove(0).dropped, 0);
+        topic.sweep(LATER);
+        let dropped = if policy == Policy::Drop { 90 } else { 0 };
+        assert_eq!(status::of(&topic).remove(0).dropped, dropped);
+        while !reader.read(100) {}
+        reader.validate(&published);
+        assert_eq!(reader.ended.is_some(), policy == Policy::Disconnect);
+    }
 }
 
 #[test]

@@ -284,9 +284,12 @@ impl Topic {
         };
         let (mut slowest, mut too_far) = (0, Vec::new());
         for subscriber in self.registry.lock().values() {
-            let position = subscriber.position.lock();
+            let mut position = subscriber.position.lock();
             let Some(lag) = position.lag(next) else { continue };
             slowest = slowest.max(lag);
+            if lag > 0 {
+                position.notice_events(now);
+            }
             if is_too_far(subscriber, &position, lag) {
                 too_far.push(subscriber.clone());
             }

@@ -579,4 +579,11 @@ BUGS = [
         "now.saturating_sub(position.polled_at) < u64::MAX",
         ("lib::broker::tests::only_a_blocked_stream_is_held_to_its_buffer",),
     ),
+    Bug(
+        "an-idle-stream-is-blocked",
+        POSITION,
+        "if self.wait == Wait::ForEvents {",
+        "if false {",
+        ("lib::broker::tests::a_stream_that_was_idle_is_not_blocked",),
+    ),
 ]

@@ -32,6 +32,7 @@ fn a_blocked_stream_gets_the_newest_of_each_resource() {
     topic.publish(published.batch(1..=3), Revision::new(3));
     assert!(reader.read(2));
     topic.publish(published.batch(4..=100), Revision::new(100));
+    topic.sweep(SOON);
     topic.sweep(LATER);
     topic.sweep(LATER);
     assert_eq!(reader.subscription.revision(), Revision::new(3), "nothing was delivered since");
