@@ -86,7 +86,7 @@ fn append(criterion: &mut Criterion) {
                     log.append(ready, Revision::new(revision));
                     spent += started.elapsed();
                     if let Some(floor) = log.excess(8 << 20) {
-                        log.trim(floor);
+                        log.trim(floor, floor);
                     }
                 }
                 spent

@@ -315,7 +315,11 @@ async fn sweep(broker: Arc<EventBroker>, stop: CancellationToken) {
         let mut interval = tokio::time::interval(SWEEP);
         loop {
             interval.tick().await;
-            broker.sweep();
+            // Filters judge what slow streams lost: on a thread where nobody waits for them.
+            let broker = broker.clone();
+            if let Err(error) = tokio::task::spawn_blocking(move || broker.sweep()).await {
+                tracing::error!(%error, "sweeping");
+            }
         }
     };
     stop.run_until_cancelled(sweep_for_ever).await;

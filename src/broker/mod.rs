@@ -1,4 +1,5 @@
-//! The `EventBroker`: publishes sealed events into per-kind logs and hands out subscriptions to them. The publisher never waits.
+//! The `EventBroker`: publishes sealed events into per-kind logs and hands out subscriptions to them. The publisher never waits,
+//! and judges nothing.
 //!
 //! Locks, in this order: a topic's registry, a subscriber's position, the log's window, a filter's verdicts. None is held across an await.
 

@@ -17,8 +17,10 @@ use super::{conflation::Conflation, filters::Source, interest::Policy, view::Vie
 use crate::{
     log::{self, Log, Segment, frame},
     model::{Revision, filter::Malformed},
+    telemetry::Reason,
 };
 use bytes::Bytes;
+use std::{collections::VecDeque, ops::Range};
 
 /// `dropped_before` has this field number in every kind's watch event.
 const DROPPED_BEFORE: u8 = 6;
@@ -36,6 +38,15 @@ pub(super) enum Place {
     Failed,
 }
 
+/// Events that a stream has passed without a look: those of them that it wanted are lost, and somebody has to find out how many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Passed {
+    pub(super) ordinals: Range<u64>,
+    /// The revision of the last.
+    upto: Revision,
+    reason: Reason,
+}
+
 /// Where a subscriber stands. Every event up to `revision` was delivered, dropped, not wanted, or is in the conflation.
 pub(super) struct Position {
     pub(super) place: Place,
@@ -44,9 +55,11 @@ pub(super) struct Position {
     pub(super) dropped: u64,
     /// The part of `dropped` that the next event is to tell.
     untold: u64,
+    /// What lies between `revision` and `place`: until it is counted nothing is sent, for the next event has to tell.
+    uncounted: VecDeque<Passed>,
     /// There is one while the stream is behind, with policy LATEST.
     conflation: Option<Box<Conflation>>,
-    /// When the connection last asked for bytes, or, if it had been waiting for events, was first seen to leave some.
+    /// When the connection last asked for bytes, or, if it had been waiting for the hub, was first seen to leave events.
     pub(super) polled_at: u64,
     /// What it has been waiting for since it last asked, if it is the hub that lets it wait.
     pub(super) wait: Wait,
@@ -63,6 +76,8 @@ pub(super) enum Wait {
     ForState,
     /// A page of history is on its way.
     ForPage,
+    /// What it lost is being counted.
+    ForCount,
 }
 
 /// Frames for the wire.
@@ -79,7 +94,7 @@ pub(super) struct Chunk {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fall {
     /// So many wanted events are lost.
-    Dropped(u64),
+    Dropped(u64, Reason),
     /// The stream goes on from the history.
     ToHistory,
     /// From now on it gets only the newest event of each resource.
@@ -100,6 +115,7 @@ impl Position {
             delivered: 0,
             dropped: 0,
             untold: 0,
+            uncounted: VecDeque::new(),
             conflation: None,
             polled_at: now,
             wait: Wait::No,
@@ -205,9 +221,9 @@ impl Position {
         (self.untold > 0).then(|| frame::varint_field(DROPPED_BEFORE, std::mem::take(&mut self.untold)))
     }
 
-    /// Sees that events wait. A stream that was asleep when they came could take nothing before: whether it is blocked is seen from now on.
+    /// Sees that events wait. A stream that waited for the hub could take nothing before: whether it is blocked is seen from now on.
     pub(super) fn notice_events(&mut self, now: u64) {
-        if self.wait == Wait::ForEvents {
+        if self.wait == Wait::ForEvents || (self.wait == Wait::ForCount && self.uncounted.is_empty()) {
             self.wait = Wait::No;
             self.polled_at = now;
         }
@@ -222,8 +238,8 @@ impl Position {
     }
 
     /// Does as the policy says to a live stream that is further behind than it may be, or that stands before `floor`, which the window
-    /// is about to leave. What is dropped is counted to the event, for everything passed is still in the log.
-    pub(super) fn fall_behind(&mut self, log: &Log, floor: u64, view: &View) -> Fall {
+    /// is about to leave. Looks at no event: what filters have to judge is counted later, and nobody waits for that but the stream.
+    pub(super) fn fall_behind(&mut self, log: &Log, floor: u64, view: &View, reason: Reason) -> Fall {
         let Place::Live { ordinal } = self.place else { return Fall::Nothing };
         match view.interest.policy {
             Policy::CatchUp => {
@@ -239,26 +255,60 @@ impl Position {
                 return news;
             }
             Policy::Disconnect => {
-                self.place = Place::Lost;
-                return Fall::Lost;
+                return self.give_up();
             }
             Policy::Drop => {}
         }
         // At least one event stays ahead, so that something follows that tells.
         let target = log.next().saturating_sub((view.interest.buffer / 2).max(1)).max(floor).max(ordinal);
-        let Ok(missed) = view.count(log, ordinal..target) else {
-            self.place = Place::Failed;
-            return Fall::Failed;
-        };
+        let mut upto = self.revision;
         if let Some(log::Place::In(segment, index)) = target.checked_sub(1).map(|last| log.locate(last))
             && let Some(entry) = segment.entries().get(index)
         {
-            self.revision = self.revision.max(entry.revision);
+            upto = upto.max(entry.revision);
         }
         self.place = Place::Live { ordinal: target };
+        let passed = Passed { ordinals: ordinal..target, upto, reason };
+        if view.is_whole() {
+            return self.lose(&passed, target - ordinal);
+        }
+        self.uncounted.push_back(passed);
+        Fall::Nothing
+    }
+
+    /// What was passed first of all that is not counted yet.
+    pub(super) fn uncounted(&self) -> Option<&Passed> {
+        self.uncounted.front()
+    }
+
+    /// Notes how many of the events passed were wanted.
+    pub(super) fn count(&mut self, passed: &Passed, missed: Result<u64, Malformed>) -> Fall {
+        // The stream may have been given up meanwhile.
+        if self.uncounted.pop_front_if(|first| first == passed).is_none() {
+            return Fall::Nothing;
+        }
+        match missed {
+            Ok(missed) => self.lose(passed, missed),
+            Err(Malformed) => {
+                self.uncounted.clear();
+                self.place = Place::Failed;
+                Fall::Failed
+            }
+        }
+    }
+
+    fn lose(&mut self, passed: &Passed, missed: u64) -> Fall {
+        self.revision = self.revision.max(passed.upto);
         self.dropped += missed;
         self.untold += missed;
-        Fall::Dropped(missed)
+        Fall::Dropped(missed, passed.reason)
+    }
+
+    /// Ends the stream where it was before it passed what is not counted.
+    pub(super) fn give_up(&mut self) -> Fall {
+        self.uncounted.clear();
+        self.place = Place::Lost;
+        Fall::Lost
     }
 
     fn leave_for_history(&mut self, log: &Log, ordinal: u64) {

@@ -84,7 +84,7 @@ impl Subscription {
         complete_up_to(&self.topic, &self.subscriber.position.lock())
     }
 
-    /// How many wanted events this subscription has lost.
+    /// How many wanted events this subscription has lost, up to its revision.
     pub fn dropped(&self) -> u64 {
         self.subscriber.position.lock().dropped
     }
@@ -145,6 +145,11 @@ impl Subscription {
         cx: &Context<'_>,
     ) -> Poll<Looked> {
         let Self { topic, subscriber, .. } = self;
+        if position.uncounted().is_some() {
+            position.wait = Wait::ForCount;
+            topic.sleepers.add(subscriber.id, cx.waker());
+            return if topic.ending().is_some() { Poll::Ready(Looked::Nothing) } else { Poll::Pending };
+        }
         if topic.log.next() == ordinal {
             if let Some(chunk) = position.release() {
                 return Poll::Ready(Looked::Found(chunk));

@@ -26,6 +26,11 @@ use std::{
 };
 use tokio::sync::watch;
 
+/// Bytes of events beside the window that wait to be counted by those who lost them.
+const UNCOUNTED: usize = 64 << 20;
+/// A sweep counts for so long, in microseconds: then it is the turn of other kinds.
+const COUNTING: u64 = 100_000;
+
 /// Bounds on a kind's log and its subscribers.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -247,26 +252,43 @@ impl Topic {
         self.ending.get()
     }
 
-    /// Keeps the window within its bound. Subscribers that stand in what goes lose it, and know exactly how much: they are moved before
-    /// the log is trimmed.
+    /// Keeps the window within its bound. Subscribers that stand in what goes lose it: they are moved before the log is trimmed. What they
+    /// have yet to count is kept, and counted by the sweep: the publisher judges nothing.
     fn make_room(&self) {
         let Some(floor) = self.log.excess(self.limits.window_bytes) else { return };
         let registry = self.registry.lock();
+        let mut first_needed = floor;
         for subscriber in registry.values() {
             let mut position = subscriber.position.lock();
-            if matches!(position.place, Place::Live { ordinal } if ordinal < floor) {
-                let fall = position.fall_behind(&self.log, floor, &subscriber.view);
-                drop(position);
-                self.fallen(subscriber, fall, Reason::Window);
+            let is_passed = matches!(position.place, Place::Live { ordinal } if ordinal < floor);
+            let fall =
+                is_passed.then(|| position.fall_behind(&self.log, floor, &subscriber.view, Reason::Window));
+            if let Some(passed) = position.uncounted() {
+                first_needed = first_needed.min(passed.ordinals.start);
+            }
+            drop(position);
+            if let Some(fall) = fall {
+                self.fallen(subscriber, fall);
             }
         }
-        self.log.trim(floor);
+        if self.log.trim(floor, first_needed) > UNCOUNTED {
+            // Their filters take longer to judge than others take to publish.
+            for subscriber in registry.values() {
+                let mut position = subscriber.position.lock();
+                if position.uncounted().is_some() {
+                    let fall = position.give_up();
+                    drop(position);
+                    self.fallen(subscriber, fall);
+                }
+            }
+            self.log.trim(floor, floor);
+        }
     }
 
     /// A stream that waits for events and has to read history or end instead must look again.
-    fn fallen(&self, subscriber: &Subscriber, fall: Fall, reason: Reason) {
+    fn fallen(&self, subscriber: &Subscriber, fall: Fall) {
         match fall {
-            Fall::Dropped(events) => self.metrics.dropped(events, reason),
+            Fall::Dropped(events, reason) => self.metrics.dropped(events, reason),
             Fall::ToHistory => self.metrics.caught_up(),
             Fall::Lost => self.metrics.disconnected(),
             Fall::Conflates => self.metrics.fell_to_conflation(),
@@ -280,30 +302,49 @@ impl Topic {
         let next = self.log.next();
         let blocked_after = u64::try_from(self.limits.blocked_after.as_micros()).unwrap_or(u64::MAX);
         let is_too_far = |subscriber: &Subscriber, position: &Position, lag| {
-            lag > subscriber.view.interest.buffer && now.saturating_sub(position.polled_at) > blocked_after
+            position.wait == Wait::No
+                && lag > subscriber.view.interest.buffer
+                && now.saturating_sub(position.polled_at) > blocked_after
         };
-        let (mut slowest, mut too_far) = (0, Vec::new());
-        for subscriber in self.registry.lock().values() {
+        let (mut slowest, mut uncounted) = (0, Vec::new());
+        let registry = self.registry.lock();
+        for subscriber in registry.values() {
             let mut position = subscriber.position.lock();
             let Some(lag) = position.lag(next) else { continue };
             slowest = slowest.max(lag);
             if lag > 0 {
                 position.notice_events(now);
             }
-            if is_too_far(subscriber, &position, lag) {
-                too_far.push(subscriber.clone());
+            let fall = is_too_far(subscriber, &position, lag)
+                .then(|| position.fall_behind(&self.log, 0, &subscriber.view, Reason::Buffer));
+            if let Some(passed) = position.uncounted() {
+                uncounted.push((passed.ordinals.start, subscriber.clone()));
+            }
+            drop(position);
+            if let Some(fall) = fall {
+                self.fallen(subscriber, fall);
             }
         }
-        // Without the registry: their filters may have to judge what they lose, and nobody else is to wait for that. What they pass stays
-        // in the window, for whoever trims it takes each position's lock before.
-        for subscriber in too_far {
-            let mut position = subscriber.position.lock();
-            if position.lag(next).is_some_and(|lag| is_too_far(&subscriber, &position, lag)) {
-                let fall = position.fall_behind(&self.log, 0, &subscriber.view);
-                drop(position);
-                self.fallen(&subscriber, fall, Reason::Buffer);
-            }
-        }
+        uncounted.sort_unstable_by_key(|(first, _)| *first);
+        self.log.trim(0, uncounted.first().map_or(u64::MAX, |(first, _)| *first));
+        drop(registry);
+        self.count(uncounted.iter().map(|(_, subscriber)| &**subscriber));
         self.metrics.lag(slowest);
+    }
+
+    /// Counts what these have lost. Nothing is locked while their filters judge that, so that nobody else waits for it.
+    fn count<'a>(&self, subscribers: impl Iterator<Item = &'a Subscriber>) {
+        let until = self.clock.now() + COUNTING;
+        let first_of = |subscriber: &Subscriber| subscriber.position.lock().uncounted().cloned();
+        for subscriber in subscribers {
+            while let Some(passed) = first_of(subscriber) {
+                let missed = subscriber.view.count(&self.log, passed.ordinals.clone());
+                let fall = subscriber.position.lock().count(&passed, missed);
+                self.fallen(subscriber, fall);
+                if self.clock.now() > until || self.ending().is_some() {
+                    return;
+                }
+            }
+        }
     }
 }

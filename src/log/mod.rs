@@ -37,6 +37,9 @@ struct Window {
     /// Everything after this, of this kind, is still in the window.
     floor: Revision,
     bytes: usize,
+    /// What has left the window last, and is kept for those who have yet to count it.
+    passed: VecDeque<Arc<Segment>>,
+    passed_bytes: usize,
 }
 
 /// Where an ordinal is found.
@@ -45,7 +48,7 @@ pub enum Place {
     Head,
     /// At this index of this segment.
     In(Arc<Segment>, usize),
-    /// It has left the window.
+    /// It is not kept any more.
     Trimmed,
 }
 
@@ -76,7 +79,15 @@ pub struct Size {
 impl Log {
     /// An empty log that stands at `head`.
     pub fn new(head: Revision) -> Self {
-        let window = Window { segments: VecDeque::new(), next: 0, head, floor: head, bytes: 0 };
+        let window = Window {
+            segments: VecDeque::new(),
+            next: 0,
+            head,
+            floor: head,
+            bytes: 0,
+            passed: VecDeque::new(),
+            passed_bytes: 0,
+        };
         Self { window: RwLock::new(window), next: AtomicU64::new(0) }
     }
 
@@ -111,7 +122,7 @@ impl Log {
         (window.head, window.next)
     }
 
-    /// Finds an ordinal.
+    /// Finds an ordinal, in the window or in what is kept of before.
     pub fn locate(&self, ordinal: u64) -> Place {
         self.window.read().locate(ordinal)
     }
@@ -149,8 +160,9 @@ impl Log {
         window.segments.get(keep.unwrap_or(last)).map(|segment| segment.first_ordinal)
     }
 
-    /// Lets go of everything before an ordinal that begins a segment.
-    pub fn trim(&self, first_kept: u64) {
+    /// Takes everything before an ordinal that begins a segment out of the window, and lets go of it as far as it is before the other:
+    /// the first that somebody has yet to count. Returns the bytes that are kept beside the window.
+    pub fn trim(&self, first_kept: u64, first_needed: u64) -> usize {
         let mut freed = Vec::new();
         let mut window = self.window.write();
         while window.segments.len() > 1
@@ -158,9 +170,17 @@ impl Log {
         {
             window.bytes -= segment.bytes();
             window.floor = segment.last_revision();
+            window.passed_bytes += segment.bytes();
+            window.passed.push_back(segment);
+        }
+        while let Some(segment) = window.passed.pop_front_if(|segment| segment.end_ordinal() <= first_needed)
+        {
+            window.passed_bytes -= segment.bytes();
             freed.push(segment);
         }
+        let kept = window.passed_bytes;
         drop(window); // before the memory is given back
+        kept
     }
 
     /// What the window holds now.
@@ -191,8 +211,10 @@ impl Window {
         if ordinal >= self.next {
             return Place::Head;
         }
-        let after = self.segments.partition_point(|segment| segment.first_ordinal <= ordinal);
-        match after.checked_sub(1).and_then(|at| self.segments.get(at)) {
+        let is_in_window = self.segments.front().is_some_and(|first| first.first_ordinal <= ordinal);
+        let segments = if is_in_window { &self.segments } else { &self.passed };
+        let after = segments.partition_point(|segment| segment.first_ordinal <= ordinal);
+        match after.checked_sub(1).and_then(|at| segments.get(at)) {
             Some(segment) => Place::In(segment.clone(), (ordinal - segment.first_ordinal) as usize),
             None => Place::Trimmed,
         }

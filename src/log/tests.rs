@@ -64,7 +64,7 @@ fn trimming_keeps_what_it_says() {
         log.append(batch(end + 1..=end + 100, 100), Revision::new(end + 100));
         end += 100;
         if let Some(first_kept) = log.excess(limit) {
-            log.trim(first_kept);
+            log.trim(first_kept, first_kept);
             assert!(log.size().bytes <= limit);
             assert!(matches!(log.locate(first_kept), Place::In(_, 0)));
             assert!(matches!(log.locate(first_kept - 1), Place::Trimmed));
@@ -82,7 +82,7 @@ fn an_event_over_the_limit_stays_alone() {
     let log = Log::new(Revision::ZERO);
     log.append(batch(1..=3, 50_000), Revision::new(3));
     let first_kept = log.excess(10_000).unwrap();
-    log.trim(first_kept);
+    log.trim(first_kept, first_kept);
     assert_eq!(read_all(&log, 2), [3]);
     assert_eq!(log.size().events, 1);
 }

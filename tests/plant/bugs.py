@@ -171,9 +171,9 @@ BUGS = [
     ),
     Bug(
         "count-what-was-not-wanted",
-        POSITION,
-        'view.count(log, ordinal..target)',
-        'Ok::<_, Malformed>(target - ordinal)',
+        "src/broker/topic.rs",
+        "subscriber.view.count(&self.log, passed.ordinals.clone())",
+        "Ok(passed.ordinals.end - passed.ordinals.start)",
         (BLOCKED, WINDOW),
     ),
     Bug(
@@ -582,8 +582,8 @@ BUGS = [
     Bug(
         "an-idle-stream-is-blocked",
         POSITION,
-        "if self.wait == Wait::ForEvents {",
-        "if false {",
-        ("lib::broker::tests::a_stream_that_was_idle_is_not_blocked",),
+        "if self.wait == Wait::ForEvents ||",
+        "if",
+        ("lib::broker::tests::blocked::a_stream_that_was_idle_is_not_blocked",),
     ),
 ]

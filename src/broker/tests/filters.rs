@@ -10,9 +10,9 @@ fn filter(text: &str) -> Interest {
 }
 
 /// A topic, and how many events its filters have judged so far.
-fn counted(published: &Published) -> (Arc<Topic>, impl Fn() -> u64) {
+pub(super) fn counted(published: &Published, window_bytes: usize) -> (Arc<Topic>, impl Fn() -> u64) {
     let metrics = Metrics::new([KIND].into_iter()).unwrap();
-    let limits = Limits { blocked_after: Duration::from_secs(1), ..Limits::default() };
+    let limits = Limits { blocked_after: Duration::from_secs(1), window_bytes, ..Limits::default() };
     let topic = topic_with(published, limits, metrics.kind(KIND));
     let evaluations = move || {
         let text = String::from_utf8(metrics.encode().unwrap()).unwrap();
@@ -25,7 +25,7 @@ fn counted(published: &Published) -> (Arc<Topic>, impl Fn() -> u64) {
 #[test]
 fn an_event_is_judged_once_per_distinct_filter() {
     let published = Published::default();
-    let (topic, evaluations) = counted(&published);
+    let (topic, evaluations) = counted(&published, 1 << 20);
     let filters =
         ["species = T*", "species = 'Allo'", "species = *o", "type = CREATED", "species > B AND species < U"];
     let mut readers: Vec<_> =
@@ -52,7 +52,7 @@ fn an_event_is_judged_once_per_distinct_filter() {
 #[test]
 fn a_filter_goes_with_its_last_subscriber() {
     let published = Published::default();
-    let (topic, evaluations) = counted(&published);
+    let (topic, evaluations) = counted(&published, 1 << 20);
     topic.publish(published.batch(1..=10), Revision::new(10));
     for round in 1..=2 {
         let mut reader = Reader::new(&topic, Start::After(Revision::ZERO), filter("species = T*"));
@@ -64,7 +64,7 @@ fn a_filter_goes_with_its_last_subscriber() {
 #[test]
 fn there_are_so_many_distinct_filters_and_no_more() {
     let published = Published::default();
-    let (topic, _) = counted(&published);
+    let (topic, _) = counted(&published, 1 << 20);
     let subscribe = |n: usize| topic.subscribe(Start::Now, filter(&format!("species = 's{n}'")));
     let held: Vec<_> = (0..1000).map(|n| subscribe(n).unwrap()).collect();
     assert_eq!(subscribe(1000).map(drop), Err(Refused::TooManyFilters));
@@ -77,7 +77,7 @@ fn there_are_so_many_distinct_filters_and_no_more() {
 #[test]
 fn a_filter_that_fails_ends_only_its_own_stream() {
     let published = Published::default();
-    let (topic, _) = counted(&published);
+    let (topic, _) = counted(&published, 1 << 20);
     let mut others = Reader::new(&topic, Start::Now, interest(Selector::ALL, false, Policy::Drop));
     let mut failing = Reader::new(&topic, Start::Now, filter("species = T*"));
     let mut blocked = Reader::new(&topic, Start::Now, filter("species = T*"));
