@@ -2,7 +2,7 @@
 
 use super::{CALLER, EventStream, Hub, topic};
 use crate::{
-    broker::{Ending, Era, Interest, Policy, Refused, Step, Subscription, Topic},
+    broker::{Ending, Interest, Policy, Refused, Step, Subscription, Topic},
     error::Error,
     model::{
         ChangeType, Revision, Selector, Start,
@@ -150,7 +150,7 @@ impl Hub {
         } else {
             (after.map_or(Start::Now, Start::After), None)
         };
-        let subscription = self.subscribe(&era, topic, start, interest).await?;
+        let subscription = self.subscribe(topic, start, interest).await?;
         let subscription = subscription.of(CALLER.try_with(Clone::clone).unwrap_or_default());
         let mut response = Response::new(EventStream::default());
         let metadata = response.metadata_mut();
@@ -164,33 +164,34 @@ impl Hub {
 
     async fn subscribe(
         &self,
-        era: &Era,
         topic: &Arc<Topic>,
         start: Start,
         interest: Interest,
     ) -> Result<Subscription, Error> {
-        let (refused, asked) = match (topic.subscribe(start, interest.clone()), start) {
-            (Ok(subscription), _) => return Ok(subscription),
-            (Err(refused), Start::After(asked) | Start::AfterStateAt(asked)) => (refused, asked),
-            (Err(refused), Start::Now) => (refused, Revision::ZERO),
+        let asked = match start {
+            Start::After(asked) | Start::AfterStateAt(asked) => asked,
+            Start::Now => Revision::ZERO,
         };
-        match refused {
-            Refused::TooMany => Err(Error::TooMany { what: "the hub has as many watches as it may hold" }),
-            Refused::TooManyFilters => {
-                Err(Error::TooMany { what: "the hub has as many different filters as it may hold" })
-            }
-            Refused::Compacted { oldest } => Err(Error::RevisionCompacted { asked, oldest }),
+        match topic.subscribe(start, interest.clone()) {
             // Another hub may have sealed it: the database knows, and this hub reads it any moment.
-            Refused::Ahead { .. } => match self.store.head().await? {
-                head if asked > head => Err(Error::RevisionUnknown { asked, head }),
-                _ => {
-                    caught_up(topic, asked).await?;
-                    topic
-                        .subscribe(start, interest)
-                        .map_err(|_| Error::EpochChanged { current: era.epoch.clone() })
-                }
+            Err(Refused::Ahead { .. }) => match self.store.head().await? {
+                head if asked > head => return Err(Error::RevisionUnknown { asked, head }),
+                _ => caught_up(topic, asked).await?,
             },
+            subscribed => return subscribed.map_err(|refused| refusal(refused, asked)),
         }
+        topic.subscribe(start, interest).map_err(|refused| refusal(refused, asked))
+    }
+}
+
+fn refusal(refused: Refused, asked: Revision) -> Error {
+    match refused {
+        Refused::TooMany => Error::TooMany { what: "the hub has as many watches as it may hold" },
+        Refused::TooManyFilters => {
+            Error::TooMany { what: "the hub has as many different filters as it may hold" }
+        }
+        Refused::Compacted { oldest } => Error::RevisionCompacted { asked, oldest },
+        Refused::Ahead { head } => Error::RevisionUnknown { asked, head },
     }
 }
 

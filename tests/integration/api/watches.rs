@@ -1,13 +1,27 @@
 //! Watches from the outside: that nothing is missed, and that nothing of them stays.
 
-use crate::support::{Database, PATIENCE, TestHub, until};
-use futures_util::future::join_all;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::support::{Database, PATIENCE, TestHub, until, wire::reason};
+use futures_util::{future::join_all, poll};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    future::pending,
+    pin::pin,
+    sync::Arc,
+};
 use tokio::{task::JoinSet, time::timeout};
-use tonic::Streaming;
-use trex::proto::rh_trex::v1::{
-    CreateDinosaurRequest, DeleteDinosaurRequest, DinosaurWatchEvent, EventType, GetDinosaurRequest,
-    ListDinosaursRequest, WatchDinosaursRequest,
+use tonic::{Code, Streaming};
+use trex::{
+    broker::{EventBroker, Fetch, History, Interest, Limits, Page, Policy},
+    bulk::{self, Bulk},
+    kinds::Registry,
+    model::{Epoch, Revision, Selector, Start},
+    proto::rh_trex::v1::{
+        CreateDinosaurRequest, DeleteDinosaurRequest, DinosaurWatchEvent, EventType, GetDinosaurRequest,
+        ListDinosaursRequest, WatchDinosaursRequest,
+    },
+    snapshot::Snapshots,
+    store::Store,
+    transport::grpc::{Hub, WatchRequest},
 };
 
 async fn next(watch: &mut Streaming<DinosaurWatchEvent>) -> DinosaurWatchEvent {
@@ -125,4 +139,53 @@ async fn every_real_name_is_seen_exactly_once() {
     names.sort();
     assert_eq!(species, names);
     hub.stop().await;
+}
+
+struct NoHistory;
+
+impl History for NoHistory {
+    fn cached(&self, _: Revision, _: Revision) -> Option<Arc<Page>> {
+        None
+    }
+
+    fn fetch(&self, _: Revision, _: Revision) -> Fetch {
+        Box::pin(pending())
+    }
+
+    fn oldest(&self) -> Revision {
+        Revision::ZERO
+    }
+}
+
+#[tokio::test]
+async fn a_watch_that_waited_for_the_hub_and_finds_no_place_is_told_that() {
+    const KIND: &str = "Dinosaur";
+    let database = Database::create().await;
+    let other = TestHub::start(&database).await;
+    let species = "s".to_owned();
+    other.client().await.create_dinosaur(CreateDinosaurRequest { species }).await.unwrap();
+    until("the database knows it", || other.metric("hub_head_revision", "") == 1.0).await;
+    // A hub that publishes when it is told to.
+    let metrics = other.app().metrics();
+    let limits = Limits { max_subscribers: 1, ..Limits::default() };
+    let broker = Arc::new(EventBroker::new(vec![KIND], limits, metrics.clone()));
+    let era = broker.begin(Epoch::new("e"), Revision::ZERO, &(Arc::new(NoHistory) as Arc<dyn History>));
+    let store = Store::new(&database.target(), 1, false).unwrap();
+    let hub = Hub {
+        bulk: Bulk::new(store.clone(), 1, bulk::Limits::default(), metrics),
+        store,
+        broker: broker.clone(),
+        snapshots: Snapshots::new(database.target(), Registry::of_this_program().kinds()),
+    };
+    let request = WatchRequest { after: Some(Revision::new(1)), ..WatchRequest::default() };
+    let mut watch = pin!(hub.watch::<DinosaurWatchEvent>(KIND, request));
+    assert!(poll!(&mut watch).is_pending(), "it is ahead of the hub");
+    let policy = Policy::Drop;
+    let interest =
+        Interest { selector: Selector::ALL, filter: None, include_previous: false, buffer: 1, policy };
+    let _last = era.topic(KIND).unwrap().subscribe(Start::Now, interest).unwrap();
+    broker.publish(&era, &[KIND], HashMap::new(), Revision::new(1));
+    let refused = timeout(PATIENCE, watch).await.unwrap().err().unwrap();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "TOO_MANY"));
+    other.stop().await;
 }
