@@ -30,6 +30,7 @@ use crate::{
 use parking_lot::RwLock;
 use std::{
     collections::HashMap,
+    future::pending,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -99,13 +100,14 @@ pub struct EventBroker {
     metrics: Arc<Metrics>,
     clock: Clock,
     state: RwLock<State>,
+    /// Why no stream goes on, once the hub drains. Set under the lock of the state.
+    draining: watch::Sender<Option<Ending>>,
 }
 
 #[derive(Default)]
 struct State {
     /// `None` until the database was seen for the first time.
     era: Option<Arc<Era>>,
-    draining: Option<Ending>,
     /// Topics of histories that are over, as long as some of their streams have not noticed.
     past: Vec<Weak<Topic>>,
 }
@@ -113,7 +115,14 @@ struct State {
 impl EventBroker {
     /// A broker for these kinds, which serves nothing until [`EventBroker::begin`].
     pub fn new(kinds: Vec<&'static str>, limits: Limits, metrics: Arc<Metrics>) -> Self {
-        Self { kinds, limits, metrics, clock: Clock::start(), state: RwLock::default() }
+        Self {
+            kinds,
+            limits,
+            metrics,
+            clock: Clock::start(),
+            state: RwLock::default(),
+            draining: watch::Sender::new(None),
+        }
     }
 
     /// The clock that `sealed_at` is on.
@@ -147,7 +156,7 @@ impl EventBroker {
         let ended = state.era.replace(era.clone());
         state.past.retain(|topic| topic.strong_count() > 0);
         state.past.extend(ended.iter().flat_map(|era| era.topics()).map(Arc::downgrade));
-        let draining = state.draining.clone();
+        let draining = self.draining();
         drop(state);
         for topic in ended.iter().flat_map(|ended| ended.topics.values()) {
             topic.end(if ended.as_ref().is_some_and(|ended| ended.epoch == epoch) {
@@ -180,7 +189,24 @@ impl EventBroker {
 
     /// Why no stream goes on, once the hub drains.
     pub fn draining(&self) -> Option<Ending> {
-        self.state.read().draining.clone()
+        self.draining.borrow().clone()
+    }
+
+    /// What a stream still waits for before it begins, unless a drain comes first.
+    pub async fn unless_draining<T>(&self, opening: impl Future<Output = T>) -> Result<T, Ending> {
+        let mut draining = self.draining.subscribe();
+        let drained = async {
+            match draining.wait_for(Option::is_some).await.ok().and_then(|ending| ending.clone()) {
+                Some(ending) => ending,
+                // The sender lives as long as this borrow.
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            opened = opening => Ok(opened),
+            ending = drained => Err(ending),
+        }
     }
 
     /// Every subscription as it is now, those of histories that are over included, in no order. No lock is held for longer than it takes to
@@ -195,13 +221,13 @@ impl EventBroker {
 
     /// Whether the hub stops.
     pub fn is_draining(&self) -> bool {
-        self.state.read().draining.is_some()
+        self.draining.borrow().is_some()
     }
 
     /// Ends every stream, and every one that comes, for this reason.
     pub fn drain(&self, ending: Ending) {
-        let mut state = self.state.write();
-        state.draining = Some(ending.clone());
+        let state = self.state.write();
+        self.draining.send_replace(Some(ending.clone()));
         let era = state.era.clone();
         drop(state);
         if let Some(era) = era {

@@ -89,9 +89,10 @@ impl Subscription {
         self.subscriber.position.lock().dropped
     }
 
-    /// Why this stream is to end, if it is.
-    pub fn ending(&self) -> Option<Ending> {
-        self.topic.ending().cloned()
+    /// Why this stream is to end, while it takes no events yet.
+    pub fn poll_ending(&self, cx: &Context<'_>) -> Poll<Ending> {
+        self.topic.sleepers.add(self.subscriber.id, cx.waker());
+        self.topic.ending().cloned().map_or(Poll::Pending, Poll::Ready)
     }
 
     /// A framed BOOKMARK: up to its revision this subscription is complete. It tells of drops, as any event does.

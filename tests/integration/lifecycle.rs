@@ -58,6 +58,26 @@ async fn a_drain_ends_watches_with_what_they_need_to_resume() {
     timeout(PATIENCE, stopping).await.unwrap().unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_does_not_wait_for_a_watch_that_waits_for_its_state() {
+    let database = Database::create().await;
+    let hub = TestHub::start(&database).await;
+    let session = database.connect().await;
+    session.batch_execute("BEGIN; LOCK TABLE dinosaurs").await.unwrap();
+    let mut client = hub.client().await;
+    let request = WatchDinosaursRequest { send_initial_state: true, ..Default::default() };
+    let opening = tokio::spawn(async move { client.watch_dinosaurs(request).await });
+    let waits = "SELECT FROM pg_locks WHERE NOT granted AND relation = 'public.dinosaurs'::regclass";
+    let watched = async { while session.query(waits, &[]).await.unwrap().is_empty() {} };
+    timeout(PATIENCE, watched).await.expect("it waits for the table");
+    timeout(PATIENCE, hub.stop()).await.unwrap();
+    let refused = timeout(PATIENCE, opening).await.unwrap().unwrap().err().unwrap();
+    // Not what it is told when the database took too long.
+    assert_eq!((refused.code(), refused.message()), (Code::Unavailable, "the hub is shutting down"));
+    assert!(refused.get_details_retry_info().unwrap().retry_delay.unwrap() > Duration::ZERO);
+    session.batch_execute("COMMIT").await.unwrap();
+}
+
 #[tokio::test]
 async fn a_drain_waits_for_calls_under_way() {
     let database = Database::create().await;

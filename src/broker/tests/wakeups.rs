@@ -52,6 +52,20 @@ fn read(mut subscription: Subscription, taken: &AtomicU64) -> bool {
 }
 
 #[test]
+fn one_that_waits_for_its_state_is_woken_by_the_end() {
+    let topic = topic(&Published::default(), 1 << 20);
+    let start = Start::AfterStateAt(Revision::ZERO);
+    let subscription = topic.subscribe(start, interest(Selector::ALL, false, Policy::Drop)).unwrap();
+    let waker = Arc::new(CountingWaker::default());
+    let counting = Waker::from(waker.clone());
+    let cx = Context::from_waker(&counting);
+    assert!(subscription.poll_ending(&cx).is_pending());
+    topic.end(Ending::SlowConsumer);
+    assert_eq!(waker.0.load(Ordering::SeqCst), 1);
+    assert_eq!(subscription.poll_ending(&cx), Poll::Ready(Ending::SlowConsumer));
+}
+
+#[test]
 fn an_append_wakes_a_reader_that_is_falling_asleep() {
     let topic = topic(&Published::default(), 1 << 20);
     let subscription = topic.subscribe(Start::Now, interest(Selector::ALL, false, Policy::Drop)).unwrap();

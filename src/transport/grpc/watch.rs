@@ -2,7 +2,7 @@
 
 use super::{CALLER, EventStream, Hub, topic};
 use crate::{
-    broker::{Ending, Interest, Policy, Refused, Step, Subscription, Topic},
+    broker::{Ending, Era, Interest, Policy, Refused, Step, Subscription, Topic},
     error::Error,
     model::{
         ChangeType, Revision, Selector, Start,
@@ -138,19 +138,14 @@ impl Hub {
         let (initial, after) = (request.send_initial_state, request.after);
         let interest = request.interest(self)?;
         let topic = topic(&era, kind)?;
-        let (start, state) = if initial {
-            let snapshot =
-                self.snapshots.open(kind, interest.selector.clone(), interest.filter.clone()).await?;
-            if snapshot.epoch != era.epoch {
-                return Err(Error::EpochChanged { current: snapshot.epoch }.into());
+        let opening = async {
+            if initial {
+                return self.begin_with_state(&era, topic, interest).await;
             }
-            // This hub reads its own seal any moment.
-            caught_up(topic, snapshot.revision).await?;
-            (Start::AfterStateAt(snapshot.revision), Some(snapshot.frames))
-        } else {
-            (after.map_or(Start::Now, Start::After), None)
+            let start = after.map_or(Start::Now, Start::After);
+            Ok((None, self.subscribe(topic, start, interest).await?))
         };
-        let subscription = self.subscribe(topic, start, interest).await?;
+        let (state, subscription) = self.broker.unless_draining(opening).await.map_err(error_of)??;
         let subscription = subscription.of(CALLER.try_with(Clone::clone).unwrap_or_default());
         let mut response = Response::new(EventStream::default());
         let metadata = response.metadata_mut();
@@ -160,6 +155,23 @@ impl Hub {
         }
         response.extensions_mut().insert(RawBody::new(WatchBody::new(state, subscription, bookmarks)));
         Ok(response)
+    }
+
+    async fn begin_with_state(
+        &self,
+        era: &Era,
+        topic: &Arc<Topic>,
+        interest: Interest,
+    ) -> Result<(Option<SpoolReader>, Subscription), Error> {
+        let (selector, filter) = (interest.selector.clone(), interest.filter.clone());
+        let snapshot = self.snapshots.open(topic.kind(), selector, filter).await?;
+        if snapshot.epoch != era.epoch {
+            return Err(Error::EpochChanged { current: snapshot.epoch });
+        }
+        // This hub reads its own seal any moment.
+        caught_up(topic, snapshot.revision).await?;
+        let start = Start::AfterStateAt(snapshot.revision);
+        Ok((Some(snapshot.frames), self.subscribe(topic, start, interest).await?))
     }
 
     async fn subscribe(
@@ -292,7 +304,9 @@ impl http_body::Body for WatchBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
         let frame = match &mut this.stage {
-            Stage::State(_) if let Some(ending) = this.subscription.ending() => this.end(error_of(ending)),
+            Stage::State(_) if let Poll::Ready(ending) = this.subscription.poll_ending(cx) => {
+                this.end(error_of(ending))
+            }
             Stage::State(rows) => match ready!(rows.poll_next(cx)) {
                 Some(Ok(bytes)) => Ok(Frame::data(bytes)),
                 Some(Err(Broken::Interrupted)) => this.end(Error::Unavailable {
