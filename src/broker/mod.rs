@@ -219,11 +219,6 @@ impl EventBroker {
         topics.iter().flat_map(|topic| status::of(topic)).collect()
     }
 
-    /// Whether the hub stops.
-    pub fn is_draining(&self) -> bool {
-        self.draining.borrow().is_some()
-    }
-
     /// Ends every stream, and every one that comes, for this reason.
     pub fn drain(&self, ending: Ending) {
         let state = self.state.write();

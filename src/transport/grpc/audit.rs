@@ -159,7 +159,7 @@ impl Follow {
             if let Some(record) = self.read.pop_front() {
                 return Ok(record);
             }
-            if self.hub.broker.is_draining() {
+            if self.hub.broker.draining().is_some() {
                 return Err(Error::Unavailable {
                     why: "the hub is shutting down",
                     retry_after: Duration::from_secs(1),
@@ -189,7 +189,7 @@ impl Follow {
                 tokio::time::sleep(SOON).await;
                 break;
             }
-            if self.hub.broker.is_draining() {
+            if self.hub.broker.draining().is_some() {
                 break;
             }
         }
