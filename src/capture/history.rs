@@ -181,7 +181,10 @@ impl Shared {
                 Ok(page) => return Ok(Arc::new(page)),
                 Err(SealError::Compacted { oldest }) => {
                     self.oldest.fetch_max(oldest.get(), Ordering::Relaxed);
-                    return Err(Compacted { oldest });
+                    if oldest >= upto {
+                        return Err(Compacted { oldest });
+                    }
+                    // The floor rose into the page as it was read: those who stand above it get what is left.
                 }
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "reading history");

@@ -3,7 +3,7 @@
 use crate::{
     stress::{Control, Load, number, random, shared_ids, writers},
     support::{
-        Database, TestHub,
+        Database, PATIENCE, TestHub,
         history::{End, History},
         recorder::{Recorder, SENTINEL},
         until,
@@ -347,6 +347,35 @@ async fn compacted_under_a_watch(in_part: bool) {
         assert_eq!(watch.event().await.unwrap().revision, revision);
     }
     other.stop().await;
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_above_a_floor_that_rises_as_its_page_is_read_goes_on() {
+    let database = Database::create().await;
+    hub(&database, KIB).await.stop().await;
+    let session = database.connect().await;
+    for part in 0..3 {
+        let insert = format!(
+            "INSERT INTO dinosaurs (id, species) SELECT '{part}-' || n, 's' FROM generate_series(1, 100) n"
+        );
+        session.batch_execute(&insert).await.unwrap();
+    }
+    let mut settings = settings(&database, KIB);
+    settings.capture.backup_poll = Duration::from_secs(3600);
+    let hub = TestHub::start_with(settings, Registry::of_this_program()).await;
+    until("it knows the head", || hub.metric("hub_head_revision", "") == 300.0).await;
+    session.batch_execute("BEGIN; LOCK TABLE hub.log").await.unwrap();
+    let mut watch = RawWatch::start(&hub, &after(250)).await;
+    let reads = "SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)
+                 WHERE NOT granted AND relation = 'hub.log'::regclass AND query LIKE '%AS base, l.revision%'";
+    let observer = database.connect().await;
+    let reading = async { while observer.query(reads, &[]).await.unwrap().is_empty() {} };
+    tokio::time::timeout(PATIENCE, reading).await.expect("the page is read, from where the floor was");
+    session.batch_execute("UPDATE hub.retention SET compacted = 100; COMMIT").await.unwrap();
+    for revision in 251..=300 {
+        assert_eq!(watch.event().await.unwrap().revision, revision);
+    }
     hub.stop().await;
 }
 
