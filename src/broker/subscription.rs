@@ -111,7 +111,8 @@ impl Subscription {
         framed.into()
     }
 
-    /// The next frames. To be called only when the connection takes bytes: that is how a blocked one is told.
+    /// The next frames, which count as sent. To be called only when the connection has sent off those before: it may hold one chunk until
+    /// there is room, and that it asks for no more meanwhile is how a blocked one is told.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         for _ in 0..LOOKS_PER_POLL {
             if let Some(ending) = self.topic.ending() {

@@ -32,7 +32,7 @@ impl StreamFamilies {
             sent: counters(
                 r,
                 "grpc_stream_events_sent_total",
-                "Events handed to connections that took them",
+                "Events handed to connections, each of which may still hold the last",
                 &["kind"],
             )?,
             dropped: counters(
@@ -50,7 +50,7 @@ impl StreamFamilies {
             disconnects: counters(
                 r,
                 "hub_stream_disconnects_total",
-                "Slow streams that were ended, as they asked",
+                "Slow streams that were ended",
                 &["kind"],
             )?,
             conflations: counters(
