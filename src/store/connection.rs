@@ -1,7 +1,8 @@
 //! Single connections, each with its driver.
 
-use std::{ops::Deref, str::FromStr, time::Duration};
-use tokio::task::JoinHandle;
+use deadpool_postgres::{ConfigConnectImpl, Connect};
+use std::{future::poll_fn, ops::Deref, pin::Pin, str::FromStr, time::Duration};
+use tokio::{runtime::Handle, task::JoinHandle};
 use tokio_postgres::{
     Client, Config, Connection, NoTls, Socket,
     config::{Host, SslMode},
@@ -130,5 +131,27 @@ impl Deref for Driven {
 impl Drop for Driven {
     fn drop(&mut self) {
         self.driver.abort();
+    }
+}
+
+/// Makes the pool's connections, which belong to the hub's runtime and not to whoever asks for one: a lane ends before its neighbours do.
+pub(super) struct OnRuntime(pub(super) Handle);
+
+impl Connect for OnRuntime {
+    fn connect(
+        &self,
+        config: &Config,
+    ) -> Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), tokio_postgres::Error>> + Send + '_>>
+    {
+        let config = config.clone();
+        Box::pin(async move {
+            let plain = ConfigConnectImpl { tls: NoTls };
+            let mut connecting = plain.connect(&config);
+            poll_fn(|cx| {
+                let _runtime = self.0.enter();
+                connecting.as_mut().poll(cx)
+            })
+            .await
+        })
     }
 }

@@ -32,13 +32,15 @@ pub use snapshot::{SnapshotRow, TableSnapshot};
 pub use status::{DatabaseStatus, OpenTransaction};
 
 use crate::{error::Error, model::Revision};
+use connection::OnRuntime;
 use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolConfig, RecyclingMethod, Runtime, Timeouts,
 };
 use lease::Lease;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio_postgres::{
-    NoTls, Row,
+    Row,
     types::{ToSql, Type},
 };
 
@@ -53,11 +55,11 @@ pub struct Store {
 
 impl Store {
     /// A pool of at most `size` connections; none is made before it is needed. `session`: whether a server session is a connection's own,
-    /// so that settings stay with it.
+    /// so that settings stay with it. Its connections end with the runtime that this is called in.
     pub fn new(target: &Target, size: usize, session: bool) -> Result<Self, deadpool_postgres::BuildError> {
-        let manager = Manager::from_config(
+        let manager = Manager::from_connect(
             target.config().clone(),
-            NoTls,
+            OnRuntime(Handle::current()),
             // The driver tells a closed connection without asking the server.
             ManagerConfig { recycling_method: RecyclingMethod::Fast },
         );

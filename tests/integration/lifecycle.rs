@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
-use tokio::time::timeout;
+use tokio::{sync::oneshot, time::timeout};
 use tonic::{Code, Streaming};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -21,7 +21,7 @@ use trex::{
         CreateDinosaurRequest, DinosaurWatchEvent, GetDinosaurRequest, ListDinosaursRequest,
         UpdateDinosaurRequest, WatchDinosaursRequest,
     },
-    store::Driven,
+    store::{Driven, Store},
 };
 
 async fn next(watch: &mut Streaming<DinosaurWatchEvent>) -> DinosaurWatchEvent {
@@ -98,6 +98,35 @@ async fn a_drain_waits_for_calls_under_way() {
     session.batch_execute("COMMIT").await.unwrap();
     assert_eq!(timeout(PATIENCE, call).await.unwrap().unwrap().unwrap().into_inner().species, "new");
     timeout(PATIENCE, stopping).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_of_the_pool_outlives_the_lane_that_opened_it() {
+    let database = Database::create().await;
+    TestHub::start(&database).await.stop().await;
+    let store = Store::new(&database.target(), 1, true).unwrap();
+    let ((opened, opens), (end, ends)) = (oneshot::channel(), oneshot::channel::<()>());
+    let opener = store.clone();
+    let lane = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            opened.send(opener.head().await).unwrap();
+            let _ = ends.await;
+        });
+    });
+    timeout(PATIENCE, opens).await.unwrap().unwrap().unwrap();
+
+    let (session, observer) = (database.connect().await, database.connect().await);
+    session.batch_execute("BEGIN; LOCK TABLE hub.head IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let call = tokio::spawn(async move { store.head().await });
+    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'hub.head'::regclass
+                     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let waits = async || observer.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 1;
+    timeout(PATIENCE, async { while !waits().await {} }).await.expect("the call waits for the lock");
+    drop(end);
+    lane.await.unwrap();
+    session.batch_execute("COMMIT").await.unwrap();
+    timeout(PATIENCE, call).await.unwrap().unwrap().expect("an answer on the same connection");
 }
 
 #[tokio::test]
