@@ -70,14 +70,14 @@ impl Calls {
             Ok(attribution) => attribution,
             Err(error) => {
                 let refused = record.fail(error);
-                return Ok(record.respond(refused, asked));
+                return Ok(record.respond(refused, asked, Who::default()));
             }
         };
         let mut routes = self.routes;
         let (principal, operation) = (attribution.actor.clone(), record.operation.clone());
-        let caller = Caller { peer: Some(peer), principal, operation };
+        let who = Who { caller: Caller { peer: Some(peer), principal, operation }, attribution };
         let answer = async move { routes.call(request.map(Body::new)).await };
-        let answer = CALLER.scope(caller, ATTRIBUTION.scope(attribution, answer));
+        let answer = CALLER.scope(who.caller.clone(), ATTRIBUTION.scope(who.attribution.clone(), answer));
         let answer = OPERATION.scope(record.operation.clone(), answer);
         let answer =
             within([asked, limit].into_iter().flatten().min(), AssertUnwindSafe(answer).catch_unwind()).await;
@@ -89,7 +89,20 @@ impl Calls {
             }
             None => record.fail(Error::DeadlineExceeded),
         };
-        Ok(record.respond(response, asked))
+        Ok(record.respond(response, asked, who))
+    }
+}
+
+/// Who makes a call: known to its service, and to the body of its answer, in which a stream may only begin.
+#[derive(Default)]
+struct Who {
+    caller: Caller,
+    attribution: Attribution,
+}
+
+impl Who {
+    fn scope<T>(&self, work: impl FnOnce() -> T) -> T {
+        CALLER.sync_scope(self.caller.clone(), || ATTRIBUTION.sync_scope(self.attribution.clone(), work))
     }
 }
 
@@ -166,7 +179,12 @@ impl Record {
         OPERATION.sync_scope(self.operation.clone(), || Status::from(error)).into_http()
     }
 
-    fn respond(mut self, response: Response<Body>, deadline: Option<Instant>) -> Response<CallBody> {
+    fn respond(
+        mut self,
+        response: Response<Body>,
+        deadline: Option<Instant>,
+        who: Who,
+    ) -> Response<CallBody> {
         let (mut head, body) = explained(response).into_parts();
         if let Ok(operation) = HeaderValue::from_str(&self.operation) {
             head.headers.insert(OPERATION_ID, operation);
@@ -174,7 +192,7 @@ impl Record {
         self.note(&head.headers);
         let inner = match head.extensions.remove::<RawBody>().and_then(RawBody::take) {
             Some(watch) => Inner::Watch(watch),
-            None => Inner::Other(body),
+            None => Inner::Other(body, who),
         };
         let deadline = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline.into())));
         Response::from_parts(head, CallBody { inner, deadline, record: self })
@@ -209,8 +227,9 @@ fn name(code: Code) -> String {
 }
 
 enum Inner {
+    /// It has asked what it must know of its call.
     Watch(WatchBody),
-    Other(Body),
+    Other(Body, Who),
     Ended,
 }
 
@@ -236,7 +255,7 @@ impl http_body::Body for CallBody {
         {
             let end = || match std::mem::replace(inner, Inner::Ended) {
                 Inner::Watch(mut watch) => watch.end(Error::DeadlineExceeded),
-                Inner::Other(_) | Inner::Ended => {
+                Inner::Other(..) | Inner::Ended => {
                     let mut trailers = HeaderMap::new();
                     Status::from(Error::DeadlineExceeded).add_header(&mut trailers)?;
                     Ok(Frame::trailers(trailers))
@@ -250,7 +269,7 @@ impl http_body::Body for CallBody {
         }
         let frame = OPERATION.sync_scope(record.operation.clone(), || match inner {
             Inner::Watch(body) => Pin::new(body).poll_frame(cx),
-            Inner::Other(body) => Pin::new(body).poll_frame(cx),
+            Inner::Other(body, who) => who.scope(|| Pin::new(body).poll_frame(cx)),
             Inner::Ended => Poll::Ready(None),
         });
         if let Poll::Ready(Some(Ok(frame))) = &frame
@@ -264,14 +283,14 @@ impl http_body::Body for CallBody {
     fn is_end_stream(&self) -> bool {
         match &self.inner {
             Inner::Watch(_) => false,
-            Inner::Other(body) => body.is_end_stream(),
+            Inner::Other(body, _) => body.is_end_stream(),
             Inner::Ended => true,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.inner {
-            Inner::Other(body) => body.size_hint(),
+            Inner::Other(body, _) => body.size_hint(),
             Inner::Watch(_) | Inner::Ended => SizeHint::default(),
         }
     }

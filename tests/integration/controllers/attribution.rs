@@ -5,7 +5,10 @@ use tonic::{Code, Request};
 use trex::{
     app::Settings,
     kinds::Registry,
-    proto::rh_trex::v1::{CreateDinosaurRequest, DeleteDinosaurRequest, UpdateDinosaurRequest},
+    proto::rh_trex::v1::{
+        CreateDinosaurRequest, DeleteDinosaurRequest, ImportDinosaursItem, ImportDinosaursRequest,
+        ImportDinosaursStart, UpdateDinosaurRequest, import_dinosaurs_request::Message,
+    },
 };
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -52,6 +55,14 @@ async fn who_calls_is_recorded_where_the_hub_is_told_to_believe_it() {
         .bulk_create_dinosaurs(call(items(), &[("import-id", "more"), ("trex-actor", "carol")]))
         .await
         .unwrap();
+    let import = [
+        Message::Start(ImportDinosaursStart { import_id: "stream".into(), ..Default::default() }),
+        Message::Item(ImportDinosaursItem { species: "imported".into(), ..Default::default() }),
+    ];
+    let import = import.map(|message| ImportDinosaursRequest { message: Some(message) }.into());
+    let import = call(tokio_stream::iter(import), &[("trex-actor", "dave"), ("traceparent", TRACE)]);
+    let mut imported = client.import_dinosaurs(import).await.unwrap().into_inner();
+    while imported.message().await.unwrap().is_some() {}
     client.create_dinosaur(call(species("after them"), &[])).await.unwrap();
 
     let session = database.connect().await;
@@ -70,6 +81,7 @@ async fn who_calls_is_recorded_where_the_hub_is_told_to_believe_it() {
         pair("alice", TRACE),
         pair("carol", ""),
         pair("carol", ""),
+        pair("dave", TRACE),
         pair("postgres", ""),
     ];
     assert_eq!(recorded, expected);
