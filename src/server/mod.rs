@@ -5,6 +5,7 @@ mod call;
 mod lanes;
 mod methods;
 mod outbox;
+mod preface;
 
 pub use bind::{ACCEPT_PAUSE, BindError, bind};
 pub use call::Calls;

@@ -1,6 +1,7 @@
 //! What a connection writes while it is polled leaves in one piece. HTTP/2 hands over each data frame (16 KiB, as peers accept by default)
 //! with a write of its own, and a write costs the kernel about the same whether it carries 16 KiB or 64: copying is the cheaper part.
 
+use super::preface::{self, Preface};
 use parking_lot::Mutex;
 use std::{
     cell::Cell,
@@ -32,6 +33,7 @@ pub(super) struct Outbox(Arc<Mutex<State>>);
 /// A connection's bytes, both ways.
 pub(super) struct Io {
     reading: OwnedReadHalf,
+    preface: Preface,
     outbox: Arc<Mutex<State>>,
 }
 
@@ -51,7 +53,8 @@ pub(super) fn divide(stream: TcpStream) -> (Io, Outbox) {
     let (reading, writing) = stream.into_split();
     let state = State { writing, waiting: Vec::new(), sent: 0, polling: false, failure: None };
     let outbox = Arc::new(Mutex::new(state));
-    (Io { reading, outbox: outbox.clone() }, Outbox(outbox))
+    let preface = Preface::within(preface::LIMIT);
+    (Io { reading, preface, outbox: outbox.clone() }, Outbox(outbox))
 }
 
 impl Outbox {
@@ -125,7 +128,14 @@ impl AsyncRead for Io {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.reading).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        match Pin::new(&mut self.reading).poll_read(cx, buffer) {
+            Poll::Pending => self.preface.poll_late(cx).map(Err),
+            read => {
+                self.preface.came(buffer.filled().len() - before);
+                read
+            }
+        }
     }
 }
 
@@ -160,6 +170,7 @@ impl AsyncWrite for Io {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
@@ -230,6 +241,16 @@ mod tests {
         let mut bytes = [0; 9];
         client.read_exact(&mut bytes).await.unwrap();
         assert_eq!(&bytes, b"abcabcabc");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_begin_is_not_waited_for() {
+        let (mut client, server) = pair().await;
+        let (mut io, _outbox) = divide(server);
+        io.preface = Preface::within(Duration::from_millis(1));
+        client.write_all(&[0; 23]).await.unwrap();
+        io.read_exact(&mut [0; 23]).await.unwrap();
+        assert_eq!(io.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]

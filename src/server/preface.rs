@@ -1,0 +1,60 @@
+//! A client that connects and does not say that it speaks HTTP/2 is not waited for: only after its preface does the protocol ask whether
+//! it is there.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::time::{Sleep, sleep};
+
+/// `PRI * HTTP/2.0…`, with which a client begins.
+const BYTES: usize = 24;
+/// It must be here so long after the connection.
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
+
+/// What is awaited of a client; nothing, once it was here.
+pub(super) struct Preface(Option<(usize, Pin<Box<Sleep>>)>);
+
+impl Preface {
+    pub(super) fn within(limit: Duration) -> Self {
+        Self(Some((BYTES, Box::pin(sleep(limit)))))
+    }
+
+    /// So many bytes more have come.
+    pub(super) fn came(&mut self, bytes: usize) {
+        if let Some((missing, _)) = &mut self.0 {
+            *missing = missing.saturating_sub(bytes);
+            if *missing == 0 {
+                self.0 = None;
+            }
+        }
+    }
+
+    /// While nothing comes: an error if it is too late, or when it will be.
+    pub(super) fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let Some((_, limit)) = &mut self.0 else { return Poll::Pending };
+        ready!(limit.as_mut().poll(cx));
+        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "no HTTP/2 preface"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+
+    #[tokio::test]
+    async fn only_who_has_begun_may_be_silent() {
+        let mut limit = Box::pin(sleep(Duration::ZERO));
+        limit.as_mut().await;
+        let mut preface = Preface(Some((BYTES, limit)));
+        preface.came(BYTES - 1);
+        let late = poll_fn(|cx| Poll::Ready(preface.poll_late(cx))).await;
+        assert!(late.is_ready());
+        preface.came(1);
+        let late = poll_fn(|cx| Poll::Ready(preface.poll_late(cx))).await;
+        assert!(late.is_pending());
+    }
+}
