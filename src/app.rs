@@ -52,6 +52,8 @@ pub struct Settings {
     pub controller: controller::Settings,
     /// Bounds on logs and watches.
     pub limits: Limits,
+    /// Bytes of initial states on the disk, beyond which none is begun.
+    pub max_state_spool_bytes: u64,
     /// Bounds on bulk calls.
     pub bulk: bulk::Limits,
     /// Bounds on connections.
@@ -79,6 +81,7 @@ impl Settings {
             controllers: Controllers::default(),
             controller: controller::Settings::default(),
             limits: Limits::default(),
+            max_state_spool_bytes: 4 << 30,
             bulk: bulk::Limits::default(),
             connections: ConnectionLimits {
                 streams: 1024,
@@ -207,7 +210,8 @@ impl App {
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
         let addresses = endpoints.addresses();
 
-        let snapshots = Snapshots::new(settings.target.clone(), kinds.clone());
+        let snapshots =
+            Snapshots::new(settings.target.clone(), kinds.clone(), settings.max_state_spool_bytes);
         let bulk = Bulk::new(store.clone(), settings.db_pool_size, settings.bulk, &metrics);
         let hub = Hub { store: store.clone(), broker: broker.clone(), snapshots, bulk: bulk.clone() };
         let mut grpc = Grpc::new(settings.max_message_bytes);

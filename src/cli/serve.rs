@@ -135,6 +135,9 @@ pub(super) struct Serve {
     /// Watches at a time, per kind
     #[arg(long, env = "TREX_MAX_WATCHES", default_value_t = 100_000, value_name = "N")]
     max_watches: usize,
+    /// Disk for initial states that wait for their clients, in bytes: beyond it none is begun
+    #[arg(long, env = "TREX_MAX_STATE_SPOOL_BYTES", default_value_t = 4 << 30, value_parser = clap::value_parser!(u64).range(1..), value_name = "BYTES")]
+    max_state_spool_bytes: u64,
     /// Calls at a time, per connection
     #[arg(long, env = "TREX_MAX_STREAMS_PER_CONNECTION", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     max_streams_per_connection: u32,
@@ -236,6 +239,7 @@ impl Serve {
                 blocked_after: self.watch_blocked_after,
                 max_subscribers: self.max_watches,
             },
+            max_state_spool_bytes: self.max_state_spool_bytes,
             bulk: bulk::Limits { batch_size: self.bulk_batch_size, streams: self.max_bulk_streams },
             connections: ConnectionLimits {
                 streams: self.max_streams_per_connection,

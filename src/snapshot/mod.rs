@@ -14,7 +14,7 @@ use crate::{
     },
     store::{SealError, TableSnapshot, Target},
 };
-use spool::Spool;
+use spool::{Room, Spool};
 use std::{sync::Arc, time::Duration};
 use tokio::{runtime::Handle, sync::Semaphore};
 use tokio_util::task::AbortOnDropHandle;
@@ -33,6 +33,7 @@ pub struct Snapshots {
     target: Target,
     kinds: Kinds,
     permits: Arc<Semaphore>,
+    room: Arc<Room>,
     runtime: Handle,
 }
 
@@ -47,9 +48,15 @@ pub struct Snapshot {
 }
 
 impl Snapshots {
-    /// Of the tables of these kinds.
-    pub fn new(target: Target, kinds: Kinds) -> Self {
-        Self { target, kinds, permits: Arc::new(Semaphore::new(AT_A_TIME)), runtime: Handle::current() }
+    /// Of the tables of these kinds. None is begun while those that wait for their clients have so many bytes on the disk.
+    pub fn new(target: Target, kinds: Kinds, most_spooled: u64) -> Self {
+        Self {
+            target,
+            kinds,
+            permits: Arc::new(Semaphore::new(AT_A_TIME)),
+            room: Arc::new(Room::new(most_spooled)),
+            runtime: Handle::current(),
+        }
     }
 
     /// Fixes a revision and begins to read. The reading goes on in a task that ends with the returned frames.
@@ -61,6 +68,10 @@ impl Snapshots {
     ) -> Result<Snapshot, Error> {
         let internal = |error: anyhow::Error| Error::Internal(error);
         let permit = self.permits.clone().acquire_owned().await.map_err(|error| internal(error.into()))?;
+        let spool = Spool::new(&self.room).map_err(|error| internal(error.into()))?;
+        let mut spool = spool.ok_or(Error::TooMany {
+            what: "the initial states that wait for their clients take as much disk as they may",
+        })?;
         let known = self.kinds.get(kind);
         let kind = known.ok_or_else(|| internal(anyhow::anyhow!("kind {kind} is not registered")))?.clone();
         let target = self.target.clone();
@@ -71,7 +82,6 @@ impl Snapshots {
         }));
         let (table, kind) = opening.await.map_err(|error| internal(error.into()))??;
         let (revision, epoch) = (table.revision, table.epoch.clone());
-        let mut spool = Spool::new().map_err(|error| internal(error.into()))?;
         let frames = spool.reader();
         let reading = self.runtime.spawn(async move {
             let _permit = permit;

@@ -1,4 +1,6 @@
 //! A file between a table that must be read fast and a client that may be slow. It has no name, and goes with its last user.
+//!
+//! What all of them take of the disk is counted: see [`Room`].
 
 use bytes::Bytes;
 use std::{
@@ -7,7 +9,10 @@ use std::{
     io,
     os::unix::fs::FileExt,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 use tokio::{sync::watch, task::spawn_blocking};
@@ -25,6 +30,40 @@ pub enum Broken {
     Failed(String),
 }
 
+/// What the spools of a hub may take of the disk. Once that much is taken no other is begun; those that were begun go on, or they would wait
+/// for each other. So a single one may be larger.
+pub(super) struct Room {
+    most: u64,
+    taken: AtomicU64,
+}
+
+impl Room {
+    pub(super) fn new(most: u64) -> Self {
+        Self { most, taken: AtomicU64::new(0) }
+    }
+}
+
+struct Spooled {
+    file: File,
+    bytes: AtomicU64,
+    room: Arc<Room>,
+}
+
+impl Spooled {
+    fn write(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        for taken in [&self.bytes, &self.room.taken] {
+            taken.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        }
+        self.file.write_all_at(bytes, at)
+    }
+}
+
+impl Drop for Spooled {
+    fn drop(&mut self) {
+        self.room.taken.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
+    }
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Progress {
     written: u64,
@@ -34,13 +73,19 @@ struct Progress {
 
 /// The writing side.
 pub(super) struct Spool {
-    file: Arc<File>,
+    file: Arc<Spooled>,
     progress: watch::Sender<Progress>,
 }
 
 impl Spool {
-    pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { file: Arc::new(tempfile::tempfile()?), progress: watch::Sender::default() })
+    /// `None`: there is no room.
+    pub(super) fn new(room: &Arc<Room>) -> io::Result<Option<Self>> {
+        if room.taken.load(Ordering::Relaxed) >= room.most {
+            return Ok(None);
+        }
+        let (file, bytes, room) = (tempfile::tempfile()?, AtomicU64::new(0), room.clone());
+        let file = Arc::new(Spooled { file, bytes, room });
+        Ok(Some(Self { file, progress: watch::Sender::default() }))
     }
 
     pub(super) fn reader(&self) -> SpoolReader {
@@ -55,7 +100,7 @@ impl Spool {
 
     pub(super) async fn write(&mut self, bytes: Vec<u8>) -> io::Result<()> {
         let (file, at, length) = (self.file.clone(), self.progress.borrow().written, bytes.len() as u64);
-        spawn_blocking(move || file.write_all_at(&bytes, at)).await??;
+        spawn_blocking(move || file.write(&bytes, at)).await??;
         self.progress.send_modify(|progress| progress.written += length);
         Ok(())
     }
@@ -69,7 +114,7 @@ type Reading = Pin<Box<dyn Future<Output = Result<Bytes, Broken>> + Send>>;
 
 /// The reading side. Dropping it ends the writer.
 pub struct SpoolReader {
-    file: Arc<File>,
+    file: Arc<Spooled>,
     progress: watch::Receiver<Progress>,
     position: u64,
     reading: Option<Reading>,
@@ -102,7 +147,7 @@ impl SpoolReader {
 
 /// Waits for bytes at a position, and reads some. None are left: nothing.
 async fn read(
-    file: Arc<File>,
+    file: Arc<Spooled>,
     mut progress: watch::Receiver<Progress>,
     position: u64,
 ) -> Result<Bytes, Broken> {
@@ -117,7 +162,7 @@ async fn read(
     let length = usize::try_from((written - position).min(CHUNK)).unwrap_or(0);
     let chunk = spawn_blocking(move || {
         let mut chunk = vec![0; length];
-        file.read_exact_at(&mut chunk, position).map(|()| chunk)
+        file.file.read_exact_at(&mut chunk, position).map(|()| chunk)
     });
     match chunk.await {
         Ok(Ok(chunk)) => Ok(chunk.into()),

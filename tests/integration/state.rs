@@ -278,6 +278,35 @@ async fn a_client_that_does_not_read_the_state_pins_nothing_and_misses_nothing()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn states_that_nobody_reads_fill_no_disk() {
+    let database = Database::create().await;
+    let mut settings = Settings::new(database.target());
+    settings.max_state_spool_bytes = 64 * KIB as u64;
+    let hub = TestHub::start_with(settings, Registry::of_this_program()).await;
+    fill(&database, 20_000).await;
+    // What the windows of a connection take in is much less than the state.
+    let unread = RawWatch::start(&hub, &state()).await;
+    let client = hub.client().await;
+    let begin = async || client.clone().watch_dinosaurs(state()).await.map(drop);
+    let deadline = Instant::now() + PATIENCE;
+    let refused = loop {
+        assert!(Instant::now() < deadline, "the disk is taken");
+        if let Err(status) = begin().await {
+            break status;
+        }
+    };
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "TOO_MANY"));
+    assert!(refused.get_details_retry_info().is_some());
+    client.clone().watch_dinosaurs(lossless()).await.expect("no state, no spool");
+    drop(unread);
+    while let Err(status) = begin().await {
+        assert_eq!(reason(&status), "TOO_MANY");
+        assert!(Instant::now() < deadline, "the disk is free again");
+    }
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_state_that_the_database_cannot_give_is_for_later() {
     let cluster = EphemeralPostgres::start(vec![]).await.unwrap();
     let database = Database::create_on(&cluster).await;
@@ -368,7 +397,7 @@ async fn the_state_of_a_partitioned_table_is_exact() {
     let database = Database::create().await;
     let registry = Registry::new(vec![Arc::new(Strata)]);
     let hub = TestHub::start_with(Settings::new(database.target()), registry.clone()).await;
-    let snapshots = Snapshots::new(database.target(), registry.kinds());
+    let snapshots = Snapshots::new(database.target(), registry.kinds(), u64::MAX);
     let enough = Arc::new(AtomicBool::new(false));
     let (session, stop) = (database.connect().await, enough.clone());
     let writer = tokio::spawn(async move {

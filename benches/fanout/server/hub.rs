@@ -34,7 +34,7 @@ pub(super) fn serve(grpc: &mut Grpc, metrics: &Arc<Metrics>) -> anyhow::Result<B
         bulk: Bulk::new(store.clone(), 1, bulk::Limits::default(), metrics),
         store,
         broker: broker.broker.clone(),
-        snapshots: Snapshots::new(target, registry.kinds()),
+        snapshots: Snapshots::new(target, registry.kinds(), u64::MAX),
     };
     registry.serve(&hub, grpc);
     let sweeping = broker.broker.clone();

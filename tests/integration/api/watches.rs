@@ -175,7 +175,7 @@ async fn a_watch_that_waited_for_the_hub_and_finds_no_place_is_told_that() {
         bulk: Bulk::new(store.clone(), 1, bulk::Limits::default(), metrics),
         store,
         broker: broker.clone(),
-        snapshots: Snapshots::new(database.target(), Registry::of_this_program().kinds()),
+        snapshots: Snapshots::new(database.target(), Registry::of_this_program().kinds(), u64::MAX),
     };
     let request = WatchRequest { after: Some(Revision::new(1)), ..WatchRequest::default() };
     let mut watch = pin!(hub.watch::<DinosaurWatchEvent>(KIND, request));
