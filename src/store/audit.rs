@@ -90,10 +90,17 @@ impl Turn<'_> {
 }
 
 impl Store {
-    /// Up to where the trail is complete; `None`: none was ever kept.
-    pub async fn audited(&self, controller: &str) -> Result<Option<Revision>, Error> {
-        let sql = "SELECT revision FROM hub.controller WHERE name = $1 AND epoch <> ''";
-        super::one_revision(&self.run("audited", sql, &[&controller]).await?)
+    /// Up to where the trail is complete, and in which history; `None`: none was ever kept.
+    pub async fn audited(&self, controller: &str) -> Result<Option<AuditPlace>, Error> {
+        let sql = "SELECT revision, epoch FROM hub.controller WHERE name = $1 AND epoch <> ''";
+        place(&self.run("audited", sql, &[&controller]).await?)
+    }
+
+    /// The gap with which the trail of a history begins.
+    pub async fn audit_gap(&self, epoch: &Epoch) -> Result<Option<AuditPlace>, Error> {
+        let sql =
+            "SELECT revision, epoch FROM hub.audit WHERE type = 0 AND epoch = $1 ORDER BY revision LIMIT 1";
+        place(&self.run("audit_gap", sql, &[&epoch.as_str()]).await?)
     }
 
     /// At most `most` records, newest first, older than `before`.
@@ -106,21 +113,23 @@ impl Store {
         let mut wanted = Conditions::of(filter, "");
         let place = before.map(|place| (place.revision.to_sql(), place.epoch.as_str()));
         if let Some((revision, epoch)) = &place {
-            wanted.add("(revision, epoch) < ({}, {}::text)", &[revision, epoch]);
+            wanted.add("(revision, epoch) < ({}, {})", &[(revision, Type::INT8), (epoch, Type::TEXT)]);
         }
         self.records("audit_list", wanted, "ORDER BY revision DESC, epoch DESC", most).await
     }
 
-    /// At most `most` records after a place, oldest first. Gaps are wanted by everybody.
+    /// At most `most` records after a place and up to a revision, oldest first. Gaps are wanted by everybody.
     pub async fn audit_after(
         &self,
         filter: &AuditFilter,
         place: &AuditPlace,
+        upto: Revision,
         most: u32,
     ) -> Result<Vec<AuditRecord>, Error> {
         let mut wanted = Conditions::of(filter, " OR type = 0");
-        let (revision, epoch) = (place.revision.to_sql(), place.epoch.as_str());
-        wanted.add("(revision, epoch) > ({}, {}::text)", &[&revision, &epoch]);
+        let (revision, epoch, upto) = (place.revision.to_sql(), place.epoch.as_str(), upto.to_sql());
+        wanted.add("(revision, epoch) > ({}, {})", &[(&revision, Type::INT8), (&epoch, Type::TEXT)]);
+        wanted.add("revision <= {}", &[(&upto, Type::INT8)]);
         self.records("audit_after", wanted, "ORDER BY revision, epoch", most).await
     }
 
@@ -132,7 +141,7 @@ impl Store {
         most: u32,
     ) -> Result<Vec<AuditRecord>, Error> {
         let sql = format!("SELECT {COLUMNS} FROM hub.audit{} {order} LIMIT {most}", wanted.text);
-        let rows = self.run(name, &sql, &wanted.values).await?;
+        let rows = self.run_once(name, &sql, &wanted.values).await?;
         rows.iter().map(record).collect()
     }
 
@@ -155,7 +164,7 @@ impl Store {
 #[derive(Default)]
 struct Conditions<'a> {
     text: String,
-    values: Vec<&'a (dyn ToSql + Sync)>,
+    values: Vec<(&'a (dyn ToSql + Sync), Type)>,
 }
 
 impl<'a> Conditions<'a> {
@@ -165,27 +174,34 @@ impl<'a> Conditions<'a> {
         let mut conditions = Self::default();
         for (column, value) in [("kind", kind), ("resource_id", resource_id), ("actor", actor)] {
             if let Some(value) = value {
-                conditions.add(&format!("({column} = {{}}{or})"), &[value]);
+                conditions.add(&format!("({column} = {{}}{or})"), &[(value, Type::TEXT)]);
             }
         }
         for (comparison, value) in [(">=", from), ("<", until)] {
             if let Some(value) = value {
-                conditions.add(&format!("captured_at {comparison} {{}}"), &[value]);
+                conditions.add(&format!("captured_at {comparison} {{}}"), &[(value, Type::TIMESTAMPTZ)]);
             }
         }
         conditions
     }
 
     /// A condition with its values in the places of `{}`.
-    fn add(&mut self, condition: &str, values: &[&'a (dyn ToSql + Sync)]) {
+    fn add(&mut self, condition: &str, values: &[(&'a (dyn ToSql + Sync), Type)]) {
         let mut condition = condition.to_owned();
         for value in values {
-            self.values.push(*value);
+            self.values.push(value.clone());
             condition = condition.replacen("{}", &format!("${}", self.values.len()), 1);
         }
         self.text.push_str(if self.text.is_empty() { " WHERE " } else { " AND " });
         self.text.push_str(&condition);
     }
+}
+
+fn place(rows: &[Row]) -> Result<Option<AuditPlace>, Error> {
+    let read = |row: &Row| {
+        Ok(AuditPlace { revision: Revision::from_sql(row.try_get(0)?), epoch: Epoch::new(row.try_get(1)?) })
+    };
+    rows.first().map(read).transpose()
 }
 
 fn record(row: &Row) -> Result<AuditRecord, Error> {

@@ -1,6 +1,6 @@
 -- A table that was renamed goes on being captured while the one that took its name is not: that is a fault, and watching the new one ends
--- the capture of the old one. Retention keeps its plan, whatever the sizes of transactions. And whoever may create objects in the database lends no name to
--- the hub's own functions.
+-- the capture of the old one. Retention keeps its plan, whatever the sizes of transactions. And whoever may create functions in the
+-- database lends the hub none.
 
 -- Triggers of a kind's capture that should not be where they are; a clone goes with the trigger of the table above.
 CREATE FUNCTION hub.misplaced_triggers(wanted_kind text) RETURNS TABLE (relation regclass, name name, is_clone boolean) LANGUAGE sql STABLE AS $$
@@ -119,6 +119,9 @@ END $$;
 ALTER FUNCTION hub.raise_floor(interval, bigint, int) SET enable_seqscan = off;
 ALTER FUNCTION hub.raise_floor(interval, bigint, int) SET jit = off;
 ALTER FUNCTION hub.raise_floor(interval, bigint, int) SET plan_cache_mode = force_generic_plan;
+
+-- Whoever follows the trail looks for the beginning of a new history.
+CREATE INDEX audit_gap ON hub.audit (epoch, revision) WHERE type = 0;
 
 -- A function of the same name and of types that fit better, in a schema that others may write to, would be called instead of Postgres' own,
 -- with the rights of the hub. The capture functions qualify every name.

@@ -30,6 +30,8 @@ const LARGEST_PAGE: u32 = 500;
 const LONGEST_FIELD: usize = 1024;
 /// Records that a stream reads at a time.
 const CHUNK: u32 = 200;
+/// And revisions that it looks through at a time: few records may be wanted.
+const STRETCH: u64 = 20_000;
 /// Streams at a time.
 const STREAMS: usize = 256;
 /// While the log has more than the trail, a stream looks again so soon,
@@ -54,7 +56,7 @@ struct Service {
 }
 
 impl Service {
-    async fn complete(&self) -> Result<Revision, Error> {
+    async fn complete(&self) -> Result<AuditPlace, Error> {
         let complete = self.hub.store.audited(AuditTrail::NAME).await?;
         complete.ok_or(Error::Unimplemented { what: "an audit trail, which a hub keeps with --audit," })
     }
@@ -100,7 +102,7 @@ impl AuditService for Service {
         Ok(Response::new(pb::ListAuditRecordsResponse {
             records: records.into_iter().map(message).collect(),
             next_page_token,
-            complete_revision: complete.get(),
+            complete_revision: complete.revision.get(),
         }))
     }
 
@@ -118,7 +120,7 @@ impl AuditService for Service {
             .map_err(|_| Error::TooMany { what: "the hub has as many audit streams as it may hold" })?;
         let complete = self.complete().await?;
         let after = match request.after_revision.map(Revision::new) {
-            None => complete,
+            None => complete.revision,
             Some(asked) => self.known(asked).await?,
         };
         // After every epoch's record at this revision.
@@ -127,6 +129,7 @@ impl AuditService for Service {
             hub: self.hub.clone(),
             filter,
             place,
+            epoch: complete.epoch,
             read: VecDeque::new(),
             pace: Pace::default(),
             _permit: permit,
@@ -147,6 +150,8 @@ struct Follow {
     filter: AuditFilter,
     /// Of the last record that was read.
     place: AuditPlace,
+    /// The history that the trail was of when it was last looked at.
+    epoch: Epoch,
     read: VecDeque<AuditRecord>,
     pace: Pace,
     /// Kept for its end.
@@ -165,19 +170,40 @@ impl Follow {
                     retry_after: Duration::from_secs(1),
                 });
             }
-            // Before the read: what the trail has beyond it is looked for soon.
-            let behind = self.hub.era()?.newest();
-            self.read = self.hub.store.audit_after(&self.filter, &self.place, CHUNK).await?.into();
+            // Both before the read: what comes meanwhile is looked for again.
+            let head = self.hub.era()?.newest();
+            let complete = self.complete().await?;
+            let upto = complete.min(Revision::new(self.place.revision.get().saturating_add(STRETCH)));
+            let read = self.hub.store.audit_after(&self.filter, &self.place, upto, CHUNK).await?;
+            self.read = read.into();
             match self.read.back() {
                 Some(last) => self.place = last.place(),
-                None => self.wait(behind).await?,
+                // Records that nobody here wants are read once. A gap may come yet at the same revision.
+                None if upto > self.place.revision => {
+                    self.place = AuditPlace { revision: upto, epoch: Epoch::new("") };
+                }
+                None => self.wait(complete, head).await?,
             }
         }
     }
 
+    /// Up to where the trail is complete. After a new epoch it may have begun again behind this place: then the stream begins at that gap.
+    async fn complete(&mut self) -> Result<Revision, Error> {
+        let Some(complete) = self.hub.store.audited(AuditTrail::NAME).await? else {
+            return Ok(Revision::default());
+        };
+        if complete.epoch != self.epoch {
+            let gap = self.hub.store.audit_gap(&complete.epoch).await?;
+            if let Some(gap) = gap.filter(|gap| gap.revision < self.place.revision) {
+                self.place = AuditPlace { epoch: Epoch::new(""), ..gap };
+            }
+            self.epoch = complete.epoch;
+        }
+        Ok(complete.revision)
+    }
+
     /// Until there may be more. Another hub may keep the trail, so it is looked at; soon, while it lacks what the log has.
-    async fn wait(&mut self, head: Revision) -> Result<(), Error> {
-        let complete = self.hub.store.audited(AuditTrail::NAME).await?.unwrap_or_default();
+    async fn wait(&mut self, complete: Revision, head: Revision) -> Result<(), Error> {
         if complete < head {
             tokio::time::sleep(self.pace.pause(complete)).await;
             return Ok(());

@@ -5,7 +5,7 @@ use super::{Mortals, settings, until_controller};
 use crate::{
     stress::{Control, Load, number, random, shared_ids, writers},
     support::{
-        Database, TestHub,
+        Database, PATIENCE, TestHub,
         history::{End, Event, Headers, History, Row, Stream},
         validators::validate,
         wire::{metadata, reason},
@@ -16,7 +16,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tonic::{Code, transport::Channel};
+use tonic::{Code, Streaming, transport::Channel};
 use trex::{
     app::Settings,
     controller::AuditTrail,
@@ -25,7 +25,7 @@ use trex::{
     proto::{
         hub::v1::{
             AuditRecord, AuditRecordType, ListAuditRecordsRequest, WatchAuditRecordsRequest,
-            audit_service_client::AuditServiceClient,
+            WatchAuditRecordsResponse, audit_service_client::AuditServiceClient,
         },
         rh_trex::v1::WatchDinosaursRequest,
     },
@@ -332,7 +332,7 @@ async fn records_go_when_their_time_has_come() {
     }
     // The gap at the beginning is a record too.
     assert_eq!(gone, [8, 8, 5, 0]);
-    assert_eq!(store.audited(AuditTrail::NAME).await.unwrap().unwrap().get(), 30);
+    assert_eq!(store.audited(AuditTrail::NAME).await.unwrap().unwrap().revision.get(), 30);
 }
 
 /// Rows that are large come in turns that are not: a turn is in memory several times, and the server waits for it no longer than a second.
@@ -358,5 +358,45 @@ async fn large_rows_take_many_turns() {
     assert!((5..=6).contains(&taken), "{taken} turns");
     let kept = session.query_one("SELECT count(*) FROM hub.audit WHERE type = 1", &[]).await.unwrap();
     assert_eq!(kept.get::<_, i64>(0), 40);
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_a_trail_that_was_rolled_back_goes_back_with_it() {
+    let database = Database::create().await;
+    let hub = keeper(&database).await;
+    let session = database.connect().await;
+    for n in 1..=5 {
+        let insert = format!("INSERT INTO dinosaurs (id, species) VALUES ('{n}', 's')");
+        session.batch_execute(&insert).await.unwrap();
+    }
+    let mut client = auditor(&hub).await;
+    let mut watch = async |actor: &str| {
+        let request =
+            WatchAuditRecordsRequest { after_revision: Some(0), actor: actor.into(), ..Default::default() };
+        client.watch_audit_records(request).await.unwrap().into_inner()
+    };
+    let (mut all, mut few) = (watch("").await, watch("nobody").await);
+    let next = async |stream: &mut Streaming<WatchAuditRecordsResponse>| {
+        tokio::time::timeout(PATIENCE, stream.message()).await.unwrap().unwrap().unwrap().record.unwrap()
+    };
+    for revision in 1..=5 {
+        assert_eq!(next(&mut all).await.revision, revision);
+    }
+    // As an older backup would have it.
+    session
+        .batch_execute(
+            "BEGIN; DELETE FROM hub.log WHERE revision > 2; DELETE FROM hub.audit WHERE revision > 2;
+             UPDATE hub.controller SET revision = 2; UPDATE hub.head SET revision = 2; COMMIT",
+        )
+        .await
+        .unwrap();
+    session.batch_execute("INSERT INTO dinosaurs (id, species) VALUES ('again', 's')").await.unwrap();
+    for stream in [&mut all, &mut few] {
+        let gap = next(stream).await;
+        assert_eq!((gap.revision, gap.r#type()), (2, AuditRecordType::Gap));
+    }
+    let record = next(&mut all).await;
+    assert_eq!((record.revision, record.resource_id.as_str()), (3, "again"));
     hub.stop().await;
 }
