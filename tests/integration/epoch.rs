@@ -1,6 +1,8 @@
 //! Histories that are not what they were: copies, backups, other timelines, and what the operator says. Streams are told, clients list
 //! again, and no number ever means two things.
 
+mod slow;
+
 use crate::support::{
     Database, PATIENCE, TestHub,
     follower::Follower,
@@ -12,9 +14,8 @@ use crate::support::{
 use std::{
     path::{Path, PathBuf},
     process::Command,
-    time::{Duration, Instant},
+    time::Instant,
 };
-use tokio::time::timeout;
 use tonic::Code;
 use trex::{
     client::WatchStart,
@@ -420,51 +421,6 @@ async fn until_one_waits(looker: &Driven) {
     while !looker.query_one(sql, &[]).await.unwrap().get::<_, bool>(0) {
         assert!(Instant::now() < deadline, "nobody waits");
         tokio::task::yield_now().await;
-    }
-}
-
-/// To delete a large history takes longer than any other statement may, and than a hub that holds the locks may be silent.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_new_epoch_takes_its_time() {
-    let database = Database::create().await;
-    let hub = TestHub::start(&database).await;
-    let session = database.connect().await;
-    create(&session, "before", 20).await;
-    until_head(&hub, 20).await;
-    hub.stop().await;
-    session.batch_execute("BEGIN; SELECT FROM hub.change FOR UPDATE").await.unwrap();
-    let (target, looker) = (database.target(), database.connect().await);
-    let begins = begin_epoch(&target, Doubt::Told);
-    let deletes = async {
-        until_one_waits(&looker).await;
-        tokio::time::sleep(Duration::from_secs(31)).await;
-        session.batch_execute("COMMIT").await.unwrap();
-    };
-    timeout(PATIENCE, async { tokio::join!(begins, deletes).0 }).await.expect("an end").unwrap();
-    let left = session.query_one("SELECT count(*) FROM hub.change", &[]).await.unwrap();
-    assert_eq!(left.get::<_, i64>(0), 0);
-}
-
-/// Nobody commits it when nobody waits for it.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_new_epoch_ends_with_who_begins_it() {
-    let database = Database::create().await;
-    let hub = TestHub::start(&database).await;
-    let session = database.connect().await;
-    create(&session, "before", 20).await;
-    until_head(&hub, 20).await;
-    hub.stop().await;
-    session.batch_execute("BEGIN; SELECT FROM hub.change FOR UPDATE").await.unwrap();
-    let (target, looker) = (database.target(), database.connect().await);
-    tokio::select! {
-        begun = begin_epoch(&target, Doubt::Told) => panic!("{begun:?} while the history is locked"),
-        () = until_one_waits(&looker) => {}
-    }
-    let sql = "SELECT count(*) FROM pg_stat_activity WHERE query ~ 'begin_epoch' AND datname = current_database() AND pid <> pg_backend_pid()";
-    let deadline = Instant::now() + PATIENCE;
-    while looker.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) > 0 {
-        assert!(Instant::now() < deadline, "the server still deletes");
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
