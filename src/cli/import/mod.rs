@@ -84,14 +84,15 @@ const AFTER_HELP: &str = "\
 Exit codes:
   0  everything is in
   3  a part is in: some lines were rejected, or the import did not get to its end
-  1  nothing is in
+  1  nothing is in, or nothing is known: the hub has not said how far the import is
 With --dry-run they speak of what would be in.
 
 Examples:
   trex import dinosaurs.ndjson
   trex import dinosaurs.csv.gz
   zcat *.ndjson.gz | trex import - --import-id march
-  jq -r .raw dinosaurs.ndjson.rejects.ndjson > mended.ndjson   the rejected lines, to be mended";
+  jq -r .raw dinosaurs.ndjson.rejects.ndjson > mended.ndjson   the rejected lines, to be mended
+  (head -1 dinosaurs.csv; jq -r .raw dinosaurs.csv.rejects.ndjson) > mended.csv   those of CSV, with its header";
 
 type Entries = anyhow::Result<Vec<Entry>>;
 

@@ -112,9 +112,9 @@ impl Rejects {
     /// A dry run's list that goes to standard output, and is not read again.
     pub(super) fn to_stdout() -> Self {
         Self {
-            path: PathBuf::new(),
+            path: "standard output".into(),
             import_id: DRY_RUN.to_owned(),
-            output: Some(Box::new(BufWriter::new(io::stdout()))),
+            output: Some(Box::new(BufWriter::new(Shown(io::stdout())))),
             last_line: 0,
             next_index: 0,
             listed: 0,
@@ -203,6 +203,25 @@ impl Rejects {
         match &mut self.output {
             Some(output) => output.flush().with_context(|| self.path.display().to_string()),
             None => Ok(()),
+        }
+    }
+}
+
+/// Standard output, whose reader may leave when it has seen enough: what else there is to say is for nobody, and is no error.
+struct Shown(io::Stdout);
+
+impl Write for Shown {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.0.write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(bytes.len()),
+            result => result,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self.0.flush() {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            result => result,
         }
     }
 }

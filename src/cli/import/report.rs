@@ -93,6 +93,9 @@ impl Report<'_> {
     }
 
     fn summary(&self) -> String {
+        if !self.session.is_known() {
+            return "the hub has not said what is in".to_owned();
+        }
         let tally = self.session.tally();
         let mut text = format!("{} created", grouped(tally.created));
         if tally.rejected() > 0 {

@@ -167,6 +167,11 @@ impl Session {
         }
     }
 
+    /// Whether the hub has said anything: else nothing is known of what an earlier run may have done.
+    pub(super) fn is_known(&self) -> bool {
+        self.decided.is_some()
+    }
+
     /// The list.
     pub(super) fn rejects(&self) -> &Rejects {
         &self.rejects

@@ -73,6 +73,7 @@ async fn what_cannot_be_read_is_said_and_nothing_is_imported() {
         .await
         .ended_with(1)
         .said("could not be reached for 200ms")
+        .said("the hub has not said what is in")
         .said("the same command goes on");
     assert!(world.species().await.is_empty());
     world.write("nothing.ndjson", "");

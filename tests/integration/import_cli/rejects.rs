@@ -1,6 +1,6 @@
 //! What is not in, and why.
 
-use super::{World, herd, listed, name, names};
+use super::{World, herd, listed, name, names, outcome};
 
 /// Line, index and code of a reject.
 type Bad = (u64, Option<u64>, String);
@@ -83,6 +83,19 @@ async fn a_list_that_cannot_be_written_ends_the_run_and_the_next_one_completes_i
     world.run(&["import", "three.ndjson"]).await.ended_with(3).said("by an earlier run");
     assert_eq!(listed(&world.path("three.ndjson.rejects.ndjson")).len(), 1);
     assert_eq!(world.species().await, names(0..2));
+    world.hub.stop().await;
+}
+
+/// Such as `head`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_leaves_a_dry_run_does_not_change_its_verdict() {
+    let world = World::new().await;
+    world.write("bad.ndjson", "{\"species\":\"\"}\n".repeat(10_000) + &herd(1));
+    let mut child = world.start(&["import", "bad.ndjson", "--dry-run"]);
+    drop(child.stdout.take());
+    let outcome = outcome(child).await;
+    outcome.ended_with(3).said("1 would be created, 10,000 rejected");
+    assert!(!outcome.stderr.contains("pipe"), "{outcome:?}");
     world.hub.stop().await;
 }
 
