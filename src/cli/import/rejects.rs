@@ -65,15 +65,7 @@ pub(super) struct Rejects {
 impl Rejects {
     /// The list in a file, which need not be there. What an earlier run was writing when it was killed is taken away.
     pub(super) fn open(path: &Path, import_id: &str) -> anyhow::Result<Self> {
-        let mut rejects = Self {
-            path: path.to_owned(),
-            import_id: import_id.to_owned(),
-            output: None,
-            last_line: 0,
-            next_index: 0,
-            listed: 0,
-            shared: false,
-        };
+        let mut rejects = Self::empty(path.to_owned(), import_id, None);
         let shown = || path.display().to_string();
         match std::fs::metadata(path) {
             Ok(there) if there.is_file() => {}
@@ -111,15 +103,13 @@ impl Rejects {
 
     /// A dry run's list that goes to standard output, and is not read again.
     pub(super) fn to_stdout() -> Self {
-        Self {
-            path: "standard output".into(),
-            import_id: DRY_RUN.to_owned(),
-            output: Some(Box::new(BufWriter::new(Shown(io::stdout())))),
-            last_line: 0,
-            next_index: 0,
-            listed: 0,
-            shared: false,
-        }
+        let output = Box::new(BufWriter::new(Shown(io::stdout())));
+        Self::empty("standard output".into(), DRY_RUN, Some(output))
+    }
+
+    fn empty(path: PathBuf, import_id: &str, output: Option<Box<dyn Write + Send>>) -> Self {
+        let import_id = import_id.to_owned();
+        Self { path, import_id, output, last_line: 0, next_index: 0, listed: 0, shared: false }
     }
 
     /// Learns what is listed. The length of what is whole, if the last line is not.
