@@ -17,10 +17,12 @@ tokio::task_local! {
 /// The domain of every `ErrorInfo`.
 pub const DOMAIN: &str = "trex.hub";
 
-/// An error and its causes, in one line.
+/// An error and its causes, in one line; what two layers call the same is said once.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    let mut causes: Vec<_> = causes.map(ToString::to_string).collect();
+    causes.dedup();
+    causes.join(": ")
 }
 
 /// A field that breaks a rule of the API.
