@@ -1,5 +1,5 @@
 //! Reads the retained history for streams that stand before the window: in pages of a fixed grid, each read once for everybody who
-//! wants it at that time, and kept while there is room.
+//! wants it at that time, and kept while there is room. Where rows are large the grid is finer.
 
 use super::backoff::Backoff;
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     error::chain,
     kind::Kinds,
     model::{Epoch, Revision},
-    store::{HubConnection, ReadPosition, SealError, Target},
+    store::{HubConnection, ReadPosition, SealError, SealedRow, Target},
     telemetry::Metrics,
 };
 use parking_lot::Mutex;
@@ -26,6 +26,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// Events per page.
 const PAGE: u64 = 500;
+/// Bytes of rows that a page may have, unless a single row has more.
+const PAGE_BYTES: usize = 8 << 20;
 /// Bytes of pages that are kept for whoever comes next.
 const KEPT: usize = 64 << 20;
 
@@ -57,14 +59,38 @@ struct Reader {
     end: ReadPosition,
 }
 
-/// By the grid's number, and up to where it reaches: a page that the head is in grows.
-type Key = (u64, Revision);
+/// After which line of the grid, and up to where it reaches: a page that the head is in grows.
+type Key = (Revision, Revision);
 
 #[derive(Default)]
 struct Pages {
     entries: BTreeMap<Key, Entry>,
+    /// Events per page in those cells of the grid that are too large for one, by their numbers.
+    finer: BTreeMap<u64, u64>,
     /// Counts uses.
     now: u64,
+}
+
+impl Pages {
+    /// The lines of the grid between which the event after a revision is.
+    fn lines(&self, after: Revision) -> (Revision, Revision) {
+        let cell = after.get() / PAGE;
+        let events = self.finer.get(&cell).copied().unwrap_or(PAGE);
+        let begin = cell * PAGE + after.get() % PAGE / events * events;
+        (Revision::new(begin), Revision::new((begin + events).min((cell + 1) * PAGE)))
+    }
+
+    fn key(&self, after: Revision, head: Revision) -> Key {
+        let (begin, end) = self.lines(after);
+        (begin, head.min(end).max(after.next()))
+    }
+}
+
+/// Why there is no page.
+enum Unread {
+    Compacted(Compacted),
+    /// It would be too large; the grid is finer now.
+    Finer,
 }
 
 struct Entry {
@@ -106,11 +132,11 @@ impl History for HistoryReader {
         let mut pages = self.shared.pages.lock();
         pages.now += 1;
         let now = pages.now;
-        let number = after.get() / PAGE;
         if head <= after {
             return None;
         }
-        let mut reaching = pages.entries.range_mut((number, after.next())..=(number, head));
+        let (begin, _) = pages.lines(after);
+        let mut reaching = pages.entries.range_mut((begin, after.next())..=(begin, head));
         let (entry, page) = reaching
             .find_map(|(_, entry)| Some((entry.page.get()?.clone(), entry)))
             .map(|(page, entry)| (entry, page))?;
@@ -124,12 +150,16 @@ impl History for HistoryReader {
         // wait for the reader. It ends with the stream.
         let runtime = shared.runtime.clone();
         let task = AbortOnDropHandle::new(runtime.spawn(async move {
-            let number = after.get() / PAGE;
-            let upto = head.min(Revision::new((number + 1) * PAGE)).max(after.next());
-            let cell = shared.entry((number, upto));
-            let page = cell.get_or_try_init(|| shared.read(number, upto)).await.cloned();
-            shared.make_room();
-            page
+            loop {
+                let (key, page) = shared.entry(after, head);
+                let page = page.get_or_try_init(|| shared.read(after, head, key)).await.cloned();
+                shared.make_room();
+                match page {
+                    Ok(page) => return Ok(page),
+                    Err(Unread::Compacted(compacted)) => return Err(compacted),
+                    Err(Unread::Finer) => {}
+                }
+            }
         }));
         Box::pin(async move {
             match task.await {
@@ -146,13 +176,14 @@ impl History for HistoryReader {
 }
 
 impl Shared {
-    fn entry(&self, key: Key) -> Arc<OnceCell<Arc<Page>>> {
+    fn entry(&self, after: Revision, head: Revision) -> (Key, Arc<OnceCell<Arc<Page>>>) {
         let mut pages = self.pages.lock();
+        let key = pages.key(after, head);
         pages.now += 1;
         let used = pages.now;
         let entry = pages.entries.entry(key).or_insert_with(|| Entry { page: Arc::default(), used });
         entry.used = used;
-        entry.page.clone()
+        (key, entry.page.clone())
     }
 
     /// Lets go of the pages that were not used for longest.
@@ -173,16 +204,21 @@ impl Shared {
     }
 
     /// Reads a page, however long the database is out of sight: streams notice a pause.
-    async fn read(&self, number: u64, upto: Revision) -> Result<Arc<Page>, Compacted> {
+    async fn read(&self, after: Revision, head: Revision, key: Key) -> Result<Arc<Page>, Unread> {
         let mut backoff = Backoff::new();
         let mut reader = self.reader.lock().await;
         loop {
-            match self.try_read(&mut reader, Revision::new(number * PAGE), upto).await {
-                Ok(page) => return Ok(Arc::new(page)),
+            if self.pages.lock().key(after, head) != key {
+                // Found by whoever had the turn before.
+                return Err(Unread::Finer);
+            }
+            match self.try_read(&mut reader, key).await {
+                Ok(Some(page)) => return Ok(Arc::new(page)),
+                Ok(None) => {}
                 Err(SealError::Compacted { oldest }) => {
                     self.oldest.fetch_max(oldest.get(), Ordering::Relaxed);
-                    if oldest >= upto {
-                        return Err(Compacted { oldest });
+                    if oldest >= key.1 {
+                        return Err(Unread::Compacted(Compacted { oldest }));
                     }
                     // The floor rose into the page as it was read: those who stand above it get what is left.
                 }
@@ -195,12 +231,12 @@ impl Shared {
         }
     }
 
+    /// `None`: it would be too large, and the grid is finer now.
     async fn try_read(
         &self,
         slot: &mut Option<Reader>,
-        after: Revision,
-        upto: Revision,
-    ) -> Result<Page, SealError> {
+        (begin, upto): Key,
+    ) -> Result<Option<Page>, SealError> {
         let Reader { connection, end } = match slot {
             Some(reader) => reader,
             None => slot.insert(self.open().await?),
@@ -211,9 +247,10 @@ impl Shared {
             return Err(SealError::Compacted { oldest });
         }
         // A page that the floor is in begins at the floor.
-        let after = after.max(oldest);
+        let after = begin.max(oldest);
         let mut position = if end.revision == after { *end } else { ReadPosition::after(after) };
         let mut batches = self.kinds.batches();
+        let mut bytes = 0;
         while position.revision < upto {
             let left = u32::try_from(upto.get() - position.revision.get()).unwrap_or(u32::MAX);
             let rows = connection.read(&mut position, left).await?;
@@ -221,12 +258,26 @@ impl Shared {
                 return Err(SealError::Corrupt(format!("nothing to read after {}", position.revision)));
             }
             self.metrics.history_reads.inc();
+            bytes += rows.iter().map(SealedRow::bytes).sum::<usize>();
+            if bytes >= PAGE_BYTES && position.revision < upto {
+                self.refine((begin, upto), position.revision.get() - after.get());
+                return Ok(None);
+            }
             for row in &rows {
                 batches.push(&row.change()?, LONG_AGO, &self.metrics);
             }
         }
         *end = position;
-        Ok(Page::new(after, upto, batches.into_map()))
+        Ok(Some(Page::new(after, upto, batches.into_map())))
+    }
+
+    /// So many events fill a page where one was to be: fewer than it was to have.
+    fn refine(&self, key: Key, events: u64) {
+        let mut pages = self.pages.lock();
+        pages.entries.remove(&key);
+        let (cell, oldest) = (key.0.get() / PAGE, self.oldest.load(Ordering::Relaxed) / PAGE);
+        pages.finer.insert(cell, events);
+        pages.finer = pages.finer.split_off(&oldest);
     }
 
     async fn open(&self) -> Result<Reader, SealError> {

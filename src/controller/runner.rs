@@ -8,6 +8,7 @@ use crate::{
     model::{AttributedChange, ChangeType, Epoch, Gap, Revision},
     store::{ControllerConnection, ControllerPosition, SnapshotRow, Standing, TableSnapshot, Turn},
 };
+use futures_util::TryStreamExt;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -231,7 +232,7 @@ impl Runner {
     ) -> Result<(ControllerPosition, Epoch), Failure> {
         let table = TableSnapshot::open(&self.parts.target, kind, LISTING_LIMIT).await?;
         loop {
-            let rows = table.fetch().await?;
+            let rows: Vec<_> = table.fetch().await?.try_collect().await?;
             if rows.is_empty() {
                 break;
             }

@@ -12,10 +12,11 @@ use crate::{
         Change, ChangeType, Epoch, Revision, Selector,
         filter::{Filter, Malformed, Verdict},
     },
-    store::{SealError, TableSnapshot, Target},
+    store::{SealError, SnapshotRow, TableSnapshot, Target},
 };
+use futures_util::TryStreamExt;
 use spool::{Room, Spool};
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::{runtime::Handle, sync::Semaphore};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -23,6 +24,9 @@ use tokio_util::task::AbortOnDropHandle;
 const AT_A_TIME: usize = 4;
 /// A table must be read within this, at the hub's pace.
 const LIMIT: Duration = Duration::from_secs(600);
+
+/// Frames are written once they have so many bytes, or the rows of a fetch are in.
+const PIECE: usize = 1 << 20;
 
 /// And its revision fixed within this.
 const OPEN_LIMIT: Duration = Duration::from_secs(15);
@@ -128,39 +132,54 @@ async fn copy(
     spool: &mut Spool,
 ) -> Result<(), CopyError> {
     loop {
-        let rows = table.fetch().await?;
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let mut frames = Vec::new();
-        for row in &rows {
-            let resource_id = row.resource_id()?;
-            if !selector.wants_resource(resource_id) {
-                continue;
-            }
-            let change = Change {
-                revision: Revision::ZERO,
-                kind: kind.name(),
-                resource_id,
-                change: ChangeType::Snapshot,
-                after: Some(row.json()?),
-                before: None,
-                captured_at: None,
-            };
-            let begin = frames.len();
-            let encoded = frame::write(&mut frames, |message| kind.encode(&change, message, &mut Vec::new()));
-            if let Err(error) = encoded {
-                tracing::error!(kind = kind.name(), resource_id, %error, "a row does not fit its kind");
-            }
-            if let Some(filter) = filter {
-                let message = frames.get(begin + frame::HEADER..).unwrap_or_default();
-                let row =
-                    EncodedEvent::new((ChangeType::Snapshot, resource_id), message, &[], filter.schema())?;
-                if filter.judge(&row)? == Verdict::Unwanted {
-                    frames.truncate(begin);
-                }
+        let mut rows = pin!(table.fetch().await?);
+        let (mut frames, mut is_over) = (Vec::new(), true);
+        while let Some(row) = rows.try_next().await? {
+            is_over = false;
+            add(&mut frames, &row, kind, (selector, filter))?;
+            // The rows of a fetch may be of any size.
+            if frames.len() >= PIECE {
+                spool.write(std::mem::take(&mut frames)).await?;
             }
         }
         spool.write(frames).await?;
+        if is_over {
+            return Ok(());
+        }
     }
+}
+
+/// A row's frame, if it is wanted.
+fn add(
+    frames: &mut Vec<u8>,
+    row: &SnapshotRow,
+    kind: &dyn Kind,
+    (selector, filter): (&Selector, Option<&Filter>),
+) -> Result<(), CopyError> {
+    let resource_id = row.resource_id()?;
+    if !selector.wants_resource(resource_id) {
+        return Ok(());
+    }
+    let change = Change {
+        revision: Revision::ZERO,
+        kind: kind.name(),
+        resource_id,
+        change: ChangeType::Snapshot,
+        after: Some(row.json()?),
+        before: None,
+        captured_at: None,
+    };
+    let begin = frames.len();
+    let encoded = frame::write(frames, |message| kind.encode(&change, message, &mut Vec::new()));
+    if let Err(error) = encoded {
+        tracing::error!(kind = kind.name(), resource_id, %error, "a row does not fit its kind");
+    }
+    if let Some(filter) = filter {
+        let message = frames.get(begin + frame::HEADER..).unwrap_or_default();
+        let row = EncodedEvent::new((ChangeType::Snapshot, resource_id), message, &[], filter.schema())?;
+        if filter.judge(&row)? == Verdict::Unwanted {
+            frames.truncate(begin);
+        }
+    }
+    Ok(())
 }

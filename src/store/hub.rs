@@ -10,8 +10,11 @@ pub use touched::Touched;
 
 use super::connection::{Driven, Target};
 use crate::model::{Change, ChangeType, Epoch, Revision};
+use futures_util::{StreamExt, TryStreamExt, future};
 use std::{
     future::poll_fn,
+    pin::pin,
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, SystemTime},
 };
 use tokio::sync::mpsc;
@@ -37,6 +40,9 @@ const BUSY_IDLE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// No answer for so long: the connection is given up. Also the server's own limit on a statement.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Rows of a page have so many bytes together, and the last of them may have any number.
+const PAGE_BYTES: usize = 8 << 20;
 
 const SEAL: &str = "SELECT revision, events, transactions, epoch FROM hub.seal(NULL)";
 const READ: &str = include_str!("read.sql");
@@ -196,6 +202,8 @@ pub struct HubConnection {
     client: Driven,
     /// `None` behind a transaction pooler, where a session keeps nothing.
     prepared: Option<(Statement, Statement)>,
+    /// Rows that are likely to fit into a page.
+    likely: AtomicU32,
     /// Whether the server forbids bells (`max_prepared_transactions`).
     pub forbids_bells: bool,
 }
@@ -221,7 +229,7 @@ impl HubConnection {
             } else {
                 None
             };
-            Ok(Self { client, prepared, forbids_bells })
+            Ok(Self { client, prepared, likely: AtomicU32::new(u32::MAX), forbids_bells })
         })
         .await
     }
@@ -256,10 +264,10 @@ impl HubConnection {
         committed.map(|()| rows)
     }
 
-    /// At most `most` sealed events after a position, which moves on to the last of them.
+    /// At most `most` sealed events after a position, which moves on to the last of them. A page has at least one event, if there is any,
+    /// and takes about [`PAGE_BYTES`] at most.
     pub async fn read(&self, position: &mut ReadPosition, most: u32) -> Result<Vec<SealedRow>, SealError> {
-        let rows = self.fetch(position, most).await?;
-        accept(position, rows)
+        accept(position, self.fetch_page(position, most).await?)
     }
 
     /// Seals and reads in one packet, as two transactions: the read begins after the seal's commit, so nothing is seen that a crash
@@ -269,21 +277,40 @@ impl HubConnection {
         position: &mut ReadPosition,
         most: u32,
     ) -> Result<(Sealed, Vec<SealedRow>), SealError> {
-        let (sealed, rows) = tokio::join!(self.seal(), self.fetch(position, most));
+        let (sealed, rows) = tokio::join!(self.seal(), self.fetch_page(position, most));
         Ok((sealed?, accept(position, rows?)?))
     }
 
-    async fn fetch(&self, position: &ReadPosition, most: u32) -> Result<Vec<Row>, SealError> {
+    /// What is asked for in vain is sent in vain: after a page that was full, as many rows as fitted are asked for, then twice as many.
+    async fn fetch_page(&self, position: &ReadPosition, most: u32) -> Result<Vec<Row>, SealError> {
+        let likely = self.likely.load(Ordering::Relaxed);
+        let asked = most.min(likely);
+        let rows = self.fetch(position, asked, PAGE_BYTES).await?;
+        let came = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+        if rows.iter().map(Row::raw_size_bytes).sum::<usize>() >= PAGE_BYTES {
+            self.likely.store(came, Ordering::Relaxed);
+        } else if came == asked {
+            self.likely.store(likely.saturating_mul(2), Ordering::Relaxed);
+        }
+        Ok(rows)
+    }
+
+    /// Takes rows off the wire until there are enough. What else the server has sent is passed over and never held.
+    async fn fetch(&self, position: &ReadPosition, most: u32, bytes: usize) -> Result<Vec<Row>, SealError> {
         let (revision, seq, most) = (position.revision.to_sql(), position.seq(), i64::from(most));
+        let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&revision, Type::INT8), (&seq, Type::INT8), (&most, Type::INT8)];
         answered(async {
-            match &self.prepared {
-                Some((_, read)) => self.client.query(read, &[&revision, &seq, &most]).await,
-                None => {
-                    let parameters: [(&(dyn ToSql + Sync), Type); 3] =
-                        [(&revision, Type::INT8), (&seq, Type::INT8), (&most, Type::INT8)];
-                    self.client.query_typed(READ, &parameters).await
-                }
-            }
+            let rows = match &self.prepared {
+                Some((_, read)) => self.client.query_raw(read, parameters.map(|(value, _)| value)).await?,
+                None => self.client.query_typed_raw(READ, parameters).await?,
+            };
+            let enough = rows.scan(0, |taken, row| {
+                let before = *taken;
+                *taken += row.as_ref().map_or(0, Row::raw_size_bytes);
+                future::ready((before < bytes).then_some(row))
+            });
+            pin!(enough).try_collect().await
         })
         .await
     }

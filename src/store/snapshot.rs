@@ -2,6 +2,7 @@
 
 use super::{SealError, Target, connection::Driven};
 use crate::model::{Epoch, Revision};
+use futures_util::{Stream, TryStreamExt};
 use std::time::Duration;
 use tokio_postgres::{
     Row,
@@ -10,6 +11,7 @@ use tokio_postgres::{
 
 /// Rows per fetch.
 const FETCH: u32 = 500;
+const NO_PARAMETERS: [(&(dyn ToSql + Sync), Type); 0] = [];
 /// The lock is held for milliseconds by each who seals; a hub that freezes with it must not keep the others from sealing.
 const SEALER: &str =
     "SET LOCAL lock_timeout = '10s'; SET LOCAL idle_in_transaction_session_timeout = '500ms'";
@@ -89,10 +91,10 @@ impl TableSnapshot {
         Ok(one(session, sql, &[(&kind, Type::TEXT)]).await?.try_get::<_, Option<bool>>(0)?.unwrap_or(true))
     }
 
-    /// The next rows; none: that was all.
-    pub async fn fetch(&self) -> Result<Vec<SnapshotRow>, SealError> {
-        let rows = self.session.query_typed(&format!("FETCH {FETCH} FROM rows"), &[]).await?;
-        Ok(rows.into_iter().map(SnapshotRow).collect())
+    /// The next rows, each as it comes off the wire: the server sends no faster than they are taken. None: that was all.
+    pub async fn fetch(&self) -> Result<impl Stream<Item = Result<SnapshotRow, SealError>>, SealError> {
+        let rows = self.session.query_typed_raw(&format!("FETCH {FETCH} FROM rows"), NO_PARAMETERS).await?;
+        Ok(rows.map_ok(SnapshotRow).err_into())
     }
 }
 

@@ -19,6 +19,7 @@ mod following;
 mod history;
 mod import_cli;
 mod kinds;
+mod large_rows;
 mod lifecycle;
 mod migrations;
 mod privileges;

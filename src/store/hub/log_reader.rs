@@ -1,10 +1,7 @@
 //! Reading the log for those who do not follow it: pages bounded in bytes, and what the log's numbers mean at that moment.
 
-use super::{HubConnection, READ, ReadPosition, SealError, SealedRow, accept, answered, column};
+use super::{HubConnection, ReadPosition, SealError, SealedRow, accept, answered, column};
 use crate::model::{Epoch, Revision};
-use futures_util::{StreamExt, TryStreamExt, future};
-use std::pin::pin;
-use tokio_postgres::types::{ToSql, Type};
 
 /// What the log is at a moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,33 +71,8 @@ impl HubConnection {
         most: u32,
         bytes: usize,
     ) -> Result<(Vec<SealedRow>, LogState), SealError> {
-        let (rows, state) = tokio::join!(self.fetch_within(position, most, bytes), self.log_state());
+        let (rows, state) = tokio::join!(self.fetch(position, most, bytes), self.log_state());
         let state = state?;
         Ok((accept(position, rows?)?, state))
-    }
-
-    /// Takes rows off the wire until there are enough. What else the server has sent is passed over and never held.
-    async fn fetch_within(
-        &self,
-        position: &ReadPosition,
-        most: u32,
-        bytes: usize,
-    ) -> Result<Vec<tokio_postgres::Row>, SealError> {
-        let (revision, seq, most) = (position.revision.to_sql(), position.seq(), i64::from(most));
-        let parameters: [(&(dyn ToSql + Sync), Type); 3] =
-            [(&revision, Type::INT8), (&seq, Type::INT8), (&most, Type::INT8)];
-        answered(async {
-            let rows = match &self.prepared {
-                Some((_, read)) => self.client.query_raw(read, parameters.map(|(value, _)| value)).await?,
-                None => self.client.query_typed_raw(READ, parameters).await?,
-            };
-            let enough = rows.scan(0, |taken, row| {
-                let before = *taken;
-                *taken += row.as_ref().map_or(0, tokio_postgres::Row::raw_size_bytes);
-                future::ready((before < bytes).then_some(row))
-            });
-            pin!(enough).try_collect().await
-        })
-        .await
     }
 }

@@ -4,7 +4,7 @@ use super::{
     stopped::{ALLOWANCE, Hub, Watcher},
     *,
 };
-use crate::stress::number;
+use crate::{stress::number, support::recorder::PATIENCE};
 use std::{
     sync::{
         Arc,
@@ -12,6 +12,7 @@ use std::{
     },
     time::Instant,
 };
+use tokio::time::timeout;
 
 const WINDOW: u64 = 8 << 20;
 
@@ -57,4 +58,32 @@ async fn a_large_transaction_costs_the_hub_no_memory_beyond_its_window() {
     assert_eq!(hub.metric("hub_sealed_events_total").await as u64, rows);
     assert!(grown <= WINDOW + ALLOWANCE, "the hub grew by {grown}");
     stopped.signal("-CONT").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_rows_cost_the_hub_a_few_pages() {
+    const ROWS: u64 = 100;
+    const ROW: u64 = 2 << 20;
+    let database = Database::create().await;
+    let hub = Hub::start(&database, &["--log-window-bytes", &WINDOW.to_string()]).await;
+    let before = hub.resident();
+    let session = session(database.url()).await.expect("a session");
+    let insert =
+        format!("INSERT INTO dinosaurs (species) SELECT repeat('s', {ROW}) FROM generate_series(1, {ROWS})");
+    session.batch_execute(&insert).await.expect("a transaction");
+    let deadline = Instant::now() + *PATIENCE;
+    while hub.metric("hub_head_revision").await < ROWS as f64 {
+        assert!(Instant::now() < deadline, "it is not published");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let state = WatchDinosaursRequest { send_initial_state: true, ..Default::default() };
+    let mut rows = hub.client().await.watch_dinosaurs(state).await.expect("a watch").into_inner();
+    for _ in 0..ROWS {
+        let row = timeout(*PATIENCE, rows.message()).await.expect("a row in time");
+        let row = row.expect("a stream that goes on").expect("an event").dinosaur;
+        assert_eq!(row.expect("a row").species.len() as u64, ROW);
+    }
+    let grown = hub.most_resident().saturating_sub(before);
+    println!("large rows: {ROWS} of {ROW} bytes; memory {before} + {grown} bytes at most");
+    assert!(grown < ROWS * ROW / 4 * 3, "the hub grew by {grown}");
 }

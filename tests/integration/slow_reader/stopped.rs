@@ -74,10 +74,20 @@ impl Hub {
 
     /// Bytes of memory, as the kernel counts them.
     pub(super) fn resident(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that there ever were.
+    pub(super) fn most_resident(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, name: &str) -> u64 {
         let id = self.process.id().expect("a running hub");
         let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("its status");
-        let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        kilobytes.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok()).expect("VmRSS") * 1024
+        let kilobytes = status.lines().find_map(|line| line.strip_prefix(name));
+        kilobytes.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok()).expect("a number")
+            * 1024
     }
 
     /// The sum of a metric's series.
