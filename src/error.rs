@@ -284,7 +284,7 @@ impl From<Error> for Status {
         let (code, _, reason) = error.row();
         let mut details = ErrorDetails::with_error_info(reason, DOMAIN, error.metadata());
         if let Error::Invalid(Violation { field, rule }) = error.innermost() {
-            details.add_bad_request_violation(*field, rule.as_ref());
+            details.add_bad_request_violation(*field, shortened(rule));
         }
         if let Some(retry_after) = error.retry_after() {
             details.set_retry_info(Some(retry_after));
@@ -292,8 +292,21 @@ impl From<Error> for Status {
         if !operation.is_empty() {
             details.set_request_info(&*operation, "");
         }
-        Status::with_error_details(code, error.to_string(), details)
+        Status::with_error_details(code, shortened(&error.to_string()), details)
     }
+}
+
+/// Bytes of a text that may quote a request. It travels in headers, up to three times, and many clients take no more than 8 KiB of those.
+const LONGEST_TEXT: usize = 400;
+
+/// Without its middle, if it is too long: what is quoted stands between words of ours.
+fn shortened(text: &str) -> Cow<'_, str> {
+    if text.len() <= LONGEST_TEXT {
+        return text.into();
+    }
+    let (head, _) = text.split_at(text.floor_char_boundary(LONGEST_TEXT / 2));
+    let (_, tail) = text.split_at(text.ceil_char_boundary(text.len() - LONGEST_TEXT / 2));
+    format!("{head}…{tail}").into()
 }
 
 /// What tonic says of an oversized message: of its own refusals only that has these codes, the second if the message is compressed.
@@ -307,18 +320,22 @@ pub fn unreadable(status: &Status) -> Error {
     too_large(status).unwrap_or_else(|| Error::Undecodable(status.message().to_owned()))
 }
 
-/// A status that tonic made by itself, with the details that every error of the hub carries.
+/// A status that tonic made by itself, with the details that every error of the hub carries, and with what else it says, such as the
+/// encodings that are understood.
 pub fn explain(status: &Status) -> Status {
-    if let Some(error) = too_large(status) {
-        return error.into();
-    }
+    let mut explained = too_large(status).map_or_else(|| with_reason(status), Status::from);
+    *explained.metadata_mut() = status.metadata().clone();
+    explained
+}
+
+fn with_reason(status: &Status) -> Status {
     let reason = match status.code() {
         Code::Unimplemented => "NOT_IMPLEMENTED",
         Code::NotFound => "NOT_FOUND",
         _ => "PROTOCOL",
     };
     let details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
-    Status::with_error_details(status.code(), status.message(), details)
+    Status::with_error_details(status.code(), shortened(status.message()), details)
 }
 
 impl From<tokio_postgres::Error> for Error {

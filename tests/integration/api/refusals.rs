@@ -11,8 +11,8 @@ use trex::{
     app::Settings,
     kinds::Registry,
     proto::rh_trex::v1::{
-        CreateDinosaurRequest, DeleteDinosaurRequest, EventType, GetDinosaurRequest, UpdateDinosaurRequest,
-        WatchDinosaursRequest,
+        CreateDinosaurRequest, DeleteDinosaurRequest, EventType, GetDinosaurRequest, ListDinosaursRequest,
+        UpdateDinosaurRequest, WatchDinosaursRequest,
     },
 };
 
@@ -77,6 +77,34 @@ async fn ids_that_break_the_rules_or_name_nothing() {
             }
         }
     }
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_quoted_of_a_request_fits_into_headers() {
+    let hub = start().await;
+    for (filter, says) in [
+        (format!("{} = 1", "x".repeat(4000)), "species"),
+        (format!("created_at > \"{}\"", "é".repeat(2000)), "RFC 3339"),
+    ] {
+        let request = ListDinosaursRequest { filter, ..Default::default() };
+        let status = hub.client().await.list_dinosaurs(request).await.unwrap_err();
+        assert_invalid(&status, "filter");
+        assert!(status.message().contains(says), "{}", status.message());
+        assert!(status.message().len() + status.details().len() < 2000, "{status:?}");
+    }
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn who_compresses_in_another_way_is_told_the_ways_there_are() {
+    let hub = start().await;
+    let mut request = tonic::Request::new(GetDinosaurRequest { id: "x".into() });
+    request.metadata_mut().insert("grpc-encoding", "zstd".parse().unwrap());
+    let status = hub.client().await.get_dinosaur(request).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::Unimplemented, "NOT_IMPLEMENTED"));
+    let understood = status.metadata().get("grpc-accept-encoding").expect("as gRPC demands");
+    assert!(understood.to_str().unwrap().contains("gzip"));
     hub.stop().await;
 }
 
