@@ -313,12 +313,18 @@ async fn a_state_that_the_database_cannot_give_is_for_later() {
     let hub = hub(&database, 64 * KIB).await;
     fill(&database, 100_000).await;
     until("it is published", || hub.metric("hub_head_revision", "") == 100_000.0).await;
-    let mut watch = RawWatch::start(&hub, &state()).await;
     let session = database.connect().await;
     let readers =
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'FETCH % FROM rows'";
-    let ended: i64 = session.query_one(readers, &[]).await.unwrap().get(0);
-    assert_eq!(ended, 1, "it was being read");
+    let deadline = Instant::now() + PATIENCE;
+    let mut watch = loop {
+        let watch = RawWatch::start(&hub, &state()).await;
+        if session.query_one(readers, &[]).await.unwrap().get::<_, i64>(0) == 1 {
+            break watch;
+        }
+        // Too early, or too late.
+        assert!(Instant::now() < deadline, "it is being read");
+    };
     let mut rows = 0;
     let status = loop {
         match watch.event().await {
