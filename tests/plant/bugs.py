@@ -452,7 +452,7 @@ BUGS = [
     ),
     Bug(
         "pages-of-any-size",
-        "src/store/hub/log_reader.rs",
+        "src/store/hub.rs",
         "(before < bytes).then_some(row)",
         "(before < bytes * 100).then_some(row)",
         ("read_events::a_batch_is_bounded_in_bytes",),
