@@ -25,18 +25,19 @@ pub struct Entry {
     id_end: u32,
 }
 
-/// A run of events with contiguous ordinals; never changed once it is in the log.
+/// A run of events with contiguous ordinals; never changed once it is in the log. It holds no more memory than its events need, which is
+/// what the window is bounded by.
 #[derive(Debug)]
 pub struct Segment {
     /// The ordinal of the first event.
     pub first_ordinal: u64,
-    entries: Vec<Entry>,
+    entries: Box<[Entry]>,
     /// The frames, ready for the wire.
     frames: Bytes,
     /// Per event, the bytes that add the row before to its message.
-    previous: Vec<u8>,
+    previous: Box<[u8]>,
     /// The resource ids.
-    ids: String,
+    ids: Box<str>,
 }
 
 /// Events on their way into the log.
@@ -100,7 +101,13 @@ impl Batch {
             let first_ordinal = next_ordinal;
             next_ordinal += part.entries.len() as u64;
             let Open { entries, frames, previous, ids } = part;
-            Segment { first_ordinal, entries, frames: frames.into(), previous, ids }
+            Segment {
+                first_ordinal,
+                entries: entries.into(),
+                frames: frames.into_boxed_slice().into(),
+                previous: previous.into(),
+                ids: ids.into(),
+            }
         })
     }
 }
@@ -179,8 +186,8 @@ impl Segment {
             first_ordinal: self.first_ordinal,
             entries: self.entries.iter().copied().chain(next.entries.iter().map(shift)).collect(),
             frames: [&self.frames[..], &next.frames[..]].concat().into(),
-            previous: [&self.previous[..], &next.previous[..]].concat(),
-            ids: [self.ids.as_str(), next.ids.as_str()].concat(),
+            previous: [&self.previous[..], &next.previous[..]].concat().into(),
+            ids: [&*self.ids, &*next.ids].concat().into(),
         }
     }
 
