@@ -370,6 +370,8 @@ async fn who_follows_a_trail_that_was_rolled_back_goes_back_with_it() {
         let insert = format!("INSERT INTO dinosaurs (id, species) VALUES ('{n}', 's')");
         session.batch_execute(&insert).await.unwrap();
     }
+    let store = Store::new(&database.target(), 1, true).unwrap();
+    super::until_at(&store, AuditTrail::NAME, 5).await;
     let mut client = auditor(&hub).await;
     let mut watch = async |actor: &str| {
         let request =
