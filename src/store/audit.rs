@@ -93,14 +93,23 @@ impl Store {
     /// Up to where the trail is complete, and in which history; `None`: none was ever kept.
     pub async fn audited(&self, controller: &str) -> Result<Option<AuditPlace>, Error> {
         let sql = "SELECT revision, epoch FROM hub.controller WHERE name = $1 AND epoch <> ''";
-        place(&self.run("audited", sql, &[&controller]).await?)
+        let rows = self.run("audited", sql, &[&controller]).await?;
+        let place = |row: &Row| {
+            Ok(AuditPlace {
+                revision: Revision::from_sql(row.try_get(0)?),
+                epoch: Epoch::new(row.try_get(1)?),
+            })
+        };
+        rows.first().map(place).transpose()
     }
 
     /// The gap with which the trail of a history begins.
-    pub async fn audit_gap(&self, epoch: &Epoch) -> Result<Option<AuditPlace>, Error> {
-        let sql =
-            "SELECT revision, epoch FROM hub.audit WHERE type = 0 AND epoch = $1 ORDER BY revision LIMIT 1";
-        place(&self.run("audit_gap", sql, &[&epoch.as_str()]).await?)
+    pub async fn audit_gap(&self, epoch: &Epoch) -> Result<Option<AuditRecord>, Error> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM hub.audit WHERE type = 0 AND epoch = $1 ORDER BY revision LIMIT 1"
+        );
+        let rows = self.run("audit_gap", &sql, &[&epoch.as_str()]).await?;
+        rows.first().map(record).transpose()
     }
 
     /// At most `most` records, newest first, older than `before`.
@@ -195,13 +204,6 @@ impl<'a> Conditions<'a> {
         self.text.push_str(if self.text.is_empty() { " WHERE " } else { " AND " });
         self.text.push_str(&condition);
     }
-}
-
-fn place(rows: &[Row]) -> Result<Option<AuditPlace>, Error> {
-    let read = |row: &Row| {
-        Ok(AuditPlace { revision: Revision::from_sql(row.try_get(0)?), epoch: Epoch::new(row.try_get(1)?) })
-    };
-    rows.first().map(read).transpose()
 }
 
 fn record(row: &Row) -> Result<AuditRecord, Error> {

@@ -119,16 +119,14 @@ impl AuditService for Service {
         let permit = permit
             .map_err(|_| Error::TooMany { what: "the hub has as many audit streams as it may hold" })?;
         let complete = self.complete().await?;
-        let after = match request.after_revision.map(Revision::new) {
+        let from = match request.after_revision.map(Revision::new) {
             None => complete.revision,
             Some(asked) => self.known(asked).await?,
         };
-        // After every epoch's record at this revision.
-        let place = AuditPlace { revision: after.next(), epoch: Epoch::new("") };
         let follow = Follow {
             hub: self.hub.clone(),
             filter,
-            place,
+            place: after(from),
             epoch: complete.epoch,
             read: VecDeque::new(),
             pace: Pace::default(),
@@ -139,9 +137,14 @@ impl AuditService for Service {
                 let record = follow.next().await?;
                 Ok(Some((pb::WatchAuditRecordsResponse { record: Some(message(record)) }, follow)))
             })));
-        response.metadata_mut().insert("hub-revision", after.get().into());
+        response.metadata_mut().insert("hub-revision", from.get().into());
         Ok(response)
     }
+}
+
+/// The place after every epoch's record at a revision.
+fn after(revision: Revision) -> AuditPlace {
+    AuditPlace { revision: revision.next(), epoch: Epoch::new("") }
 }
 
 /// A stream of records: it reads at its client's pace, and holds nothing between its reads.
@@ -172,7 +175,15 @@ impl Follow {
             }
             // Both before the read: what comes meanwhile is looked for again.
             let head = self.hub.era()?.newest();
-            let complete = self.complete().await?;
+            let Some(complete) = self.hub.store.audited(AuditTrail::NAME).await? else {
+                self.wait(Revision::default(), head).await?;
+                continue;
+            };
+            if let Some(gap) = self.gone_back(&complete).await? {
+                self.place = after(gap.place().revision);
+                return Ok(gap);
+            }
+            let complete = complete.revision;
             let upto = complete.min(Revision::new(self.place.revision.get().saturating_add(STRETCH)));
             let read = self.hub.store.audit_after(&self.filter, &self.place, upto, CHUNK).await?;
             self.read = read.into();
@@ -187,19 +198,14 @@ impl Follow {
         }
     }
 
-    /// Up to where the trail is complete. After a new epoch it may have begun again behind this place: then the stream begins at that gap.
-    async fn complete(&mut self) -> Result<Revision, Error> {
-        let Some(complete) = self.hub.store.audited(AuditTrail::NAME).await? else {
-            return Ok(Revision::default());
-        };
-        if complete.epoch != self.epoch {
-            let gap = self.hub.store.audit_gap(&complete.epoch).await?;
-            if let Some(gap) = gap.filter(|gap| gap.revision < self.place.revision) {
-                self.place = AuditPlace { epoch: Epoch::new(""), ..gap };
-            }
-            self.epoch = complete.epoch;
+    /// After a new epoch the trail may go on from before this place. Then the stream does, too, with the gap that tells of it.
+    async fn gone_back(&mut self, complete: &AuditPlace) -> Result<Option<AuditRecord>, Error> {
+        if complete.epoch == self.epoch {
+            return Ok(None);
         }
-        Ok(complete.revision)
+        let gap = self.hub.store.audit_gap(&complete.epoch).await?;
+        self.epoch = complete.epoch.clone();
+        Ok(gap.filter(|gap| gap.place() != self.place && gap.place().revision <= self.place.revision))
     }
 
     /// Until there may be more. Another hub may keep the trail, so it is looked at; soon, while it lacks what the log has.

@@ -7,6 +7,7 @@ use crate::{
     support::{
         Database, PATIENCE, TestHub,
         history::{End, Event, Headers, History, Row, Stream},
+        until,
         validators::validate,
         wire::{metadata, reason},
     },
@@ -393,6 +394,8 @@ async fn who_follows_a_trail_that_was_rolled_back_goes_back_with_it() {
         )
         .await
         .unwrap();
+    let head = || hub.metric("hub_head_revision", "");
+    until("the hub goes back", || head() == 2.0).await;
     session.batch_execute("INSERT INTO dinosaurs (id, species) VALUES ('again', 's')").await.unwrap();
     for stream in [&mut all, &mut few] {
         let gap = next(stream).await;
