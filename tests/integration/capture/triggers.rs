@@ -158,15 +158,16 @@ async fn a_before_row_trigger_that_changes_an_earlier_row_of_the_statement_comes
     ledger.check("Thing", "thing").await;
 }
 
+/// What follows the columns of a table: nothing, or what makes it a partitioned one.
+const SHAPES: [&str; 2] = ["", "PARTITION BY RANGE (id); CREATE TABLE thing_1 PARTITION OF thing DEFAULT"];
+
 #[tokio::test]
 async fn an_upsert_whose_triggers_change_rows_that_it_updated_comes_first() {
-    for partitions in ["", "PARTITION BY RANGE (id)"] {
+    for shape in SHAPES {
         let mut ledger = Ledger::create().await;
-        let parts =
-            if partitions.is_empty() { "" } else { "CREATE TABLE thing_1 PARTITION OF thing DEFAULT;" };
         ledger
             .run(&format!(
-                "CREATE TABLE thing (id int PRIMARY KEY, n int NOT NULL) {partitions}; {parts}
+                "CREATE TABLE thing (id int PRIMARY KEY, n int NOT NULL) {shape};
                  CREATE FUNCTION sibling() RETURNS trigger LANGUAGE plpgsql AS $$
                  BEGIN
                    IF NEW.id = 1 THEN UPDATE thing SET n = n + 100 WHERE id IN (2, 3); END IF;
@@ -215,13 +216,11 @@ async fn whatever_triggers_do_each_rows_changes_are_a_chain() {
     println!("triggers: TREX_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     for moment in ["BEFORE", "AFTER"] {
-        for partitions in ["", "PARTITION BY RANGE (id)"] {
+        for shape in SHAPES {
             let mut ledger = Ledger::create().await;
-            let parts =
-                if partitions.is_empty() { "" } else { "CREATE TABLE thing_1 PARTITION OF thing DEFAULT;" };
             ledger
                 .run(&format!(
-                    "CREATE TABLE thing (id int PRIMARY KEY, n int NOT NULL) {partitions}; {parts} {RESTLESS}
+                    "CREATE TABLE thing (id int PRIMARY KEY, n int NOT NULL) {shape}; {RESTLESS}
                      CREATE TRIGGER restless {moment} INSERT OR UPDATE OR DELETE ON thing FOR EACH ROW EXECUTE FUNCTION restless();
                      SELECT setseed({})",
                     random.f64()
@@ -243,7 +242,7 @@ async fn whatever_triggers_do_each_rows_changes_are_a_chain() {
                 captured += ledger.take().await.len();
                 ledger.check("Thing", "thing").await;
             }
-            assert!(captured > 50, "{moment} {partitions}: {captured}");
+            assert!(captured > 50, "{moment} {shape}: {captured}");
         }
     }
 }

@@ -4,9 +4,8 @@ use super::*;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// To delete a large history takes longer than any other statement may, and than a hub that holds the locks may be silent.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_new_epoch_takes_its_time() {
+/// A history that no hub serves and that nobody can delete before this session commits.
+async fn locked_history() -> (Database, Driven) {
     let database = Database::create().await;
     let hub = TestHub::start(&database).await;
     let session = database.connect().await;
@@ -14,10 +13,18 @@ async fn a_new_epoch_takes_its_time() {
     until_head(&hub, 20).await;
     hub.stop().await;
     session.batch_execute("BEGIN; SELECT FROM hub.change FOR UPDATE").await.unwrap();
+    (database, session)
+}
+
+/// To delete a large history takes longer than any other statement may, and than a hub that holds the locks may be silent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_epoch_takes_its_time() {
+    let (database, session) = locked_history().await;
     let (target, looker) = (database.target(), database.connect().await);
     let begins = begin_epoch(&target, Doubt::Told);
     let deletes = async {
         until_one_waits(&looker).await;
+        // Longer than a hub waits for the answer to any other statement: that time passes is what is tested.
         tokio::time::sleep(Duration::from_secs(31)).await;
         session.batch_execute("COMMIT").await.unwrap();
     };
@@ -29,13 +36,7 @@ async fn a_new_epoch_takes_its_time() {
 /// Nobody commits it when nobody waits for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_epoch_ends_with_who_begins_it() {
-    let database = Database::create().await;
-    let hub = TestHub::start(&database).await;
-    let session = database.connect().await;
-    create(&session, "before", 20).await;
-    until_head(&hub, 20).await;
-    hub.stop().await;
-    session.batch_execute("BEGIN; SELECT FROM hub.change FOR UPDATE").await.unwrap();
+    let (database, _session) = locked_history().await;
     let (target, looker) = (database.target(), database.connect().await);
     tokio::select! {
         begun = begin_epoch(&target, Doubt::Told) => panic!("{begun:?} while the history is locked"),
