@@ -17,8 +17,8 @@ use support::{
 use tokio::runtime::Runtime;
 use trex::{
     broker::{Step, Subscription},
-    kind::Kind,
-    kinds::dinosaur::Dinosaurs,
+    catalog::Kind,
+    faces::dinosaurss::Dinosaurs,
     log::{Batch, Log},
     model::{Change, ChangeType, Revision, Selector, Start},
     store::{HubConnection, ReadPosition},

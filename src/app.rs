@@ -2,21 +2,21 @@
 
 use crate::{
     broker::{Ending, EventBroker, Limits},
-    bulk::{self, Bulk},
-    capture::{self, Doorbell, Parts},
     controller::{self, Controllers},
+    faces::Registry,
+    faces::{
+        grpc::{Grpc, Hub, serve_audit},
+        ops,
+    },
+    feed::reader::LogReader,
+    feed::snapshot::Snapshots,
+    feed::{self, Doorbell, Parts},
     health::Health,
-    introspection::Introspection,
-    kinds::Registry,
-    reader::LogReader,
     server::{self, Calls, ConnectionLimits, Server},
-    snapshot::Snapshots,
+    service::import::{self, Bulk},
+    service::operate::Introspection,
     store::{Store, Target, migrate},
     telemetry::Metrics,
-    transport::{
-        grpc::{Grpc, Hub, serve_audit},
-        http,
-    },
 };
 use anyhow::Context;
 use std::{
@@ -45,7 +45,7 @@ pub struct Settings {
     /// Connections for calls.
     pub db_pool_size: usize,
     /// How the hub follows the database.
-    pub capture: capture::Settings,
+    pub capture: feed::Settings,
     /// What acts on changes.
     pub controllers: Controllers,
     /// How that runs.
@@ -55,13 +55,13 @@ pub struct Settings {
     /// Bytes of initial states on the disk, beyond which none is begun.
     pub max_state_spool_bytes: u64,
     /// Bounds on bulk calls.
-    pub bulk: bulk::Limits,
+    pub bulk: import::Limits,
     /// Bounds on connections.
     pub connections: ConnectionLimits,
     /// The largest request, in bytes.
     pub max_message_bytes: usize,
     /// The metadata that says who calls, if it is to be believed.
-    pub trusted_actor: Option<::http::HeaderName>,
+    pub trusted_actor: Option<http::HeaderName>,
     /// The longest unary call.
     pub call_timeout: Duration,
     /// How long the stop waits for calls under way.
@@ -77,12 +77,12 @@ impl Settings {
             target,
             migrate: true,
             db_pool_size: 16,
-            capture: capture::Settings::default(),
+            capture: feed::Settings::default(),
             controllers: Controllers::default(),
             controller: controller::Settings::default(),
             limits: Limits::default(),
             max_state_spool_bytes: 4 << 30,
-            bulk: bulk::Limits::default(),
+            bulk: import::Limits::default(),
             connections: ConnectionLimits {
                 streams: 1024,
                 send_buffer: 64 * 1024,
@@ -204,7 +204,7 @@ impl App {
         let store = Store::new(
             &settings.target,
             settings.db_pool_size,
-            settings.capture.wakeups == capture::Wakeups::Listen,
+            settings.capture.wakeups == feed::Wakeups::Listen,
         )?;
         let broker = Arc::new(EventBroker::new(kinds.names().collect(), settings.limits, metrics.clone()));
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
@@ -216,7 +216,7 @@ impl App {
         let hub = Hub { store: store.clone(), broker: broker.clone(), snapshots, bulk: bulk.clone() };
         let mut grpc = Grpc::new(settings.max_message_bytes);
         registry.serve(&hub, &mut grpc);
-        let session = settings.capture.wakeups == capture::Wakeups::Listen;
+        let session = settings.capture.wakeups == feed::Wakeups::Listen;
         let reader = LogReader::new(settings.target.clone(), session);
         grpc.serve_events(reader, kinds.clone(), broker.clone(), metrics.clone());
         serve_audit(&hub, &mut grpc);
@@ -247,8 +247,8 @@ impl App {
             .transpose()?;
         // Never behind the watches: a lane of its own.
         let admin = serve(admin, endpoints.admin, 1, settings.drain_timeout.min(ADMIN_DRAIN))?;
-        http::serve(endpoints.metrics, &http::metrics(metrics.clone()), &stop, &mut tasks)?;
-        http::serve(endpoints.health, &http::health(health.clone()), &stop, &mut tasks)?;
+        ops::serve(endpoints.metrics, &ops::metrics(metrics.clone()), &stop, &mut tasks)?;
+        ops::serve(endpoints.health, &ops::health(health.clone()), &stop, &mut tasks)?;
 
         let parts = controller::Parts {
             target: settings.target.clone(),
@@ -266,7 +266,7 @@ impl App {
             metrics: metrics.clone(),
             doorbell,
         };
-        capture::spawn(&parts, settings.capture, &stop, &mut tasks);
+        feed::spawn(&parts, settings.capture, &stop, &mut tasks);
         tasks.spawn(sweep(broker.clone(), stop.clone()));
         Ok(Self { addresses, health, broker, bulk, metrics, store, server, admin, tasks, stop })
     }

@@ -109,7 +109,7 @@ fn log_and_broker_know_neither_tonic_nor_sql() {
         "no transport, no database",
         |source| source.is_under(&["log", "broker"]),
         |line| {
-            ["tonic", "tokio_postgres", "deadpool", "prost", "crate::store", "crate::transport"]
+            ["tonic", "tokio_postgres", "deadpool", "prost", "crate::store", "crate::faces"]
                 .iter()
                 .any(|word| has_word(line, word))
                 || is_sql(line)
@@ -121,9 +121,9 @@ fn log_and_broker_know_neither_tonic_nor_sql() {
 fn bulk_knows_no_transport() {
     forbid(
         "the transport brings items and takes acknowledgements",
-        |source| source.is_under(&["bulk"]),
+        |source| source.is_under(&["service/import"]),
         |line| {
-            ["prost", "crate::proto", "crate::transport", "crate::kinds", "tokio_postgres"]
+            ["prost", "crate::proto", "crate::faces", "tokio_postgres"]
                 .iter()
                 .any(|word| has_word(line, word))
         },
@@ -135,7 +135,7 @@ fn controllers_know_no_transport_and_no_kind() {
     forbid(
         "what acts on changes is served by nobody",
         |source| source.is_under(&["controller"]),
-        |line| ["crate::transport", "crate::server", "crate::kinds"].iter().any(|part| line.contains(part)),
+        |line| ["crate::faces", "crate::server"].iter().any(|part| line.contains(part)),
     );
 }
 
@@ -157,14 +157,14 @@ fn sql_text_lives_under_store() {
     files(&root, "sql", &mut found);
     let is_at_home = |path: &PathBuf| {
         let path = path.strip_prefix(&root).unwrap();
-        path.starts_with("store") || path.starts_with("kinds")
+        path.starts_with("store") || path.starts_with("faces")
     };
     assert!(found.iter().all(is_at_home), "{found:?}");
 }
 
 #[test]
 fn tonic_stays_at_the_edge() {
-    let edge = ["transport/grpc", "kinds", "error", "proto", "server", "client", "cli"];
+    let edge = ["faces", "error", "proto", "server", "client", "cli"];
     forbid(
         "gRPC is an edge",
         |source| !source.is_under(&edge),
@@ -179,7 +179,7 @@ fn tonic_stays_at_the_edge() {
 #[test]
 fn nothing_outside_its_folder_knows_the_dinosaur() {
     // The program's own list of kinds, and the clients of the published API.
-    let allowed = ["kinds", "client", "cli", "proto"];
+    let allowed = ["faces", "client", "cli", "proto"];
     forbid(
         "one place per kind",
         |source| !source.is_under(&allowed),

@@ -42,7 +42,7 @@ impl Cluster {
     /// Creates a database with the hub's schema and the dinosaurs.
     pub async fn create_database(&self, name: &str) -> anyhow::Result<()> {
         self.postgres()?.create_database(name).await?;
-        let registry = trex::kinds::Registry::of_this_program();
+        let registry = trex::faces::Registry::of_this_program();
         trex::store::migrate(&self.target(name)?, &registry.kinds().scopes()).await?;
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! What a slow stream with policy LATEST is to get: of each resource the newest event, with how many it stands for.
 
 use super::position::Chunk;
-use crate::{log::frame, model::Revision};
+use crate::{model::Revision, wire::frame};
 use std::collections::{BTreeMap, HashMap};
 
 /// `conflated` has this field number in every kind's watch event.

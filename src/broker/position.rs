@@ -15,9 +15,10 @@
 
 use super::{conflation::Conflation, filters::Source, interest::Policy, view::View};
 use crate::{
-    log::{self, Log, Segment, frame},
+    log::{self, Log, Segment},
     model::{Revision, filter::Malformed},
     telemetry::Reason,
+    wire::frame,
 };
 use bytes::Bytes;
 use std::{collections::VecDeque, ops::Range};

@@ -9,8 +9,9 @@ use super::{
     view::View,
 };
 use crate::{
-    log::{self, frame},
+    log,
     model::{Caller, Revision, filter::Malformed},
+    wire::frame,
 };
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};

@@ -9,12 +9,13 @@ mod wakeups;
 
 use super::{history::Fetch, topic::Topic, *};
 use crate::{
-    log::{Batch, frame},
+    log::Batch,
     model::{
         ChangeType, Selector, Start,
         filter::{Field, Filter, Schema, Scope, ValueType},
     },
     telemetry::{KindMetrics, Metrics},
+    wire::frame,
 };
 use bytes::Bytes;
 use proptest::prelude::*;

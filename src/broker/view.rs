@@ -5,11 +5,12 @@ use super::{
     interest::Interest,
 };
 use crate::{
-    log::{self, Log, Segment, frame},
+    log::{self, Log, Segment},
     model::{
         ChangeType,
         filter::{Malformed, Verdict},
     },
+    wire::frame,
 };
 use std::{ops::Range, sync::Arc};
 

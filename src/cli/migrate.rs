@@ -2,7 +2,7 @@
 
 use super::print::print;
 use crate::{
-    kinds::Registry,
+    faces::Registry,
     store::{Target, migrate},
 };
 

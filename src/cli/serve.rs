@@ -4,11 +4,11 @@ use super::{duration, print::print};
 use crate::{
     app::{self, App, Endpoints},
     broker::Limits,
-    bulk::{self, LARGEST_BATCH},
-    capture::{Retention, Settings, Wakeups},
     controller::{self, Controllers},
     embedded::{self, EmbeddedPostgres, Options},
+    feed::{Retention, Settings, Wakeups},
     server::ConnectionLimits,
+    service::import::{self, LARGEST_BATCH},
     store::Target,
     telemetry::{LogFormat, init_logs},
 };
@@ -240,7 +240,7 @@ impl Serve {
                 max_subscribers: self.max_watches,
             },
             max_state_spool_bytes: self.max_state_spool_bytes,
-            bulk: bulk::Limits { batch_size: self.bulk_batch_size, streams: self.max_bulk_streams },
+            bulk: import::Limits { batch_size: self.bulk_batch_size, streams: self.max_bulk_streams },
             connections: ConnectionLimits {
                 streams: self.max_streams_per_connection,
                 send_buffer: 64 * 1024,

@@ -3,7 +3,6 @@
 //! Events are counted by a dense *ordinal* per kind, from 0 at the start of the hub: revisions count all kinds and have gaps here,
 //! ordinals have none, so a lag is a subtraction. No async, no clock, no knowledge of who reads.
 
-pub mod frame;
 mod message;
 mod segment;
 

@@ -1,7 +1,9 @@
 //! Events side by side: their frames in one piece of memory, and an index.
 
-use super::frame;
-use crate::model::{ChangeType, Revision};
+use crate::{
+    model::{ChangeType, Revision},
+    wire::frame,
+};
 use bytes::Bytes;
 use std::ops::Range;
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::model::ChangeType;
+use crate::wire::frame;
 
 /// Events `revisions`, each with a message of `size` bytes that all equal the low byte of its revision.
 fn batch(revisions: impl IntoIterator<Item = u64>, size: usize) -> Batch {

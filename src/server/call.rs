@@ -3,10 +3,10 @@
 use super::methods::{Method, Methods};
 use crate::{
     error::{Error, OPERATION, explain},
+    faces::grpc::{CALLER, RawBody, WatchBody},
     model::Caller,
     store::{ATTRIBUTION, Attribution},
     telemetry::Metrics,
-    transport::grpc::{CALLER, RawBody, WatchBody},
 };
 use bytes::Bytes;
 use futures_util::FutureExt;

@@ -14,7 +14,7 @@ use crate::{
 use std::time::{Duration, Instant};
 use trex::{
     app::Settings,
-    kinds::Registry,
+    faces::Registry,
     proto::rh_trex::v1::{BackpressurePolicy, EventType, WatchDinosaursRequest},
 };
 

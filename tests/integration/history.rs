@@ -23,8 +23,8 @@ use std::{
 use tonic::Code;
 use trex::{
     app::Settings,
-    capture::Retention,
-    kinds::Registry,
+    faces::Registry,
+    feed::Retention,
     proto::rh_trex::v1::{BackpressurePolicy, EventType, WatchDinosaursRequest},
     store::{HubConnection, Store},
 };

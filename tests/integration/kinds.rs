@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use trex::{
     app::Settings,
     broker::{Interest, Policy, Subscription},
-    kinds::{Registry, dinosaur::Dinosaurs},
+    faces::{Registry, dinosaurs::Dinosaurs},
     model::{ChangeType, Selector, Start},
     proto::rh_trex::v1::WatchDinosaursRequest,
     store::{Driven, MigrateError, migrate},

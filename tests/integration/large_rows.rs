@@ -3,7 +3,7 @@
 use crate::support::{Database, TestHub, wire::RawWatch};
 use trex::{
     app::Settings,
-    kinds::Registry,
+    faces::Registry,
     model::Revision,
     proto::rh_trex::v1::{BackpressurePolicy, WatchDinosaursRequest},
     store::{HubConnection, ReadPosition, SealedRow},

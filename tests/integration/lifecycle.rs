@@ -13,10 +13,10 @@ use tonic_health::pb::{
 use tonic_types::StatusExt;
 use trex::{
     app::Settings,
-    capture::Wakeups,
     controller::Controllers,
     embedded::testing::EphemeralPostgres,
-    kinds::Registry,
+    faces::Registry,
+    feed::Wakeups,
     proto::rh_trex::v1::{
         CreateDinosaurRequest, DinosaurWatchEvent, GetDinosaurRequest, ListDinosaursRequest,
         UpdateDinosaurRequest, WatchDinosaursRequest,

@@ -9,7 +9,7 @@ use crate::support::{
 use std::{sync::Arc, time::Duration};
 use trex::{
     app::Settings,
-    kinds::{Registry, dinosaur::Dinosaurs},
+    faces::{Registry, dinosaurs::Dinosaurs},
     proto::rh_trex::v1::WatchDinosaursRequest,
     store::{MigrateError, Migration, Scope, migrate},
 };

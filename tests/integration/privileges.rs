@@ -6,7 +6,7 @@ use tonic::{Request, Streaming};
 use trex::{
     app::Settings,
     controller::Controllers,
-    kinds::{Registry, dinosaur::Dinosaurs},
+    faces::{Registry, dinosaurs::Dinosaurs},
     proto::{
         hub::v1::{GetStatusRequest, ReadEventsRequest},
         rh_trex::v1::{

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tonic::{Code, Status};
 use trex::{
     app::Settings,
-    kinds::{Registry, dinosaur::Dinosaurs},
+    faces::{Registry, dinosaurs::Dinosaurs},
     proto::{
         hub::v1::{Event, ReadEventsRequest, ReadEventsResponse},
         rh_trex::v1::EventType,

@@ -16,7 +16,7 @@ use tokio_postgres::Client;
 use tonic::transport::{Channel, Endpoint};
 use trex::{
     app::Settings,
-    kinds::Registry,
+    faces::Registry,
     proto::rh_trex::v1::{EventType, WatchDinosaursRequest, dinosaur_service_client::DinosaurServiceClient},
 };
 

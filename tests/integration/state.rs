@@ -27,14 +27,14 @@ use tonic_types::StatusExt;
 use trex::{
     app::Settings,
     broker::{Interest, Policy, Step},
+    catalog::{Kind, Unreadable},
     embedded::testing::EphemeralPostgres,
-    kind::{Kind, Unreadable},
-    kinds::{Registry, ServedKind},
+    faces::grpc::{Grpc, Hub},
+    faces::{Registry, ServedKind},
+    feed::snapshot::Snapshots,
     model::{Change, Selector, Start},
     proto::rh_trex::v1::{BackpressurePolicy, EventType, WatchDinosaursRequest},
-    snapshot::Snapshots,
     store::{Migration, Scope},
-    transport::grpc::{Grpc, Hub},
 };
 
 const KIB: usize = 1024;

@@ -27,7 +27,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_postgres::Client;
 use trex::{
     app::Settings,
-    kinds::Registry,
+    faces::Registry,
     proto::rh_trex::v1::{EventType, WatchDinosaursRequest},
 };
 

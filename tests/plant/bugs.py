@@ -18,8 +18,8 @@ SEAL = "src/store/migrations/0010_seal_by_range.sql"
 CAPTURE = "src/store/migrations/0002_capture.sql"
 CAPTURE_ORDER = "src/store/migrations/0011_capture_order.sql"
 READ = "src/store/read.sql"
-TAILER = "src/capture/tailer.rs"
-ASIDE = "src/capture/aside.rs"
+TAILER = "src/feed/sealed/tailer.rs"
+ASIDE = "src/feed/sealed/aside.rs"
 POSITION = "src/broker/position.rs"
 RUNNER = "src/controller/runner.rs"
 VIEW = "src/broker/view.rs"
@@ -65,7 +65,7 @@ BUGS = [
     ),
     Bug(
         "sleep-without-the-wait",
-        "src/capture/drain.rs",
+        "src/feed/sealed/drain.rs",
         "if connection.oldest_running().await? > self.until {",
         "if true {",
         (STRESS,),
@@ -325,28 +325,28 @@ BUGS = [
     ),
     Bug(
         "an-item-that-does-not-decode-ends-the-stream",
-        "src/transport/grpc/bulk.rs",
+        "src/faces/grpc/bulk.rs",
         "=> Ok(Err(Error::Undecodable(why))),",
         "=> Err(Error::Undecodable(why)),",
         ("bulk::bad_items::one_in_a_hundred_of_a_bulk_creation",),
     ),
     Bug(
         "a-trickle-waits-for-a-full-batch",
-        "src/bulk/session.rs",
+        "src/service/import/session.rs",
         "(self.last + IDLE).min(self.first + OLDEST)",
         "(self.last + IDLE).max(self.first + OLDEST)",
         ("bulk::create::a_steady_trickle_is_committed_too",),
     ),
     Bug(
         "a-deadlock-ends-an-import",
-        "src/bulk/writer.rs",
+        "src/service/import/writer.rs",
         "const ATTEMPTS: u32 = 10;",
         "const ATTEMPTS: u32 = 1;",
         ("bulk::fairness::a_deadlock_does_not_end_an_import",),
     ),
     Bug(
         "a-stream-is-read-however-full-it-is",
-        "src/bulk/session.rs",
+        "src/service/import/session.rs",
         "if open && !full =>",
         "if open && (!full || full) =>",
         ("bulk::fairness::a_stream_is_read_no_further_than_two_batches",),
@@ -438,14 +438,14 @@ BUGS = [
     ),
     Bug(
         "a-batch-that-ends-at-the-head",
-        "src/reader.rs",
+        "src/feed/reader.rs",
         "Ok(LogPage { rows, upto: position.revision })",
         "Ok(LogPage { rows, upto: self.head })",
         ("read_events::a_reader_that_is_restarted_at_random_gets_every_event_once",),
     ),
     Bug(
         "read-on-in-another-epoch",
-        "src/reader.rs",
+        "src/feed/reader.rs",
         "_ if state.epoch != epoch =>",
         "_ if false =>",
         ("read_events::a_reader_whose_history_is_replaced_is_told",),
@@ -459,7 +459,7 @@ BUGS = [
     ),
     Bug(
         "a-reader-that-stops-with-the-hub-ends-well",
-        "src/transport/grpc/events.rs",
+        "src/faces/grpc/events.rs",
         "= self.broker.draining() {",
         "= self.broker.draining().filter(|_| false) {",
         ("read_events::a_hub_that_stops_says_so_to_those_who_read",),

@@ -15,7 +15,7 @@ use std::{
 };
 use tokio_stream::Stream;
 use tonic::{Status, body::Body};
-use trex::transport::grpc::Grpc;
+use trex::faces::grpc::Grpc;
 
 /// Slices of one static segment as an HTTP/2 body.
 pub(super) fn body(grpc: &mut Grpc) -> Box<dyn Feed> {

@@ -9,14 +9,14 @@ use anyhow::Context;
 use prost::Message;
 use std::{sync::Arc, time::Duration};
 use trex::{
-    bulk::{self, Bulk},
-    kinds::Registry,
+    faces::Registry,
+    faces::grpc::{Grpc, Hub},
+    feed::snapshot::Snapshots,
     log::Batch,
     model::{ChangeType, Revision},
-    snapshot::Snapshots,
+    service::import::{self, Bulk},
     store::{Store, Target},
     telemetry::Metrics,
-    transport::grpc::{Grpc, Hub},
 };
 
 /// As in the hub.

@@ -24,10 +24,10 @@ use std::{
     time::Duration,
 };
 use trex::{
+    faces::grpc::Grpc,
     health::Health,
     server::{self, Calls, ConnectionLimits, Server},
     telemetry::Metrics,
-    transport::grpc::Grpc,
 };
 
 #[derive(Debug, clap::Args)]

@@ -8,7 +8,7 @@ use std::{convert::Infallible, net::TcpListener, thread};
 use tokio::{net::TcpStream, runtime::Builder, sync::mpsc, task::JoinSet};
 use tonic::{body::Body, service::Routes};
 use tower::Service;
-use trex::{server::ConnectionLimits, transport::grpc::RawBody};
+use trex::{faces::grpc::RawBody, server::ConnectionLimits};
 
 /// Who polls what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -17,7 +17,7 @@ use std::{
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tonic::Status;
-use trex::{proto::rh_trex::v1::DinosaurWatchEvent, transport::grpc::Grpc};
+use trex::{faces::grpc::Grpc, proto::rh_trex::v1::DinosaurWatchEvent};
 
 /// Events that a queue holds: the hub's default buffer.
 const CAPACITY: usize = 8192;

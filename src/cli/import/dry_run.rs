@@ -6,7 +6,7 @@ use super::{
     rejects::{Reject, Rejects},
     session::UNREADABLE,
 };
-use crate::{cli::print::say, kinds::dinosaur};
+use crate::{cli::print::say, faces::dinosaurs};
 use std::{process::ExitCode, time::Instant};
 
 pub(super) fn run(command: &Import, opened: Opened) -> anyhow::Result<ExitCode> {
@@ -28,7 +28,7 @@ pub(super) fn run(command: &Import, opened: Opened) -> anyhow::Result<ExitCode> 
         };
         match &entry.item {
             Ok(item) => {
-                match dinosaur::check_new(&item.id, &item.species) {
+                match dinosaurs::check_new(&item.id, &item.species) {
                     Ok(()) => tally.created += 1,
                     Err(error) => {
                         tally.failed += 1;

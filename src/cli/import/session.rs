@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     client::{Decided, Import},
-    kinds::dinosaur,
+    faces::dinosaurs,
     proto::rh_trex::v1::Error,
 };
 use std::{
@@ -80,7 +80,7 @@ impl Session {
         for Entry { line, raw, item } in entries {
             let what = match item {
                 Ok(item) => {
-                    let broken = dinosaur::check_new(&item.id, &item.species).err();
+                    let broken = dinosaurs::check_new(&item.id, &item.species).err();
                     let index = self.items;
                     self.items += 1;
                     import.offer(item);

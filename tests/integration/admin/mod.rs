@@ -11,7 +11,7 @@ use std::time::Duration;
 use tonic::Code;
 use trex::{
     app::Settings,
-    kinds::Registry,
+    faces::Registry,
     proto::{
         hub::v1::{ListSubscriptionsRequest, ListSubscriptionsResponse, Subscription, SubscriptionState},
         rh_trex::v1::{BackpressurePolicy, EventType, WatchDinosaursRequest},

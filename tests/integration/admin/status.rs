@@ -6,10 +6,10 @@ use std::{sync::Arc, time::Duration};
 use tonic::Code;
 use trex::{
     app::Settings,
-    capture::Wakeups,
     controller::{AuditTrail, Controllers},
     embedded::testing::EphemeralPostgres,
-    kinds::Registry,
+    faces::Registry,
+    feed::Wakeups,
     proto::{
         hub::v1::{
             DatabaseStatus, DoorbellState, GetStatusRequest, GetStatusResponse, ListSubscriptionsRequest,

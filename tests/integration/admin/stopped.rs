@@ -14,7 +14,7 @@ use tokio::{
 };
 use trex::{
     app::Settings,
-    kinds::Registry,
+    faces::Registry,
     proto::{
         hub::v1::{GetStatusRequest, ListSubscriptionsRequest, SubscriptionState},
         rh_trex::v1::WatchDinosaursRequest,

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tonic::{Code, Request};
 use trex::{
     app::Settings,
-    kinds::Registry,
+    faces::Registry,
     proto::rh_trex::v1::{GetDinosaurRequest, UpdateDinosaurRequest, WatchDinosaursRequest},
     store::Driven,
 };

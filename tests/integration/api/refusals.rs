@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use trex::{
     app::Settings,
-    kinds::Registry,
+    faces::Registry,
     proto::rh_trex::v1::{
         CreateDinosaurRequest, DeleteDinosaurRequest, EventType, GetDinosaurRequest, ListDinosaursRequest,
         UpdateDinosaurRequest, WatchDinosaursRequest,

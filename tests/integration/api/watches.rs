@@ -12,16 +12,16 @@ use tokio::{task::JoinSet, time::timeout};
 use tonic::{Code, Streaming};
 use trex::{
     broker::{EventBroker, Fetch, History, Interest, Limits, Page, Policy},
-    bulk::{self, Bulk},
-    kinds::Registry,
+    faces::Registry,
+    faces::grpc::{Hub, WatchRequest},
+    feed::snapshot::Snapshots,
     model::{Epoch, Revision, Selector, Start},
     proto::rh_trex::v1::{
         CreateDinosaurRequest, DeleteDinosaurRequest, DinosaurWatchEvent, EventType, GetDinosaurRequest,
         ListDinosaursRequest, WatchDinosaursRequest,
     },
-    snapshot::Snapshots,
+    service::import::{self, Bulk},
     store::Store,
-    transport::grpc::{Hub, WatchRequest},
 };
 
 async fn next(watch: &mut Streaming<DinosaurWatchEvent>) -> DinosaurWatchEvent {
@@ -172,7 +172,7 @@ async fn a_watch_that_waited_for_the_hub_and_finds_no_place_is_told_that() {
     let era = broker.begin(Epoch::new("e"), Revision::ZERO, &(Arc::new(NoHistory) as Arc<dyn History>));
     let store = Store::new(&database.target(), 1, false).unwrap();
     let hub = Hub {
-        bulk: Bulk::new(store.clone(), 1, bulk::Limits::default(), metrics),
+        bulk: Bulk::new(store.clone(), 1, import::Limits::default(), metrics),
         store,
         broker: broker.clone(),
         snapshots: Snapshots::new(database.target(), Registry::of_this_program().kinds(), u64::MAX),

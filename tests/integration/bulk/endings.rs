@@ -7,7 +7,7 @@ use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request};
 use tonic_types::StatusExt;
-use trex::{app::Settings, kinds::Registry, proto::rh_trex::v1::ListDinosaursRequest, store::Driven};
+use trex::{app::Settings, faces::Registry, proto::rh_trex::v1::ListDinosaursRequest, store::Driven};
 
 const ITEMS: u64 = 3000;
 

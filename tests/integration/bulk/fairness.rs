@@ -13,7 +13,7 @@ use std::{
 use tokio::time::timeout;
 use trex::{
     app::Settings,
-    kinds::Registry,
+    faces::Registry,
     proto::rh_trex::v1::{CreateDinosaurRequest, EventType, GetDinosaurRequest, WatchDinosaursRequest},
 };
 

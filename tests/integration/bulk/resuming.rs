@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use tonic::{Code, Request};
 use trex::{
     app::Settings,
-    kinds::Registry,
+    faces::Registry,
     proto::rh_trex::v1::{BulkCreateDinosaursResponse, ImportDinosaursStart},
     store::Driven,
 };

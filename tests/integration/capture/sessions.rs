@@ -8,7 +8,7 @@ use crate::support::{
 use trex::{
     app::Settings,
     embedded::testing::EphemeralPostgres,
-    kinds::Registry,
+    faces::Registry,
     proto::rh_trex::v1::{ListDinosaursRequest, WatchDinosaursRequest},
 };
 

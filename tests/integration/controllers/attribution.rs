@@ -4,7 +4,7 @@ use crate::support::{Database, TestHub, wire::reason};
 use tonic::{Code, Request};
 use trex::{
     app::Settings,
-    kinds::Registry,
+    faces::Registry,
     proto::rh_trex::v1::{
         CreateDinosaurRequest, DeleteDinosaurRequest, ImportDinosaursItem, ImportDinosaursRequest,
         ImportDinosaursStart, UpdateDinosaurRequest, import_dinosaurs_request::Message,

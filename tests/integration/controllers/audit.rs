@@ -21,7 +21,7 @@ use tonic::{Code, Streaming, transport::Channel};
 use trex::{
     app::Settings,
     controller::AuditTrail,
-    kinds::Registry,
+    faces::Registry,
     model::ChangeType,
     proto::{
         hub::v1::{

@@ -5,7 +5,7 @@ use crate::support::{Database, TestHub};
 use std::{sync::Arc, time::Duration};
 use trex::{
     controller::{AuditTrail, Controllers},
-    kinds::Registry,
+    faces::Registry,
     store::{Driven, Store, begin_epoch},
 };
 

@@ -9,7 +9,7 @@ use std::{
 };
 use trex::{
     controller::{Controller, Failure},
-    kinds::Registry,
+    faces::Registry,
     model::AttributedChange,
     store::{ControllerConnection, ControllerPosition, Store, Turn},
 };

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 use trex::{
-    kinds::Registry,
+    faces::Registry,
     store::{DeadLetters, Store, Which},
 };
 

@@ -19,7 +19,7 @@ use tokio_postgres::types::{ToSql, Type};
 use trex::{
     app::Settings,
     controller::{Controller, Controllers, Failure},
-    kinds::Registry,
+    faces::Registry,
     model::{AttributedChange, ChangeType, Gap, Revision},
     store::{ControllerStatus, Driven, Store, Target, Turn},
 };

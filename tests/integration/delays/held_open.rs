@@ -11,7 +11,7 @@ use crate::{
         writer::{Open, Verb, session},
     },
 };
-use trex::{app::Settings, kinds::Registry};
+use trex::{app::Settings, faces::Registry};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_that_stays_open_delays_only_its_own_events() {

@@ -20,12 +20,12 @@ use tokio::{sync::watch, task::JoinHandle};
 use trex::{
     app::Settings,
     broker::{Interest, Policy, Step, Subscription},
-    kind::{Kind, Unreadable},
-    kinds::{Registry, ServedKind, dinosaur::Dinosaurs},
+    catalog::{Kind, Unreadable},
+    faces::grpc::{Grpc, Hub},
+    faces::{Registry, ServedKind, dinosaurs::Dinosaurs},
     model::{Change, Revision, Selector, Start},
     proto::rh_trex::v1::BackpressurePolicy,
     store::{Migration, Scope},
-    transport::grpc::{Grpc, Hub},
 };
 
 /// The number of the last transaction.

@@ -14,7 +14,7 @@ use crate::{
 use std::time::Duration;
 use trex::{
     app::Settings,
-    kinds::Registry,
+    faces::Registry,
     proto::rh_trex::v1::{BackpressurePolicy, EventType, WatchDinosaursRequest},
 };
 

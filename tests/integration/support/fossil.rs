@@ -7,11 +7,11 @@ use serde_json::value::RawValue;
 use std::future::poll_fn;
 use trex::{
     broker::{Step, Subscription},
-    kind::{Kind, Unreadable},
-    kinds::ServedKind,
+    catalog::{Kind, Unreadable},
+    faces::ServedKind,
+    faces::grpc::{Grpc, Hub},
     model::Change,
     store::{Migration, Scope},
-    transport::grpc::{Grpc, Hub},
 };
 
 /// The event of a [`Fossil`].

@@ -21,7 +21,7 @@ use tonic::transport::Channel;
 use trex::{
     app::{App, Endpoints, Settings},
     embedded::testing::EphemeralPostgres,
-    kinds::Registry,
+    faces::Registry,
     proto::{
         hub::v1::{admin_service_client::AdminServiceClient, event_service_client::EventServiceClient},
         rh_trex::v1::dinosaur_service_client::DinosaurServiceClient,

@@ -1,0 +1,101 @@
+//! Bulk creation of dinosaurs.
+
+use super::{TABLE, rules};
+use crate::{
+    error::{Error, unreadable},
+    faces::grpc::{Hub, acknowledgements, checked_import_id, failed_items, import_id, items},
+    proto::{codec::Streamed, rh_trex::v1 as pb},
+    service::import::{Acknowledgement, Item, NewItem, Resumable},
+    store::BulkTable,
+};
+use futures_util::{StreamExt, stream::BoxStream};
+use pb::import_dinosaurs_request::Message;
+use tonic::{Request, Status, Streaming};
+
+const BULK: BulkTable = BulkTable { table: TABLE, columns: &[("species", "text")] };
+
+/// What `ImportDinosaurs` answers with.
+pub(super) type ImportStream = BoxStream<'static, Result<pb::ImportDinosaursResponse, Status>>;
+
+/// `BulkCreateDinosaurs`.
+pub(super) async fn create(
+    hub: &Hub,
+    request: Request<Streaming<Streamed<pb::CreateDinosaurRequest>>>,
+) -> Result<pb::BulkCreateDinosaursResponse, Error> {
+    let resumable =
+        import_id(request.metadata())?.map(|id| Resumable { id, acknowledged: 0, from_the_first: true });
+    let items = items(request.into_inner(), |item| Ok(new_item("", &item.species)));
+    let (mut session, first) = hub.bulk.begin(BULK, resumable, 0, items).await?;
+    let Acknowledgement { mut created, mut failed, mut failures, .. } = first;
+    while let Some(acknowledgement) = session.next().await {
+        let acknowledgement = acknowledgement?;
+        (created, failed) = (acknowledgement.created, acknowledgement.failed);
+        failures.extend(acknowledgement.failures);
+    }
+    let (errors, omitted) = failed_items(failures);
+    // A stream has at most `i32::MAX` items.
+    let count = |number| i32::try_from(number).unwrap_or(i32::MAX);
+    Ok(pb::BulkCreateDinosaursResponse {
+        created: count(created),
+        failed: count(failed),
+        errors,
+        errors_omitted: count(omitted),
+    })
+}
+
+/// `ImportDinosaurs`. It answers before anything is read: a client may wait for the headers before it says `start`.
+pub(super) fn import(
+    hub: Hub,
+    mut messages: Streaming<Streamed<pb::ImportDinosaursRequest>>,
+) -> ImportStream {
+    let opening = async move {
+        let start = hub.bulk.unless_draining(start(&mut messages)).await??;
+        let resumable = Resumable {
+            id: checked_import_id("start.import_id", &start.import_id)?,
+            acknowledged: start.acknowledged,
+            from_the_first: false,
+        };
+        hub.bulk.begin(BULK, Some(resumable), start.batch_size, items(messages, item)).await
+    };
+    acknowledgements(opening).map(|result| result.map(response)).boxed()
+}
+
+/// The first message.
+async fn start(
+    messages: &mut Streaming<Streamed<pb::ImportDinosaursRequest>>,
+) -> Result<pb::ImportDinosaursStart, Error> {
+    match messages.message().await.map_err(|status| unreadable(&status))? {
+        Some(Streamed::Message(pb::ImportDinosaursRequest { message: Some(Message::Start(start)) })) => {
+            Ok(start)
+        }
+        Some(Streamed::Undecodable { why, .. }) => Err(Error::Undecodable(why)),
+        Some(Streamed::Message(_)) | None => Err(Error::invalid("start", "must be the first message")),
+    }
+}
+
+/// Any later message.
+fn item(request: pb::ImportDinosaursRequest) -> Result<Item, Error> {
+    match request.message {
+        Some(Message::Item(item)) => Ok(new_item(&item.id, &item.species)),
+        Some(Message::Start(_)) => Err(Error::invalid("start", "must be the first message, and no other")),
+        None => Ok(Err(Error::invalid("item", "is required"))),
+    }
+}
+
+fn new_item(id: &str, species: &str) -> Item {
+    let species = rules::new_species(species)?.to_owned();
+    let key = if id.is_empty() { None } else { Some(rules::id(id)?.to_owned()) };
+    Ok(NewItem { key, values: vec![Some(species)] })
+}
+
+fn response(acknowledgement: Acknowledgement) -> pb::ImportDinosaursResponse {
+    let Acknowledgement { next_index, created, failed, failures } = acknowledgement;
+    let (errors, omitted) = failed_items(failures);
+    pb::ImportDinosaursResponse {
+        next_index,
+        created,
+        failed,
+        errors,
+        errors_omitted: u32::try_from(omitted).unwrap_or(u32::MAX),
+    }
+}

@@ -1,0 +1,145 @@
+//! `rh_trex.v1.DinosaurService`.
+
+use super::{
+    TABLE, bulk,
+    fields::SCHEMA,
+    row,
+    rules::{self, Paging},
+};
+use crate::{
+    error::Error,
+    faces::grpc::{EventStream, Hub, WatchRequest},
+    model::{
+        Revision,
+        filter::{self, Filter, Scope},
+    },
+    proto::{
+        codec::Streamed,
+        rh_trex::v1::{self as pb, dinosaur_service_server::DinosaurService},
+    },
+    store::Choice,
+};
+use tonic::{Request, Response, Status, Streaming};
+
+/// The service.
+pub(super) struct Service {
+    hub: Hub,
+}
+
+impl Service {
+    pub(super) fn new(hub: Hub) -> Self {
+        Self { hub }
+    }
+}
+
+fn message(row: &str) -> Result<pb::Dinosaur, Error> {
+    row::read(row).map_err(|error| Error::Internal(error.into()))
+}
+
+#[tonic::async_trait]
+impl DinosaurService for Service {
+    async fn get_dinosaur(
+        &self,
+        request: Request<pb::GetDinosaurRequest>,
+    ) -> Result<Response<pb::Dinosaur>, Status> {
+        let request = request.into_inner();
+        let row = self.hub.store.get(TABLE, rules::id(&request.id)?).await?;
+        Ok(Response::new(message(&row)?))
+    }
+
+    async fn create_dinosaur(
+        &self,
+        request: Request<pb::CreateDinosaurRequest>,
+    ) -> Result<Response<pb::Dinosaur>, Status> {
+        let request = request.into_inner();
+        let species = rules::new_species(&request.species)?;
+        let row = self.hub.store.insert(TABLE, &[("species", &species)]).await?;
+        Ok(Response::new(message(&row)?))
+    }
+
+    async fn update_dinosaur(
+        &self,
+        request: Request<pb::UpdateDinosaurRequest>,
+    ) -> Result<Response<pb::Dinosaur>, Status> {
+        let request = request.into_inner();
+        let id = rules::id(&request.id)?;
+        let row = match &request.species {
+            Some(species) => {
+                self.hub.store.update(TABLE, id, &[("species", &rules::species(species)?)]).await?
+            }
+            None => self.hub.store.get(TABLE, id).await?,
+        };
+        Ok(Response::new(message(&row)?))
+    }
+
+    async fn delete_dinosaur(
+        &self,
+        request: Request<pb::DeleteDinosaurRequest>,
+    ) -> Result<Response<pb::DeleteDinosaurResponse>, Status> {
+        let request = request.into_inner();
+        self.hub.store.delete(TABLE, rules::id(&request.id)?).await?;
+        Ok(Response::new(pb::DeleteDinosaurResponse {}))
+    }
+
+    async fn list_dinosaurs(
+        &self,
+        request: Request<pb::ListDinosaursRequest>,
+    ) -> Result<Response<pb::ListDinosaursResponse>, Status> {
+        let request = request.into_inner();
+        let filter = Filter::parse(&request.filter, &SCHEMA, Scope::Rows)
+            .map_err(|fault| Error::invalid("filter", fault.to_string()))?;
+        let order_by = filter::order_by(&request.order_by, &SCHEMA)
+            .map_err(|fault| Error::invalid("order_by", fault.to_string()))?;
+        let choice = Choice { schema: &SCHEMA, filter: filter.as_ref(), order_by: &order_by };
+        let paging = Paging::new(request.page, request.size);
+        // Before the page is read: what the page shows may come again to a watch from here, and nothing is missed.
+        let revision = self.hub.head(TABLE.kind)?;
+        let page = self.hub.store.page(TABLE, &choice, paging.offset(), paging.size.into()).await?;
+        let items = page.rows.iter().map(|row| message(row)).collect::<Result<Vec<_>, _>>()?;
+        let metadata = pb::ListMeta {
+            page: paging.page,
+            size: paging.size,
+            total: i32::try_from(page.total).unwrap_or(i32::MAX),
+            revision: revision.get(),
+        };
+        Ok(Response::new(pb::ListDinosaursResponse { items, metadata: Some(metadata) }))
+    }
+
+    type WatchDinosaursStream = EventStream<pb::DinosaurWatchEvent>;
+
+    async fn watch_dinosaurs(
+        &self,
+        request: Request<pb::WatchDinosaursRequest>,
+    ) -> Result<Response<Self::WatchDinosaursStream>, Status> {
+        let request = request.into_inner();
+        let watch = WatchRequest {
+            filter: WatchRequest::filter(&request.filter, &SCHEMA)?,
+            types: request.types,
+            resource_ids: request.resource_ids,
+            after: request.after_revision.map(Revision::new),
+            epoch: request.epoch,
+            backpressure: request.backpressure,
+            include_previous: request.include_previous,
+            buffer: request.buffer,
+            send_initial_state: request.send_initial_state,
+            bookmark_interval: request.bookmark_interval,
+        };
+        self.hub.watch(TABLE.kind, watch).await
+    }
+
+    async fn bulk_create_dinosaurs(
+        &self,
+        request: Request<Streaming<Streamed<pb::CreateDinosaurRequest>>>,
+    ) -> Result<Response<pb::BulkCreateDinosaursResponse>, Status> {
+        Ok(Response::new(bulk::create(&self.hub, request).await?))
+    }
+
+    type ImportDinosaursStream = bulk::ImportStream;
+
+    async fn import_dinosaurs(
+        &self,
+        request: Request<Streaming<Streamed<pb::ImportDinosaursRequest>>>,
+    ) -> Result<Response<Self::ImportDinosaursStream>, Status> {
+        Ok(Response::new(bulk::import(self.hub.clone(), request.into_inner())))
+    }
+}

@@ -1,0 +1,45 @@
+//! A row of `public.dinosaurs`, and the message made of it.
+
+use crate::{
+    catalog::{Unreadable, timestamp},
+    proto::rh_trex::v1::{Dinosaur, ObjectReference},
+};
+use prost_types::Timestamp;
+use serde::Deserialize;
+use std::borrow::Cow;
+
+#[derive(Deserialize)]
+struct Row<'a> {
+    id: String,
+    #[serde(borrow)]
+    species: Cow<'a, str>,
+    #[serde(deserialize_with = "timestamp")]
+    created_at: Option<Timestamp>,
+    #[serde(deserialize_with = "timestamp")]
+    updated_at: Option<Timestamp>,
+}
+
+/// Reads a row as the database writes it in JSON.
+pub(super) fn read(json: &str) -> Result<Dinosaur, Unreadable> {
+    let Row { id, species, created_at, updated_at } = serde_json::from_str(json)?;
+    let href = format!("/api/rh-trex/v1/dinosaurs/{id}");
+    let metadata = ObjectReference { id, created_at, updated_at, kind: super::TABLE.kind.into(), href };
+    Ok(Dinosaur { metadata: Some(metadata), species: species.into_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_postgres_writes() {
+        let json = r#"{"id":"a/1","species":"T \"Rex\" é","created_at":"2026-11-20T05:45:41.574626+00:00","updated_at":"infinity","more":[1]}"#;
+        let dinosaur = read(json).unwrap();
+        let metadata = dinosaur.metadata.unwrap();
+        assert_eq!(dinosaur.species, "T \"Rex\" é");
+        assert_eq!(metadata.href, "/api/rh-trex/v1/dinosaurs/a/1");
+        assert_eq!(metadata.created_at, Some(Timestamp { seconds: 1_795_153_541, nanos: 574_626_000 }));
+        assert_eq!(metadata.updated_at, None);
+        assert!(read("{}").is_err());
+    }
+}

@@ -1,0 +1,193 @@
+//! gRPC: what kinds need to serve their own service, and the body of a watch.
+
+mod admin;
+mod audit;
+mod bulk;
+mod events;
+mod watch;
+
+pub(crate) use audit::serve as serve_audit;
+pub use bulk::{acknowledgements, checked_import_id, failed_items, import_id, items};
+pub use watch::{RawBody, WatchBody, WatchRequest};
+
+use crate::{
+    broker::{Era, EventBroker, Topic},
+    catalog::Kinds,
+    error::Error,
+    feed::reader::LogReader,
+    feed::snapshot::Snapshots,
+    health::Health,
+    model::{Caller, Revision},
+    proto,
+    service::import::Bulk,
+    service::operate::Introspection,
+    store::Store,
+    telemetry::Metrics,
+};
+use std::{convert::Infallible, marker::PhantomData, pin::Pin, sync::Arc, task::Poll, time::Duration};
+use tonic::{Status, body::Body, server::NamedService, service::RoutesBuilder};
+use tower::Service;
+
+tokio::task_local! {
+    /// Who makes the call under way.
+    pub static CALLER: Caller;
+}
+
+/// What the services work with.
+#[derive(Clone)]
+pub struct Hub {
+    /// For statements.
+    pub store: Store,
+    /// For watches.
+    pub broker: Arc<EventBroker>,
+    /// For watches that begin with what is there.
+    pub snapshots: Snapshots,
+    /// For bulk calls.
+    pub bulk: Bulk,
+}
+
+impl Hub {
+    /// The history being served.
+    pub fn era(&self) -> Result<Arc<Era>, Error> {
+        self.broker.era().ok_or(Error::Unavailable {
+            why: "the hub has not seen its database yet",
+            retry_after: Duration::from_secs(1),
+        })
+    }
+
+    /// The revision up to which a kind's events have been published.
+    pub fn head(&self, kind: &str) -> Result<Revision, Error> {
+        Ok(topic(&*self.era()?, kind)?.head())
+    }
+}
+
+fn topic<'a>(era: &'a Era, kind: &str) -> Result<&'a Arc<Topic>, Error> {
+    era.topic(kind).ok_or_else(|| Error::Internal(anyhow::anyhow!("kind {kind} is not registered")))
+}
+
+/// The type of a stream whose messages travel as ready-made bytes beside it ([`RawBody`]): it yields nothing itself.
+pub struct EventStream<T>(PhantomData<fn() -> T>);
+
+impl<T> Default for EventStream<T> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T> tokio_stream::Stream for EventStream<T> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Ready(None)
+    }
+}
+
+/// The services of a hub.
+pub struct Grpc {
+    routes: RoutesBuilder,
+    names: Vec<&'static str>,
+    max_message_bytes: usize,
+}
+
+impl Grpc {
+    /// No services yet; each takes requests of at most so many bytes.
+    pub fn new(max_message_bytes: usize) -> Self {
+        Self { routes: RoutesBuilder::default(), names: Vec::new(), max_message_bytes }
+    }
+
+    /// The largest request that a service may take, in bytes.
+    pub fn max_message_bytes(&self) -> usize {
+        self.max_message_bytes
+    }
+
+    /// Adds a generated service.
+    pub fn add<S>(&mut self, service: S)
+    where
+        S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        self.names.push(S::NAME);
+        self.routes.add_service(service);
+    }
+
+    /// Adds the service of those who read the log without watching.
+    pub fn serve_events(
+        &mut self,
+        reader: LogReader,
+        kinds: Kinds,
+        broker: Arc<EventBroker>,
+        metrics: Arc<Metrics>,
+    ) {
+        let events = events::Events { reader, kinds, broker, metrics };
+        self.add(events.service(self.max_message_bytes));
+    }
+
+    /// Adds the operator's service.
+    pub fn serve_admin(&mut self, introspection: Introspection) {
+        self.add(admin::Admin { introspection }.service(self.max_message_bytes));
+    }
+
+    /// Adds health and reflection, and closes the list. Health follows [`Health`] until the returned future is dropped.
+    pub fn finish(
+        mut self,
+        health: Arc<Health>,
+    ) -> anyhow::Result<(tonic::service::Routes, impl Future<Output = ()> + Send + use<>)> {
+        let (reporter, health_service) = tonic_health::server::health_reporter();
+        self.routes.add_service(health_service);
+        let descriptors = [
+            proto::DESCRIPTORS,
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+            // So that clients can show the details of an error.
+            tonic_types::pb::FILE_DESCRIPTOR_SET,
+        ];
+        let names = self.names;
+        let reflection = || {
+            let builder = tonic_reflection::server::Builder::configure().include_reflection_service(false);
+            // Listed is what is served here, and not what another listener serves.
+            let builder = names
+                .iter()
+                .chain(&INFRASTRUCTURE)
+                .fold(builder, |builder, name| builder.with_service_name(*name));
+            descriptors
+                .into_iter()
+                .fold(builder, |builder, set| builder.register_encoded_file_descriptor_set(set))
+        };
+        self.routes.add_service(reflection().build_v1()?);
+        self.routes.add_service(reflection().build_v1alpha()?);
+        Ok((self.routes.routes(), report(reporter, names, health)))
+    }
+}
+
+/// What every listener serves besides.
+const INFRASTRUCTURE: [&str; 3] = [
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+];
+
+/// Keeps the health of every service, and of the server as a whole (the empty name), at that of the hub.
+async fn report(
+    reporter: tonic_health::server::HealthReporter,
+    names: Vec<&'static str>,
+    health: Arc<Health>,
+) {
+    use tonic_health::ServingStatus::{NotServing, Serving};
+    let mut notices = health.notices();
+    loop {
+        let status = if health.reasons().is_empty() { Serving } else { NotServing };
+        for name in names.iter().chain(&[""]) {
+            reporter.set_service_status(*name, status).await;
+        }
+        // Overflow skips what is no longer true; a closed channel means that the hub is gone.
+        if let Err(async_broadcast::RecvError::Closed) = notices.recv().await {
+            return;
+        }
+    }
+}

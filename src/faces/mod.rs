@@ -1,0 +1,44 @@
+//! What clients meet: bytes in, bytes out. What is particular to a kind stands in its folder and in one line of
+//! [`Registry::of_this_program`].
+
+pub mod dinosaurs;
+pub mod grpc;
+pub mod ops;
+
+use crate::{
+    catalog::{Kind, Kinds},
+    faces::grpc::{Grpc, Hub},
+};
+use std::sync::Arc;
+
+/// A kind with services of its own.
+pub trait ServedKind: Kind {
+    /// Adds its services.
+    fn serve(&self, hub: &Hub, grpc: &mut Grpc);
+}
+
+/// The kinds of a hub, with their services.
+#[derive(Clone)]
+pub struct Registry(Vec<Arc<dyn ServedKind>>);
+
+impl Registry {
+    /// The kinds of this program, a line each.
+    pub fn of_this_program() -> Self {
+        Self::new(vec![Arc::new(dinosaurs::Dinosaurs)])
+    }
+
+    /// These kinds.
+    pub fn new(kinds: Vec<Arc<dyn ServedKind>>) -> Self {
+        Self(kinds)
+    }
+
+    /// What is known of them without their services.
+    pub fn kinds(&self) -> Kinds {
+        Kinds::new(self.0.iter().map(|kind| kind.clone() as Arc<dyn Kind>))
+    }
+
+    /// Adds their services.
+    pub fn serve(&self, hub: &Hub, grpc: &mut Grpc) {
+        self.0.iter().for_each(|kind| kind.serve(hub, grpc));
+    }
+}

@@ -1,0 +1,289 @@
+//! Reads the retained history for streams that stand before the window: in pages of a fixed grid, each read once for everybody who
+//! wants it at that time, and kept while there is room. Where rows are large the grid is finer.
+
+use crate::{
+    backoff::Backoff,
+    broker::{Compacted, Fetch, History, Page},
+    catalog::Kinds,
+    error::chain,
+    model::{Epoch, Revision},
+    store::{HubConnection, ReadPosition, SealError, SealedRow, Target},
+    telemetry::Metrics,
+};
+use parking_lot::Mutex;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+use tokio::{
+    runtime::Handle,
+    sync::{Mutex as AsyncMutex, OnceCell},
+};
+use tokio_util::task::AbortOnDropHandle;
+
+/// Events per page.
+const PAGE: u64 = 500;
+/// Bytes of rows that a page may have, unless a single row has more.
+const PAGE_BYTES: usize = 8 << 20;
+/// Bytes of pages that are kept for whoever comes next.
+const KEPT: usize = 64 << 20;
+
+/// When the events of a page were sealed: before any stream that reads it began.
+const LONG_AGO: u64 = 0;
+
+/// The history of one epoch.
+pub(crate) struct HistoryReader {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    epoch: Epoch,
+    target: Target,
+    session: bool,
+    kinds: Kinds,
+    metrics: Arc<Metrics>,
+    /// Where pages are read: not on the lane that asks, which may end before its neighbours do.
+    runtime: Handle,
+    /// One reader at a time: those who wait find the page there when they get their turn.
+    reader: AsyncMutex<Option<Reader>>,
+    pages: Mutex<Pages>,
+    oldest: AtomicU64,
+}
+
+struct Reader {
+    connection: HubConnection,
+    /// Where the last page ended: to begin the next one there costs nothing even inside a transaction of a million rows.
+    end: ReadPosition,
+}
+
+/// After which line of the grid, and up to where it reaches: a page that the head is in grows.
+type Key = (Revision, Revision);
+
+#[derive(Default)]
+struct Pages {
+    entries: BTreeMap<Key, Entry>,
+    /// Events per page in those cells of the grid that are too large for one, by their numbers.
+    finer: BTreeMap<u64, u64>,
+    /// Counts uses.
+    now: u64,
+}
+
+impl Pages {
+    /// The lines of the grid between which the event after a revision is.
+    fn lines(&self, after: Revision) -> (Revision, Revision) {
+        let cell = after.get() / PAGE;
+        let events = self.finer.get(&cell).copied().unwrap_or(PAGE);
+        let begin = cell * PAGE + after.get() % PAGE / events * events;
+        (Revision::new(begin), Revision::new((begin + events).min((cell + 1) * PAGE)))
+    }
+
+    fn key(&self, after: Revision, head: Revision) -> Key {
+        let (begin, end) = self.lines(after);
+        (begin, head.min(end).max(after.next()))
+    }
+}
+
+/// Why there is no page.
+enum Unread {
+    Compacted(Compacted),
+    /// It would be too large; the grid is finer now.
+    Finer,
+}
+
+struct Entry {
+    page: Arc<OnceCell<Arc<Page>>>,
+    used: u64,
+}
+
+impl HistoryReader {
+    pub(super) fn new(
+        epoch: Epoch,
+        target: Target,
+        session: bool,
+        kinds: Kinds,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                epoch,
+                target,
+                session,
+                kinds,
+                metrics,
+                runtime: Handle::current(),
+                reader: AsyncMutex::new(None),
+                pages: Mutex::default(),
+                oldest: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    /// Notes the oldest revision that a reader can stand at.
+    pub(crate) fn set_oldest(&self, oldest: Revision) {
+        self.shared.oldest.fetch_max(oldest.get(), Ordering::Relaxed);
+    }
+}
+
+impl History for HistoryReader {
+    fn cached(&self, after: Revision, head: Revision) -> Option<Arc<Page>> {
+        let mut pages = self.shared.pages.lock();
+        pages.now += 1;
+        let now = pages.now;
+        if head <= after {
+            return None;
+        }
+        let (begin, _) = pages.lines(after);
+        let mut reaching = pages.entries.range_mut((begin, after.next())..=(begin, head));
+        let (entry, page) = reaching
+            .find_map(|(_, entry)| Some((entry.page.get()?.clone(), entry)))
+            .map(|(page, entry)| (entry, page))?;
+        entry.used = now;
+        Some(page)
+    }
+
+    fn fetch(&self, after: Revision, head: Revision) -> Fetch {
+        let shared = self.shared.clone();
+        // A task of its own, and not its stream's: a stream whose connection blocks is not polled, and must not hold up the others that
+        // wait for the reader. It ends with the stream.
+        let runtime = shared.runtime.clone();
+        let task = AbortOnDropHandle::new(runtime.spawn(async move {
+            loop {
+                let (key, page) = shared.entry(after, head);
+                let page = page.get_or_try_init(|| shared.read(after, head, key)).await.cloned();
+                shared.make_room();
+                match page {
+                    Ok(page) => return Ok(page),
+                    Err(Unread::Compacted(compacted)) => return Err(compacted),
+                    Err(Unread::Finer) => {}
+                }
+            }
+        }));
+        Box::pin(async move {
+            match task.await {
+                Ok(page) => page,
+                // The hub stops, and its streams with it.
+                Err(_) => std::future::pending().await,
+            }
+        })
+    }
+
+    fn oldest(&self) -> Revision {
+        Revision::new(self.shared.oldest.load(Ordering::Relaxed))
+    }
+}
+
+impl Shared {
+    fn entry(&self, after: Revision, head: Revision) -> (Key, Arc<OnceCell<Arc<Page>>>) {
+        let mut pages = self.pages.lock();
+        let key = pages.key(after, head);
+        pages.now += 1;
+        let used = pages.now;
+        let entry = pages.entries.entry(key).or_insert_with(|| Entry { page: Arc::default(), used });
+        entry.used = used;
+        (key, entry.page.clone())
+    }
+
+    /// Lets go of the pages that were not used for longest.
+    fn make_room(&self) {
+        let mut pages = self.pages.lock();
+        let size = |entry: &Entry| entry.page.get().map_or(0, |page| page.bytes());
+        let mut bytes: usize = pages.entries.values().map(size).sum();
+        while bytes > KEPT
+            && let Some(key) = pages
+                .entries
+                .iter()
+                .filter(|(_, entry)| entry.page.initialized())
+                .min_by_key(|(_, entry)| entry.used)
+                .map(|(key, _)| *key)
+        {
+            bytes -= pages.entries.remove(&key).as_ref().map_or(0, size);
+        }
+    }
+
+    /// Reads a page, however long the database is out of sight: streams notice a pause.
+    async fn read(&self, after: Revision, head: Revision, key: Key) -> Result<Arc<Page>, Unread> {
+        let mut backoff = Backoff::new();
+        let mut reader = self.reader.lock().await;
+        loop {
+            if self.pages.lock().key(after, head) != key {
+                // Found by whoever had the turn before.
+                return Err(Unread::Finer);
+            }
+            match self.try_read(&mut reader, key).await {
+                Ok(Some(page)) => return Ok(Arc::new(page)),
+                Ok(None) => {}
+                Err(SealError::Compacted { oldest }) => {
+                    self.oldest.fetch_max(oldest.get(), Ordering::Relaxed);
+                    if oldest >= key.1 {
+                        return Err(Unread::Compacted(Compacted { oldest }));
+                    }
+                    // The floor rose into the page as it was read: those who stand above it get what is left.
+                }
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), "reading history");
+                    *reader = None;
+                    tokio::time::sleep(backoff.next()).await;
+                }
+            }
+        }
+    }
+
+    /// `None`: it would be too large, and the grid is finer now.
+    async fn try_read(
+        &self,
+        slot: &mut Option<Reader>,
+        (begin, upto): Key,
+    ) -> Result<Option<Page>, SealError> {
+        let Reader { connection, end } = match slot {
+            Some(reader) => reader,
+            None => slot.insert(self.open().await?),
+        };
+        let (oldest, _) = connection.bounds().await?;
+        self.oldest.fetch_max(oldest.get(), Ordering::Relaxed);
+        if oldest >= upto {
+            return Err(SealError::Compacted { oldest });
+        }
+        // A page that the floor is in begins at the floor.
+        let after = begin.max(oldest);
+        let mut position = if end.revision == after { *end } else { ReadPosition::after(after) };
+        let mut batches = self.kinds.batches();
+        let mut bytes = 0;
+        while position.revision < upto {
+            let left = u32::try_from(upto.get() - position.revision.get()).unwrap_or(u32::MAX);
+            let rows = connection.read(&mut position, left).await?;
+            if rows.is_empty() {
+                return Err(SealError::Corrupt(format!("nothing to read after {}", position.revision)));
+            }
+            self.metrics.history_reads.inc();
+            bytes += rows.iter().map(SealedRow::bytes).sum::<usize>();
+            if bytes >= PAGE_BYTES && position.revision < upto {
+                self.refine((begin, upto), position.revision.get() - after.get());
+                return Ok(None);
+            }
+            for row in &rows {
+                batches.push(&row.change()?, LONG_AGO, &self.metrics);
+            }
+        }
+        *end = position;
+        Ok(Some(Page::new(after, upto, batches.into_map())))
+    }
+
+    /// So many events fill a page where one was to be: fewer than it was to have.
+    fn refine(&self, key: Key, events: u64) {
+        let mut pages = self.pages.lock();
+        pages.entries.remove(&key);
+        let (cell, oldest) = (key.0.get() / PAGE, self.oldest.load(Ordering::Relaxed) / PAGE);
+        pages.finer.insert(cell, events);
+        pages.finer = pages.finer.split_off(&oldest);
+    }
+
+    async fn open(&self) -> Result<Reader, SealError> {
+        let connection = HubConnection::open(&self.target, self.session).await?;
+        // The connection before may have been to a server that is no more.
+        connection.check_epoch(&self.epoch).await?;
+        Ok(Reader { connection, end: ReadPosition::after(Revision::ZERO) })
+    }
+}

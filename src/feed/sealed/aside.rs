@@ -1,0 +1,205 @@
+//! A large transaction is read aside, so that it holds up only the kinds that it touches.
+//!
+//! The tailer reads all kinds in the order of their revisions. A transaction of a million rows takes it seconds, and whatever other kinds
+//! did after it would wait. So its kinds leave the tailer's way at such a transaction and get a reader of their own, which goes on in
+//! *legs*, each up to where the tailer stood when it began. When a leg ends close behind the tailer, the tailer waits for the rest and
+//! takes the kinds back. Each kind is published by one reader at any time, in the order of its revisions.
+
+use crate::feed::Parts;
+use crate::{
+    broker::Era,
+    model::Revision,
+    store::{HubConnection, ReadPosition, SealError, Span},
+};
+use parking_lot::Mutex;
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+};
+use tokio::task::JoinError;
+use tokio_util::task::AbortOnDropHandle;
+
+/// A transaction of so many events is large: to read it takes some 0.1 s.
+const LARGE: u64 = 10_000;
+/// One of so many is too large to ask for its kinds: that might take longer than a statement may. It is read in the tailer's way.
+const HUGE: u64 = 20_000_000;
+/// A leg that ended so close behind the tailer, in events, was the last.
+const NEAR: u64 = 2_000;
+/// Events per read.
+const PAGE: u32 = 500;
+
+/// Whether a transaction is worth a reader of its own.
+pub(super) fn is_large(transaction: Span) -> bool {
+    (LARGE..HUGE).contains(&transaction.events())
+}
+
+/// The readers that are under way.
+pub(super) struct Asides {
+    parts: Parts,
+    /// Whether a session of the database is a connection's own.
+    session: bool,
+    asides: Vec<Aside>,
+}
+
+struct Aside {
+    kinds: Vec<&'static str>,
+    /// Up to here these kinds are published.
+    position: Arc<Mutex<ReadPosition>>,
+    /// `None`: it has ended, and somebody is about to look why.
+    leg: Option<Leg>,
+}
+
+/// A task that reads up to a revision, and returns its connection for the next one.
+type Leg = AbortOnDropHandle<Result<HubConnection, SealError>>;
+
+/// A leg that has ended.
+pub(super) struct Ended {
+    index: usize,
+    outcome: Result<Result<HubConnection, SealError>, JoinError>,
+}
+
+impl Asides {
+    pub(super) fn new(parts: Parts, session: bool) -> Self {
+        Self { parts, session, asides: Vec::new() }
+    }
+
+    /// The kinds that the tailer publishes itself.
+    pub(super) fn others(&self) -> Vec<&'static str> {
+        let is_aside = |kind: &&str| self.asides.iter().any(|aside| aside.kinds.contains(kind));
+        self.parts.kinds.names().filter(|kind| !is_aside(kind)).collect()
+    }
+
+    /// The oldest revision that one of them stands at.
+    pub(super) fn oldest(&self) -> Option<Revision> {
+        self.asides.iter().map(|aside| aside.position.lock().revision).min()
+    }
+
+    /// Begins to read these kinds aside, from a position up to a revision.
+    pub(super) fn add(
+        &mut self,
+        era: &Arc<Era>,
+        kinds: Vec<&'static str>,
+        from: ReadPosition,
+        upto: Revision,
+    ) {
+        tracing::debug!(?kinds, from = %from.revision, %upto, "reading aside");
+        self.asides.push(Aside { kinds, position: Arc::new(Mutex::new(from)), leg: None });
+        self.set_out(self.asides.len() - 1, era, upto, None);
+    }
+
+    /// Forgets them all: the history that they read is no more.
+    pub(super) fn clear(&mut self) {
+        self.asides.clear();
+    }
+
+    /// Stops all of them. When it returns, each stands where its events end.
+    pub(super) async fn halt(&mut self) {
+        for aside in &mut self.asides {
+            if let Some(leg) = aside.leg.take() {
+                leg.abort();
+                // It was cut off, or had ended; both are well.
+                let _ = leg.await;
+            }
+        }
+    }
+
+    /// Goes on after a halt.
+    pub(super) fn resume(&mut self, era: &Arc<Era>, upto: Revision) {
+        (0..self.asides.len()).for_each(|index| self.set_out(index, era, upto, None));
+    }
+
+    /// Waits for a leg to end; for ever if there is none. To give up waiting loses nothing.
+    pub(super) async fn ended(&mut self) -> Ended {
+        poll_fn(|cx| {
+            for (index, aside) in self.asides.iter_mut().enumerate() {
+                if let Some(leg) = &mut aside.leg
+                    && let Poll::Ready(outcome) = Pin::new(leg).poll(cx)
+                {
+                    aside.leg = None;
+                    return Poll::Ready(Ended { index, outcome });
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Goes on where a leg has ended, or gives its kinds back to the tailer, which stands at `head` and does not move meanwhile.
+    pub(super) async fn go_on(
+        &mut self,
+        Ended { index, outcome }: Ended,
+        era: &Arc<Era>,
+        head: Revision,
+    ) -> Result<(), SealError> {
+        let connection = returned(outcome)?;
+        let Some(aside) = self.asides.get(index) else { return Ok(()) };
+        let behind = head.get().saturating_sub(aside.position.lock().revision.get());
+        self.set_out(index, era, head, Some(connection));
+        if behind <= NEAR
+            && let Some(last) = self.asides.get_mut(index).and_then(|aside| aside.leg.take())
+        {
+            returned(last.await)?;
+            self.asides.swap_remove(index);
+        }
+        Ok(())
+    }
+
+    fn set_out(&mut self, index: usize, era: &Arc<Era>, upto: Revision, connection: Option<HubConnection>) {
+        let Some(aside) = self.asides.get_mut(index) else { return };
+        let (parts, session, era) = (self.parts.clone(), self.session, era.clone());
+        let (kinds, position) = (aside.kinds.clone(), aside.position.clone());
+        aside.leg = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            let connection = match connection {
+                Some(connection) => connection,
+                None => open(&parts, session, &era).await?,
+            };
+            read(&parts, &era, &kinds, &position, upto, &connection).await?;
+            Ok(connection)
+        })));
+    }
+}
+
+fn returned(
+    outcome: Result<Result<HubConnection, SealError>, JoinError>,
+) -> Result<HubConnection, SealError> {
+    outcome.unwrap_or_else(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        // The runtime ends, and the tailer with it.
+        Err(_) => Err(SealError::Silent),
+    })
+}
+
+async fn open(parts: &Parts, session: bool, era: &Era) -> Result<HubConnection, SealError> {
+    let connection = HubConnection::open(&parts.target, session).await?;
+    // The tailer's connection may have been to a server that is no more.
+    connection.check_epoch(&era.epoch).await?;
+    Ok(connection)
+}
+
+async fn read(
+    parts: &Parts,
+    era: &Era,
+    kinds: &[&'static str],
+    position: &Mutex<ReadPosition>,
+    upto: Revision,
+    connection: &HubConnection,
+) -> Result<(), SealError> {
+    loop {
+        let mut at = *position.lock();
+        let left = upto.get().saturating_sub(at.revision.get());
+        if left == 0 {
+            return Ok(());
+        }
+        // Not beyond the tailer: it would publish the same again when it takes the kinds back.
+        let rows = connection.read(&mut at, u32::try_from(left).unwrap_or(PAGE).min(PAGE)).await?;
+        if rows.is_empty() {
+            return Err(SealError::Corrupt(format!("nothing to read up to {upto}")));
+        }
+        // Nothing awaits between the two: whoever cuts this off finds the position where the events end.
+        parts.publish(era, kinds, &rows)?;
+        *position.lock() = at;
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,89 @@
+//! Hears bells on a connection of its own and yields wake-ups, never data.
+
+use super::heard::Heard;
+use crate::backoff::Backoff;
+use crate::{
+    error::chain,
+    store::{Bell, BellConnection, Target},
+    telemetry::Metrics,
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::watch, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+/// A silent connection is asked for a sign of life so often.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// And given up after this.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(super) async fn run(
+    target: Target,
+    metrics: Arc<Metrics>,
+    heard: watch::Sender<Heard>,
+    stop: CancellationToken,
+) {
+    let listening = listen_for_ever(&target, &metrics, &heard);
+    stop.run_until_cancelled(listening).await;
+    metrics.listener_connected.set(0);
+}
+
+async fn listen_for_ever(target: &Target, metrics: &Metrics, heard: &watch::Sender<Heard>) {
+    let mut backoff = Backoff::new();
+    loop {
+        match timeout(HEARTBEAT, BellConnection::open(target)).await {
+            Ok(Ok(mut connection)) => {
+                backoff.reset();
+                metrics.listener_connected.set(1);
+                // Whoever waits looks once more: what was committed while nobody listened rang no bell.
+                heard.send_modify(Heard::connect);
+                let why = listen(&mut connection, metrics, heard).await;
+                tracing::warn!(why, "the listening connection ended");
+                metrics.listener_connected.set(0);
+                metrics.listener_reconnects.inc();
+                heard.send_modify(Heard::disconnect);
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(error = chain(&error), "cannot listen")
+            }
+            Err(_) => tracing::debug!("cannot listen: the server does not answer"),
+        }
+        tokio::time::sleep(backoff.next()).await;
+    }
+}
+
+/// Listens until the connection fails, and says why it did.
+async fn listen(
+    connection: &mut BellConnection,
+    metrics: &Metrics,
+    heard: &watch::Sender<Heard>,
+) -> &'static str {
+    loop {
+        match timeout(HEARTBEAT, connection.next()).await {
+            Ok(None) => return "closed",
+            Ok(Some(bell)) => {
+                let mut next = Some(bell);
+                heard.send_modify(|heard| {
+                    while let Some(bell) = next {
+                        note(bell, metrics, heard);
+                        next = connection.try_next();
+                    }
+                });
+            }
+            Err(_) => match timeout(HEARTBEAT_TIMEOUT, connection.heartbeat()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return "failed",
+                Err(_) => return "silent",
+            },
+        }
+    }
+}
+
+fn note(bell: Bell, metrics: &Metrics, heard: &mut Heard) {
+    match bell {
+        Bell::Doorbell => {
+            metrics.doorbell_rings.inc();
+            heard.ring();
+        }
+        Bell::Sealed(revision) => heard.announce(revision),
+    }
+}

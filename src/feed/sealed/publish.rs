@@ -1,0 +1,34 @@
+//! From rows to the log: encoded once, then handed to the broker.
+
+use crate::feed::Parts;
+use crate::{
+    broker::Era,
+    store::{SealError, SealedRow},
+};
+use std::time::SystemTime;
+
+impl Parts {
+    /// Publishes the events of these kinds that were read, and passes over those of others.
+    pub(super) fn publish(
+        &self,
+        era: &Era,
+        kinds: &[&'static str],
+        rows: &[SealedRow],
+    ) -> Result<(), SealError> {
+        let Some(last) = rows.last() else { return Ok(()) };
+        let (sealed_at, now) = (self.broker.clock().now(), SystemTime::now());
+        let mut batches = self.kinds.batches();
+        for row in rows {
+            let change = row.change()?;
+            if !kinds.contains(&change.kind) {
+                continue;
+            }
+            if let Some(Ok(waited)) = change.captured_at.map(|captured| now.duration_since(captured)) {
+                self.metrics.captured_to_sealed.observe(waited.as_secs_f64());
+            }
+            batches.push(&change, sealed_at, &self.metrics);
+        }
+        self.broker.publish(era, kinds, batches.into_map(), last.change()?.revision);
+        Ok(())
+    }
+}

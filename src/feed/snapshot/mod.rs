@@ -1,0 +1,186 @@
+//! The initial state of a watch: every row of the table, exactly as it was at one revision, as frames for the wire.
+
+mod spool;
+
+pub use spool::{Broken, SpoolReader};
+
+use crate::{
+    catalog::{Kind, Kinds},
+    error::{Error, chain},
+    log::EncodedEvent,
+    model::{
+        Change, ChangeType, Epoch, Revision, Selector,
+        filter::{Filter, Malformed, Verdict},
+    },
+    store::{SealError, SnapshotRow, TableSnapshot, Target},
+    wire::frame,
+};
+use futures_util::TryStreamExt;
+use spool::{Room, Spool};
+use std::{pin::pin, sync::Arc, time::Duration};
+use tokio::{runtime::Handle, sync::Semaphore};
+use tokio_util::task::AbortOnDropHandle;
+
+/// Tables that are read at a time: each holds a connection and keeps the server from cleaning up.
+const AT_A_TIME: usize = 4;
+/// A table must be read within this, at the hub's pace.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// Frames are written once they have so many bytes, or the rows of a fetch are in.
+const PIECE: usize = 1 << 20;
+
+/// And its revision fixed within this.
+const OPEN_LIMIT: Duration = Duration::from_secs(15);
+
+/// Makes initial states.
+#[derive(Clone)]
+pub struct Snapshots {
+    target: Target,
+    kinds: Kinds,
+    permits: Arc<Semaphore>,
+    room: Arc<Room>,
+    runtime: Handle,
+}
+
+/// An initial state on its way.
+pub struct Snapshot {
+    /// The revision that it shows.
+    pub revision: Revision,
+    /// The history that the revision belongs to.
+    pub epoch: Epoch,
+    /// Its frames.
+    pub frames: SpoolReader,
+}
+
+impl Snapshots {
+    /// Of the tables of these kinds. None is begun while those that wait for their clients have so many bytes on the disk.
+    pub fn new(target: Target, kinds: Kinds, most_spooled: u64) -> Self {
+        Self {
+            target,
+            kinds,
+            permits: Arc::new(Semaphore::new(AT_A_TIME)),
+            room: Arc::new(Room::new(most_spooled)),
+            runtime: Handle::current(),
+        }
+    }
+
+    /// Fixes a revision and begins to read. The reading goes on in a task that ends with the returned frames.
+    pub async fn open(
+        &self,
+        kind: &str,
+        selector: Selector,
+        filter: Option<Filter>,
+    ) -> Result<Snapshot, Error> {
+        let internal = |error: anyhow::Error| Error::Internal(error);
+        let permit = self.permits.clone().acquire_owned().await.map_err(|error| internal(error.into()))?;
+        let spool = Spool::new(&self.room).map_err(|error| internal(error.into()))?;
+        let mut spool = spool.ok_or(Error::TooMany {
+            what: "the initial states that wait for their clients take as much disk as they may",
+        })?;
+        let known = self.kinds.get(kind);
+        let kind = known.ok_or_else(|| internal(anyhow::anyhow!("kind {kind} is not registered")))?.clone();
+        let target = self.target.clone();
+        // On the hub's own runtime: the connection must outlive the lane that asked.
+        let opening = AbortOnDropHandle::new(self.runtime.spawn(async move {
+            let opened = tokio::time::timeout(OPEN_LIMIT, TableSnapshot::open(&target, kind.name(), LIMIT));
+            opened.await.unwrap_or(Err(SealError::Silent)).map(|table| (table, kind))
+        }));
+        let (table, kind) = opening.await.map_err(|error| internal(error.into()))??;
+        let (revision, epoch) = (table.revision, table.epoch.clone());
+        let frames = spool.reader();
+        let reading = self.runtime.spawn(async move {
+            let _permit = permit;
+            let copied =
+                tokio::time::timeout(LIMIT, copy(&table, &*kind, (&selector, filter.as_ref()), &mut spool))
+                    .await;
+            spool.finish(match copied {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => Err(error.into()),
+                Err(_) => Err(Broken::Failed(format!("the table could not be read within {LIMIT:?}"))),
+            });
+        });
+        Ok(Snapshot { revision, epoch, frames: frames.fed_by(AbortOnDropHandle::new(reading)) })
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum CopyError {
+    #[error(transparent)]
+    Database(#[from] SealError),
+    #[error("the spool file: {0}")]
+    Spool(#[from] std::io::Error),
+    #[error(transparent)]
+    Filter(#[from] Malformed),
+}
+
+impl From<CopyError> for Broken {
+    fn from(error: CopyError) -> Self {
+        match error {
+            CopyError::Database(error) => match Error::from(error) {
+                Error::Unavailable { .. } => Self::Interrupted,
+                error => Self::Failed(chain(&error)),
+            },
+            CopyError::Spool(error) => Self::Failed(error.to_string()),
+            CopyError::Filter(error) => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+async fn copy(
+    table: &TableSnapshot,
+    kind: &dyn Kind,
+    (selector, filter): (&Selector, Option<&Filter>),
+    spool: &mut Spool,
+) -> Result<(), CopyError> {
+    loop {
+        let mut rows = pin!(table.fetch().await?);
+        let (mut frames, mut is_over) = (Vec::new(), true);
+        while let Some(row) = rows.try_next().await? {
+            is_over = false;
+            add(&mut frames, &row, kind, (selector, filter))?;
+            // The rows of a fetch may be of any size.
+            if frames.len() >= PIECE {
+                spool.write(std::mem::take(&mut frames)).await?;
+            }
+        }
+        spool.write(frames).await?;
+        if is_over {
+            return Ok(());
+        }
+    }
+}
+
+/// A row's frame, if it is wanted.
+fn add(
+    frames: &mut Vec<u8>,
+    row: &SnapshotRow,
+    kind: &dyn Kind,
+    (selector, filter): (&Selector, Option<&Filter>),
+) -> Result<(), CopyError> {
+    let resource_id = row.resource_id()?;
+    if !selector.wants_resource(resource_id) {
+        return Ok(());
+    }
+    let change = Change {
+        revision: Revision::ZERO,
+        kind: kind.name(),
+        resource_id,
+        change: ChangeType::Snapshot,
+        after: Some(row.json()?),
+        before: None,
+        captured_at: None,
+    };
+    let begin = frames.len();
+    let encoded = frame::write(frames, |message| kind.encode(&change, message, &mut Vec::new()));
+    if let Err(error) = encoded {
+        tracing::error!(kind = kind.name(), resource_id, %error, "a row does not fit its kind");
+    }
+    if let Some(filter) = filter {
+        let message = frames.get(begin + frame::HEADER..).unwrap_or_default();
+        let row = EncodedEvent::new((ChangeType::Snapshot, resource_id), message, &[], filter.schema())?;
+        if filter.judge(&row)? == Verdict::Unwanted {
+            frames.truncate(begin);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,166 @@
+//! What this hub is doing, for its operator. It asks those who know anyway, and answers when the database does not.
+
+use crate::{
+    broker::{EventBroker, SubscriptionState, SubscriptionStatus},
+    catalog::Kinds,
+    error::Error,
+    feed::{Doorbell, DoorbellState},
+    health::Health,
+    model::{Epoch, Revision},
+    store::{ControllerStatus, DatabaseStatus, Store},
+    telemetry::Metrics,
+};
+use std::{
+    cmp::Reverse,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// The database has so long to say what it knows; what the hub knows by itself does not wait for longer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Looks at a hub.
+#[derive(Clone)]
+pub struct Introspection {
+    /// For what the database knows.
+    pub store: Store,
+    /// For what the watches do.
+    pub broker: Arc<EventBroker>,
+    /// For whether it is ready.
+    pub health: Arc<Health>,
+    /// For its counters.
+    pub metrics: Arc<Metrics>,
+    /// For how it waits.
+    pub doorbell: Arc<Doorbell>,
+    /// For what it watches.
+    pub kinds: Kinds,
+    /// When it started.
+    pub started: Instant,
+}
+
+/// A hub at a moment.
+#[derive(Debug)]
+pub struct HubStatus {
+    /// How long it has run.
+    pub uptime: Duration,
+    /// Why it is not ready; empty: it is.
+    pub reasons: Vec<String>,
+    /// The history that it serves; `None`: it has not seen its database yet.
+    pub epoch: Option<Epoch>,
+    /// Everything up to here has been published, of every kind.
+    pub head: Revision,
+    /// A watch of any kind can start after this revision.
+    pub oldest: Revision,
+    /// How it learns of changes.
+    pub doorbell: DoorbellState,
+    /// Its kinds.
+    pub kinds: Vec<KindStatus>,
+    /// What the database says of itself, and of what acts on changes; `None`: nothing, in time.
+    pub database: Option<(DatabaseStatus, Vec<ControllerStatus>)>,
+}
+
+/// A kind at a moment.
+#[derive(Debug)]
+pub struct KindStatus {
+    /// Its name.
+    pub kind: &'static str,
+    /// Its open watches.
+    pub subscriptions: u64,
+    /// Everything up to here has been published.
+    pub head: Revision,
+    /// Events in memory,
+    pub window_events: u64,
+    /// and their bytes.
+    pub window_bytes: u64,
+}
+
+/// Which subscriptions, and how many of them.
+#[derive(Debug)]
+pub struct SubscriptionQuery {
+    /// Of this kind; `None`: of any.
+    pub kind: Option<String>,
+    /// In one of these states; empty: in any.
+    pub states: Vec<SubscriptionState>,
+    /// For which at least so many events wait.
+    pub min_lag_events: u64,
+    /// At most so many.
+    pub limit: usize,
+}
+
+impl Introspection {
+    /// The hub now.
+    pub async fn status(&self) -> HubStatus {
+        let asking = async { tokio::try_join!(self.store.status(), self.store.controllers()) };
+        let database = self.in_time("status", asking).await;
+        let subscriptions = self.broker.subscriptions();
+        let count = |kind| subscriptions.iter().filter(|open| open.kind == kind).count() as u64;
+        let era = self.broker.era();
+        let topics = || era.iter().flat_map(|era| era.topics());
+        let mut kinds: Vec<_> = topics()
+            .map(|topic| KindStatus {
+                kind: topic.kind(),
+                subscriptions: count(topic.kind()),
+                head: topic.head(),
+                window_events: topic.window().events,
+                window_bytes: topic.window().bytes as u64,
+            })
+            .collect();
+        kinds.sort_by_key(|kind| kind.kind);
+        HubStatus {
+            uptime: self.started.elapsed(),
+            reasons: self.health.reasons(),
+            head: topics().map(|topic| topic.head()).min().unwrap_or_default(),
+            oldest: topics().map(|topic| topic.oldest()).max().unwrap_or_default(),
+            epoch: era.as_ref().map(|era| era.epoch.clone()),
+            doorbell: self.doorbell.state(),
+            kinds,
+            database,
+        }
+    }
+
+    /// The subscriptions that a query is about, the furthest behind first, then the oldest first; and how many there are.
+    pub async fn subscriptions(
+        &self,
+        query: &SubscriptionQuery,
+    ) -> Result<(Vec<SubscriptionStatus>, usize), Error> {
+        if let Some(unknown) = &query.kind
+            && self.kinds.names().all(|name| name != unknown)
+        {
+            return Err(Error::invalid("kind", format!("{unknown:?} is not watched")));
+        }
+        let mut found = self.broker.subscriptions();
+        found.retain(|open| {
+            query.kind.as_ref().is_none_or(|kind| open.kind == kind)
+                && (query.states.is_empty() || query.states.contains(&open.state))
+                && open.lag_events >= query.min_lag_events
+        });
+        found.sort_by_key(|open| Reverse((open.lag_events, open.age)));
+        let total = found.len();
+        found.truncate(query.limit);
+        self.date(&mut found).await;
+        Ok((found, total))
+    }
+
+    /// What those wait for that do not read the window has left memory: the database knows since when it has been sealed.
+    async fn date(&self, found: &mut [SubscriptionStatus]) {
+        let mut undated: Vec<_> = found.iter_mut().filter(|open| !open.reads_window()).collect();
+        if undated.is_empty() {
+            return;
+        }
+        let revisions: Vec<_> = undated.iter().map(|open| open.revision).collect();
+        if let Some(lags) = self.in_time("lags", self.store.waiting_since(&revisions)).await {
+            undated.iter_mut().zip(lags).for_each(|(open, lag)| open.lag = lag);
+        }
+    }
+
+    async fn in_time<T>(&self, what: &str, asking: impl Future<Output = Result<T, Error>>) -> Option<T> {
+        match tokio::time::timeout(PATIENCE, asking).await {
+            Ok(Ok(answer)) => Some(answer),
+            Ok(Err(error)) => {
+                tracing::debug!(what, error = format!("{:#}", anyhow::Error::from(error)), "introspection");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+}

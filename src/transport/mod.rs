@@ -1,4 +1,0 @@
-//! Thin adapters between the wire and the use cases.
-
-pub mod grpc;
-pub mod http;

@@ -1,0 +1,35 @@
+//! Looks after what no bell tells: whether the triggers are as they must be, and whether an old transaction holds changes back.
+
+use crate::{
+    error::{Error, chain},
+    feed::Parts,
+    store::Scope,
+};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) async fn run(parts: Parts, every: Duration, stop: CancellationToken) {
+    let inspect_for_ever = async {
+        let mut interval = tokio::time::interval(every);
+        loop {
+            interval.tick().await;
+            if let Err(error) = inspect(&parts).await {
+                tracing::warn!(error = chain(&error), "inspection");
+            }
+        }
+    };
+    stop.run_until_cancelled(inspect_for_ever).await;
+}
+
+async fn inspect(parts: &Parts) -> Result<(), Error> {
+    for Scope { name: kind, table, .. } in parts.kinds.scopes() {
+        let faults = parts.store.capture_faults(kind, table).await?;
+        parts.metrics.capture_faults.with_label_values(&[kind]).set(faults.len() as i64);
+        parts.health.capture(kind, faults);
+    }
+    let oldest = parts.store.oldest_open_transaction().await?;
+    parts.metrics.oldest_open_transaction.set(oldest.as_secs_f64());
+    let (in_use, idle) = parts.store.connections();
+    parts.metrics.pool(in_use, idle);
+    Ok(())
+}

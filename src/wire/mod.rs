@@ -1,0 +1,3 @@
+//! How an event is spelt on the wire.
+
+pub mod frame;
