@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 use trex::{
     broker::{Step, Subscription},
     catalog::Kind,
-    faces::dinosaurss::Dinosaurs,
+    faces::dinosaurs::Dinosaurs,
     log::{Batch, Log},
     model::{Change, ChangeType, Revision, Selector, Start},
     store::{HubConnection, ReadPosition},

@@ -31,7 +31,7 @@ pub(super) fn serve(grpc: &mut Grpc, metrics: &Arc<Metrics>) -> anyhow::Result<B
     let broker = Broker::at(Revision::new(BEGINNING), metrics)?;
     let store = Store::new(&target, 1, false)?;
     let hub = Hub {
-        bulk: Bulk::new(store.clone(), 1, bulk::Limits::default(), metrics),
+        bulk: Bulk::new(store.clone(), 1, import::Limits::default(), metrics),
         store,
         broker: broker.broker.clone(),
         snapshots: Snapshots::new(target, registry.kinds(), u64::MAX),
