@@ -1,11 +1,7 @@
 //! One error for every use case, and the one table from it to gRPC and HTTP. Causes are logged here and never sent.
 
-use crate::{
-    model::{Epoch, Revision},
-    store::SealError,
-};
+use crate::model::{Epoch, Revision};
 use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
-use tokio_postgres::error::{DbError, SqlState};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -91,12 +87,14 @@ pub enum Error {
     )]
     SlowConsumer,
     /// The database refuses a row.
-    #[error("the database refuses it (SQLSTATE {sqlstate}{})", .constraint.iter().map(|name| format!(", constraint {name}")).collect::<String>())]
+    #[error("the database refuses it: {message} (SQLSTATE {sqlstate})")]
     Refused {
         /// Why, as Postgres numbers it.
         sqlstate: String,
         /// The constraint that it breaks, if it is one.
         constraint: Option<String>,
+        /// Why, in the words of the database or of the application's trigger.
+        message: String,
     },
     /// The database takes a row without a word, and does not have it.
     #[error("a trigger of the table left it out")]
@@ -166,21 +164,6 @@ impl Error {
     /// A field that breaks a rule.
     pub fn invalid(field: &'static str, rule: impl Into<Cow<'static, str>>) -> Self {
         Self::Invalid(Violation { field, rule: rule.into() })
-    }
-
-    /// What the database says of a row, if the row is at fault and not the database.
-    pub fn refused(kind: &'static str, fault: &DbError) -> Option<Self> {
-        let code = fault.code();
-        if *code == SqlState::UNIQUE_VIOLATION {
-            return Some(Self::AlreadyExists { kind });
-        }
-        // Data, constraints, WITH CHECK OPTION, what a trigger raises, and program limits such as the size of an index entry.
-        let of_the_row = ["22", "23", "44", "P0", "54"].iter().any(|class| code.code().starts_with(class));
-        of_the_row.then(|| {
-            tracing::debug!(error = %fault, "the database refuses a row");
-            let (sqlstate, constraint) = (code.code().to_owned(), fault.constraint().map(str::to_owned));
-            Self::Refused { sqlstate, constraint }
-        })
     }
 
     /// The table: gRPC code, HTTP status, reason.
@@ -336,65 +319,4 @@ fn with_reason(status: &Status) -> Status {
     };
     let details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
     Status::with_error_details(status.code(), shortened(status.message()), details)
-}
-
-impl From<tokio_postgres::Error> for Error {
-    fn from(error: tokio_postgres::Error) -> Self {
-        let unavailable = |why| Self::Unavailable { why, retry_after: Duration::from_secs(1) };
-        match error.code() {
-            None => {
-                tracing::warn!(
-                    error = format!("{:#}", anyhow::Error::from(error)),
-                    "the database does not answer"
-                );
-                unavailable("the database does not answer")
-            }
-            Some(&SqlState::QUERY_CANCELED) => Self::DeadlineExceeded,
-            // The latter: a standby, before or after a failover; a session that others were freed from, or that waited for them.
-            Some(code)
-                if code.code().starts_with("57P")
-                    || code.code().starts_with("08")
-                    || code.code().starts_with("53")
-                    || *code == SqlState::READ_ONLY_SQL_TRANSACTION
-                    || *code == SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE
-                    || *code == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
-                    || *code == SqlState::LOCK_NOT_AVAILABLE =>
-            {
-                tracing::warn!(error = %error, "the database is not available");
-                unavailable("the database is not available")
-            }
-            Some(_) => Self::Internal(error.into()),
-        }
-    }
-}
-
-impl From<SealError> for Error {
-    fn from(error: SealError) -> Self {
-        match error {
-            SealError::Database(error) => error.into(),
-            SealError::Silent | SealError::History(_) => {
-                tracing::warn!(%error, "the log cannot be read");
-                Self::Unavailable {
-                    why: "the database is not available",
-                    retry_after: Duration::from_secs(1),
-                }
-            }
-            SealError::Compacted { .. } | SealError::Corrupt(_) => Self::Internal(error.into()),
-        }
-    }
-}
-
-impl From<deadpool_postgres::PoolError> for Error {
-    fn from(error: deadpool_postgres::PoolError) -> Self {
-        match error {
-            deadpool_postgres::PoolError::Backend(error) => error.into(),
-            error => {
-                tracing::warn!(%error, "no database connection");
-                Self::Unavailable {
-                    why: "no database connection is free",
-                    retry_after: Duration::from_secs(1),
-                }
-            }
-        }
-    }
 }

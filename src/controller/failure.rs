@@ -1,6 +1,9 @@
 //! Why a controller could not do what it had to.
 
-use tokio_postgres::error::SqlState;
+use crate::{
+    error::{Error, chain},
+    store::{DatabaseError, Fault, SealError},
+};
 
 /// A controller's failure.
 #[derive(Debug, thiserror::Error)]
@@ -13,29 +16,34 @@ pub enum Failure {
     World(String),
 }
 
-impl From<tokio_postgres::Error> for Failure {
+impl From<DatabaseError> for Failure {
     /// What the database refuses is the change's fault, unless the database is what is at fault.
+    fn from(error: DatabaseError) -> Self {
+        match error.fault() {
+            Fault::Unavailable | Fault::Locked | Fault::Serialization | Fault::History => {
+                Self::World(error.to_string())
+            }
+            Fault::Timeout | Fault::Taken | Fault::Row | Fault::Encoding | Fault::Internal => {
+                Self::Change(error.to_string())
+            }
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for Failure {
     fn from(error: tokio_postgres::Error) -> Self {
-        let of_the_world = error.code().is_none_or(|code| {
-            // Connections, resources, shutdowns, serialization and deadlocks; a session that was ended, a lock that was not had.
-            ["08", "53", "57P", "40", "58"].iter().any(|class| code.code().starts_with(class))
-                || *code == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
-                || *code == SqlState::LOCK_NOT_AVAILABLE
-                || *code == SqlState::READ_ONLY_SQL_TRANSACTION
-        });
-        let text = format!("{:#}", anyhow::Error::from(error));
-        if of_the_world { Self::World(text) } else { Self::Change(text) }
+        DatabaseError::from(error).into()
     }
 }
 
-impl From<crate::error::Error> for Failure {
-    fn from(error: crate::error::Error) -> Self {
-        Self::World(format!("{:#}", anyhow::Error::from(error)))
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::World(chain(&error))
     }
 }
 
-impl From<crate::store::SealError> for Failure {
-    fn from(error: crate::store::SealError) -> Self {
-        Self::World(format!("{:#}", anyhow::Error::from(error)))
+impl From<SealError> for Failure {
+    fn from(error: SealError) -> Self {
+        Self::World(chain(&error))
     }
 }

@@ -1,3 +1,4 @@
+use crate::store::DatabaseError;
 use std::path::{Path, PathBuf};
 
 /// Why the embedded Postgres could not be started, used or stopped. Every message is one line.
@@ -106,11 +107,17 @@ pub enum EmbeddedError {
 
     /// A statement or connection failed.
     #[error("embedded Postgres: {0}")]
-    Database(#[from] tokio_postgres::Error),
+    Database(#[from] DatabaseError),
 
     /// Postgres did not answer.
     #[error("embedded Postgres: no connection within {0:?}")]
     NoConnection(std::time::Duration),
+}
+
+impl From<tokio_postgres::Error> for EmbeddedError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Database(error.into())
+    }
 }
 
 impl EmbeddedError {

@@ -24,7 +24,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use tokio_postgres::error::SqlState;
+use crate::store::DatabaseError;
+use tokio_postgres::error::{DbError, SqlState};
 
 pub use datadir::default_data_dir;
 pub use error::EmbeddedError;
@@ -200,8 +201,9 @@ impl Drop for EmbeddedPostgres {
 }
 
 /// Two who create the same database at once: one of them may see the unique index instead of the check.
-fn is_duplicate(error: &tokio_postgres::Error) -> bool {
-    matches!(error.code(), Some(&SqlState::DUPLICATE_DATABASE | &SqlState::UNIQUE_VIOLATION))
+fn is_duplicate(error: &DatabaseError) -> bool {
+    let code = error.answer().map(DbError::code);
+    matches!(code, Some(&SqlState::DUPLICATE_DATABASE | &SqlState::UNIQUE_VIOLATION))
 }
 
 /// Percent-encodes all but the unreserved characters.

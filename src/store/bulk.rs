@@ -1,10 +1,10 @@
 //! Rows by the batch. A batch is one statement in a transaction of its own, and one round trip: it is in or out, never half, and a connection
 //! that its caller leaves does not go back to the pool within a transaction. Where the batch belongs to an import, the same statement moves its position.
 
-use super::{Attribution, Store, Table, lease::Lease};
+use super::{Attribution, DatabaseError, Fault, Store, Table, lease::Lease};
 use crate::error::Error;
 use std::{borrow::Cow, time::Duration};
-use tokio_postgres::{error::SqlState, types::ToSql};
+use tokio_postgres::types::ToSql;
 
 /// A setting that there is not: a statement that asks for it fails, which SQL has no other word for.
 const OPEN_FATE: &str = "hub.the_fate_of_a_row_is_open";
@@ -336,20 +336,18 @@ fn import_statement<'a>(
 
 /// Whether the items are at fault, the moment, or the database.
 fn not_written(kind: &'static str, error: tokio_postgres::Error) -> NotWritten {
-    let Some(fault) = error.as_db_error() else {
-        return NotWritten::Failed { error: error.into(), uncertain: true };
-    };
-    let code = fault.code();
-    if [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code) {
-        NotWritten::Conflict
-    } else if *code == SqlState::UNDEFINED_OBJECT && fault.message().contains(OPEN_FATE) {
-        NotWritten::Refused(Error::LeftOut)
-    } else if let Some(refused) = Error::refused(kind, fault) {
-        NotWritten::Refused(refused)
-    } else {
-        // A session that is ended while it waits for a standby has committed.
-        let uncertain = code.code().starts_with("57P");
-        NotWritten::Failed { error: error.into(), uncertain }
+    let error = DatabaseError::from(error);
+    match (error.fault(), error.answer()) {
+        (Fault::Serialization, _) => NotWritten::Conflict,
+        (_, Some(answer)) if answer.message().contains(OPEN_FATE) => NotWritten::Refused(Error::LeftOut),
+        (fault, answer) => match error.refusal(kind) {
+            Some(refused) => NotWritten::Refused(refused),
+            // Without an answer nothing is known; and a session that is ended while it waits for a standby has committed.
+            None => NotWritten::Failed {
+                uncertain: answer.is_none() || fault == Fault::Unavailable,
+                error: error.into(),
+            },
+        },
     }
 }
 

@@ -1,5 +1,6 @@
 //! Single connections, each with its driver.
 
+use super::DatabaseError;
 use deadpool_postgres::{ConfigConnectImpl, Connect};
 use std::{future::poll_fn, ops::Deref, pin::Pin, str::FromStr, time::Duration};
 use tokio::{runtime::Handle, task::JoinHandle};
@@ -101,7 +102,7 @@ impl Target {
         let (client, connection) = self.connect().await?;
         let driver = tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "database connection ended");
+                tracing::debug!(error = %DatabaseError::from(error), "database connection ended");
             }
         });
         Ok(Driven { client, driver })

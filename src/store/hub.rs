@@ -8,7 +8,10 @@ pub use epoch::{Doubt, begin_epoch};
 pub use log_reader::{LogState, Writer};
 pub use touched::Touched;
 
-use super::connection::{Driven, Target};
+use super::{
+    DatabaseError, Fault,
+    connection::{Driven, Target},
+};
 use crate::model::{Change, ChangeType, Epoch, Revision};
 use futures_util::{StreamExt, TryStreamExt, future};
 use std::{
@@ -20,7 +23,6 @@ use std::{
 use tokio::sync::mpsc;
 use tokio_postgres::{
     AsyncMessage, Row, Statement,
-    error::SqlState,
     types::{ToSql, Type},
 };
 
@@ -30,9 +32,6 @@ const SEAL_LOCK: i32 = 1;
 const COMPACT_LOCK: i32 = 5;
 const BUSY: i32 = 2;
 pub(super) const PRESENT: i32 = 3;
-
-/// The SQLSTATE with which `hub.seal()` says that this database is not the one it was.
-const HISTORY_FAULT: &str = "TX001";
 
 /// A busy hub seals every few milliseconds. One that holds `busy` and is silent for so long is frozen: the server ends its session,
 /// and writers ring again.
@@ -80,13 +79,19 @@ pub enum SealError {
     Silent,
     /// The connection or the statement failed.
     #[error(transparent)]
-    Database(tokio_postgres::Error),
+    Database(DatabaseError),
 }
 
 impl From<tokio_postgres::Error> for SealError {
     fn from(error: tokio_postgres::Error) -> Self {
-        match error.as_db_error() {
-            Some(fault) if fault.code().code() == HISTORY_FAULT => Self::History(fault.message().to_owned()),
+        DatabaseError::from(error).into()
+    }
+}
+
+impl From<DatabaseError> for SealError {
+    fn from(error: DatabaseError) -> Self {
+        match (error.fault(), error.answer()) {
+            (Fault::History, Some(answer)) => Self::History(answer.message().to_owned()),
             _ => Self::Database(error),
         }
     }
@@ -345,9 +350,7 @@ impl HubConnection {
         match answered(self.client.batch_execute(&statement)).await {
             Ok(()) => Ok(true),
             // The failure has taken the settings back as well.
-            Err(SealError::Database(error)) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-                Ok(false)
-            }
+            Err(SealError::Database(error)) if error.fault() == Fault::Locked => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -1,6 +1,6 @@
 //! A pooled connection on loan for one statement.
 
-use super::Attribution;
+use super::{Attribution, DatabaseError};
 use deadpool_postgres::{ClientWrapper, Object};
 use tokio_postgres::{
     NoTls, Row,
@@ -94,6 +94,6 @@ impl Drop for Lease {
 /// The session lives until the request to cancel is answered: it must not reach a later session with the same number.
 async fn cancel(client: ClientWrapper) {
     if let Err(error) = client.cancel_token().cancel_query(NoTls).await {
-        tracing::debug!(%error, "cancelling a statement");
+        tracing::debug!(error = %DatabaseError::from(error), "cancelling a statement");
     }
 }

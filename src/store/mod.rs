@@ -6,6 +6,7 @@ mod bulk;
 mod condition;
 mod connection;
 mod controller;
+mod fault;
 mod hub;
 mod lease;
 mod letters;
@@ -21,6 +22,7 @@ pub use connection::{Driven, Target};
 pub use controller::{
     ControllerConnection, ControllerPosition, ControllerStatus, Parameters, Standing, Turn,
 };
+pub use fault::{DatabaseError, Fault};
 pub use hub::{
     Bell, BellConnection, Doubt, HubConnection, LogState, ReadPosition, SealError, Sealed, SealedRow, Span,
     Touched, TransactionId, Writer, begin_epoch,

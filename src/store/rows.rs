@@ -2,7 +2,7 @@
 //! what a kind knows how to read.
 
 use super::{
-    Store,
+    DatabaseError, Store,
     condition::{Parameter, condition, order},
 };
 use crate::{
@@ -152,11 +152,9 @@ fn found(table: Table, id: &str, rows: &[tokio_postgres::Row]) -> Result<String,
 
 /// The words for a write that the database refuses because of its row.
 fn refused(table: Table, error: Error) -> Error {
-    let fault = match &error {
-        Error::Internal(cause) => {
-            cause.downcast_ref::<tokio_postgres::Error>().and_then(|cause| cause.as_db_error())
-        }
+    let cause = match &error {
+        Error::Internal(cause) => cause.downcast_ref::<DatabaseError>(),
         _ => None,
     };
-    fault.and_then(|fault| Error::refused(table.kind, fault)).unwrap_or(error)
+    cause.and_then(|cause| cause.refusal(table.kind)).unwrap_or(error)
 }

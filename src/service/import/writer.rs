@@ -166,7 +166,8 @@ mod tests {
 
     #[test]
     fn a_refused_batch_is_halved_until_the_row_is_alone() {
-        let error = Error::Refused { sqlstate: "23514".into(), constraint: None };
+        let error =
+            Error::Refused { sqlstate: "23514".into(), constraint: None, message: "no dragons".into() };
         let failures = vec![failure(11, &error), failure(13, &error)];
         let batch = Batch { start: 10, end: 15, rows: [10, 12, 14].map(row).into(), failures };
         let (first, second) = halves(batch, &error);

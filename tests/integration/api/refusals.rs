@@ -145,6 +145,38 @@ async fn what_the_database_refuses_has_a_reason() {
     hub.stop().await;
 }
 
+/// A trigger chooses its SQLSTATE, and some say only at the commit what is wrong.
+#[tokio::test]
+async fn what_a_trigger_refuses_is_refused_in_its_words() {
+    let database = Database::create().await;
+    let hub = TestHub::start(&database).await;
+    let mut client = hub.client().await;
+    database
+        .connect()
+        .await
+        .batch_execute(
+            "CREATE FUNCTION judge() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+               RAISE 'not %', new.species USING ERRCODE = substr(new.species, 1, 5), HINT = 'another'; END $$;
+             CREATE TRIGGER judge BEFORE INSERT ON dinosaurs FOR EACH ROW WHEN (new.species NOT LIKE 'late%') EXECUTE FUNCTION judge();
+             CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not even late'; END $$;
+             CREATE CONSTRAINT TRIGGER late AFTER INSERT ON dinosaurs DEFERRABLE INITIALLY DEFERRED
+               FOR EACH ROW WHEN (new.species LIKE 'late%') EXECUTE FUNCTION late()",
+        )
+        .await
+        .unwrap();
+    for code in ["PT422", "PT500", "P0001", "42501", "42703", "55000", "0A000", "XX000", "late"] {
+        let status =
+            client.create_dinosaur(CreateDinosaurRequest { species: code.into() }).await.unwrap_err();
+        assert_eq!(
+            (status.code(), reason(&status).as_str()),
+            (Code::InvalidArgument, "REFUSED_BY_DATABASE"),
+            "{code}: {status:?}"
+        );
+        assert!(status.message().contains(if code == "late" { "not even late" } else { code }), "{status:?}");
+    }
+    hub.stop().await;
+}
+
 #[tokio::test]
 async fn bytes_that_are_no_message() {
     let hub = start().await;

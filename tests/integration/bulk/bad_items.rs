@@ -168,7 +168,10 @@ async fn what_the_database_refuses_is_found_and_its_batch_mates_are_in() {
         reasons(&response.errors)[4..],
         ["REFUSED_BY_DATABASE", "ALREADY_EXISTS", "REFUSED_BY_DATABASE"]
     );
-    assert_eq!(response.errors[0].reason, "the database refuses it (SQLSTATE 23514, constraint no_dragons)");
+    assert_eq!(
+        response.errors[0].reason,
+        "the database refuses it: new row for relation \"dinosaurs\" violates check constraint \"no_dragons\" (SQLSTATE 23514)"
+    );
     assert_eq!(count(&database, "species = 'fine'").await, 292);
 
     let items = (0..300).map(move |n| item(if n % 2 == 0 { "" } else { "taken" }, species(n)));

@@ -1,0 +1,254 @@
+//! What a failure of the database is about. SQLSTATEs are judged here and nowhere else.
+
+use super::SealError;
+use crate::error::{Error, chain};
+use std::{error::Error as _, fmt, str::Utf8Error, string::FromUtf8Error, time::Duration};
+use tokio_postgres::{
+    error::DbError,
+    types::{WasNull, WrongType},
+};
+
+/// The SQLSTATE with which `hub.seal()` says that this database is not the one that it was.
+const HISTORY: &str = "TX001";
+/// When to ask again for what the database does not give now.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What a failure is about, and so what there is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The connection or the server: lost, shutting down, out of resources, a standby. Try again later.
+    Unavailable,
+    /// The statement ran into its time limit, or was cancelled.
+    Timeout,
+    /// Another session holds a lock for longer than this one may wait.
+    Locked,
+    /// A serialization failure or a deadlock. Nothing of the transaction was done: try again at once.
+    Serialization,
+    /// A row with this key exists already.
+    Taken,
+    /// The row or the statement: whatever the database, or a trigger of the application, refuses in it. Nobody else's would fare worse,
+    /// and this one never better.
+    Row,
+    /// A text that the database's encoding, or UTF-8, cannot say. As a value of a row it is that row's fault; as a value to look for,
+    /// nothing has it.
+    Encoding,
+    /// The database is not the one that it was.
+    History,
+    /// The hub's own statements, or the server's own consistency.
+    Internal,
+}
+
+impl Fault {
+    /// Of a failure of the driver.
+    pub fn of(error: &tokio_postgres::Error) -> Self {
+        match error.as_db_error() {
+            Some(fault) => Self::of_answer(fault),
+            None => Self::of_driver(error),
+        }
+    }
+
+    fn of_driver(error: &tokio_postgres::Error) -> Self {
+        match error.source() {
+            Some(cause) if cause.is::<Utf8Error>() || cause.is::<FromUtf8Error>() => Self::Encoding,
+            Some(cause) if cause.is::<WrongType>() || cause.is::<WasNull>() => Self::Internal,
+            // A socket, a handshake, a limit of the driver.
+            _ => Self::Unavailable,
+        }
+    }
+
+    /// Of an error that the server sent.
+    fn of_answer(fault: &DbError) -> Self {
+        let context = fault.where_().unwrap_or_default();
+        match Self::of_sqlstate(fault.code().code()) {
+            // What the hub's functions cannot do is no fault of the row that they were given.
+            Self::Row | Self::Taken | Self::Encoding | Self::Internal if is_of_the_hub(context) => {
+                Self::Internal
+            }
+            // A function of the application raised it, under whatever SQLSTATE it chose; or a policy of its table.
+            Self::Unavailable if fault.code().code() == "55000" && !context.is_empty() => Self::Row,
+            Self::Internal if !context.is_empty() || fault.routine() == Some("ExecWithCheckOptions") => {
+                Self::Row
+            }
+            fault => fault,
+        }
+    }
+
+    fn of_sqlstate(code: &str) -> Self {
+        match code {
+            HISTORY => Self::History,
+            "57014" => Self::Timeout,
+            "55P03" => Self::Locked,
+            "40001" | "40P01" => Self::Serialization,
+            "23505" => Self::Taken,
+            // Characters without an equivalent, and bytes that are no character.
+            "22P05" | "22021" => Self::Encoding,
+            // Read only, or not in a state for it: a standby, before or after a failover. Sessions that were idle or open for too long.
+            "25006" | "55000" | "25P03" | "25P04" | "40003" => Self::Unavailable,
+            _ => match code.get(..2).unwrap_or_default() {
+                // Connections, log-ins, databases, resources, and what is outside of Postgres.
+                "08" | "28" | "3D" | "53" | "58" => Self::Unavailable,
+                "57" if code.starts_with("57P") => Self::Unavailable,
+                // What a statement may not say or do; transactions, cursors, prepared statements; files and internal errors.
+                "0A" | "24" | "25" | "26" | "2B" | "2D" | "34" | "3B" | "3F" | "40" | "42" | "55" | "57"
+                | "72" | "F0" | "XX" => Self::Internal,
+                // Data, constraints, limits of a program, what functions raise, what foreign tables say, and all that an application
+                // makes up for itself.
+                _ => Self::Row,
+            },
+        }
+    }
+}
+
+/// Whether a context, the server's list of the functions that it was in, names one of schema `hub`.
+fn is_of_the_hub(context: &str) -> bool {
+    let in_a_word = |c: char| c.is_alphanumeric() || c == '_';
+    context.match_indices("hub.").any(|(at, _)| !context[..at].ends_with(in_a_word))
+}
+
+/// A failure of the database as it is shown: the server's message, its SQLSTATE and its hint. The detail stays out: it quotes rows.
+#[derive(Debug)]
+pub struct DatabaseError(tokio_postgres::Error);
+
+impl DatabaseError {
+    /// What it is about.
+    pub fn fault(&self) -> Fault {
+        Fault::of(&self.0)
+    }
+
+    /// What the server sent; `None`: it is the connection or the driver.
+    pub fn answer(&self) -> Option<&DbError> {
+        self.0.as_db_error()
+    }
+
+    /// The words for a write that the database refuses because of its row, of this kind. `None`: the row is not at fault.
+    pub fn refusal(&self, kind: &'static str) -> Option<Error> {
+        let answer = self.answer()?;
+        match self.fault() {
+            Fault::Taken => Some(Error::AlreadyExists { kind }),
+            Fault::Row | Fault::Encoding => {
+                tracing::debug!(error = %self, "the database refuses a row");
+                Some(Error::Refused {
+                    sqlstate: answer.code().code().to_owned(),
+                    constraint: answer.constraint().map(str::to_owned),
+                    message: answer.message().to_owned(),
+                })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for DatabaseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(answer) = self.answer() else { return f.write_str(&chain(&self.0)) };
+        write!(f, "{} (SQLSTATE {})", answer.message(), answer.code().code())?;
+        answer.hint().map_or(Ok(()), |hint| write!(f, "; hint: {hint}"))
+    }
+}
+
+/// Its causes are in its own words.
+impl std::error::Error for DatabaseError {}
+
+impl From<tokio_postgres::Error> for DatabaseError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self(error)
+    }
+}
+
+impl From<DatabaseError> for Error {
+    fn from(error: DatabaseError) -> Self {
+        let unavailable = |why| Self::Unavailable { why, retry_after: RETRY_AFTER };
+        match error.fault() {
+            Fault::Unavailable | Fault::Locked | Fault::Serialization | Fault::History => {
+                tracing::warn!(%error, "the database is not available");
+                unavailable(match error.answer() {
+                    Some(_) => "the database is not available",
+                    None => "the database does not answer",
+                })
+            }
+            Fault::Timeout => Self::DeadlineExceeded,
+            Fault::Taken | Fault::Row | Fault::Encoding | Fault::Internal => Self::Internal(error.into()),
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for Error {
+    fn from(error: tokio_postgres::Error) -> Self {
+        DatabaseError(error).into()
+    }
+}
+
+impl From<SealError> for Error {
+    fn from(error: SealError) -> Self {
+        match error {
+            SealError::Database(error) => error.into(),
+            SealError::Silent | SealError::History(_) => {
+                tracing::warn!(%error, "the log cannot be read");
+                Self::Unavailable { why: "the database is not available", retry_after: RETRY_AFTER }
+            }
+            SealError::Compacted { .. } | SealError::Corrupt(_) => Self::Internal(error.into()),
+        }
+    }
+}
+
+impl From<deadpool_postgres::PoolError> for Error {
+    fn from(error: deadpool_postgres::PoolError) -> Self {
+        use deadpool_postgres::{HookError, PoolError};
+        match error {
+            PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => error.into(),
+            error => {
+                tracing::warn!(%error, "no database connection");
+                Self::Unavailable { why: "no database connection is free", retry_after: RETRY_AFTER }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Fault, is_of_the_hub};
+
+    #[test]
+    fn a_sqlstate_is_about_one_thing() {
+        let judged = [
+            (
+                Fault::Row,
+                &[
+                    "P0001", "PT422", "PT500", "22001", "22P02", "23514", "23503", "23P01", "44000", "HV000",
+                    "54000", "21000", "27000", "38000", "39000", "2F000", "ZZ999", "",
+                ][..],
+            ),
+            (Fault::Taken, &["23505"]),
+            (Fault::Encoding, &["22P05", "22021"]),
+            (Fault::Serialization, &["40001", "40P01"]),
+            (
+                Fault::Unavailable,
+                &[
+                    "08006", "28P01", "3D000", "53300", "53100", "57P01", "57P03", "58030", "25006", "25P03",
+                    "55000",
+                ],
+            ),
+            (Fault::Locked, &["55P03"]),
+            (Fault::Timeout, &["57014"]),
+            (Fault::History, &["TX001"]),
+            (Fault::Internal, &["42P01", "42703", "0A000", "XX000", "XX001", "25P02", "F0000"]),
+        ];
+        for (fault, codes) in judged {
+            for code in codes {
+                assert_eq!(Fault::of_sqlstate(code), fault, "{code}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_schema_of_the_hub_is_the_hubs() {
+        for context in
+            ["PL/pgSQL function hub.capture() line 3 at RAISE", "SQL function \"f\"\nFunktion hub.key(text)"]
+        {
+            assert!(is_of_the_hub(context), "{context}");
+        }
+        for context in ["", "PL/pgSQL function github.f() line 3", "PL/pgSQL function f() line 3 at RAISE"] {
+            assert!(!is_of_the_hub(context), "{context}");
+        }
+    }
+}
