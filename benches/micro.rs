@@ -17,11 +17,11 @@ use support::{
 use tokio::runtime::Runtime;
 use trex::{
     broker::{Step, Subscription},
-    catalog::Kind,
-    faces::dinosaurs::Dinosaurs,
+    faces::{ServedKind, dinosaurs::Dinosaurs},
     log::{Batch, Log},
     model::{Change, ChangeType, Revision, Selector, Start},
     store::{HubConnection, ReadPosition},
+    wire::envelope,
 };
 
 const DATABASE: &str = "micro";
@@ -41,12 +41,12 @@ fn change(revision: u64, before: Option<&'static str>) -> Change<'static> {
 
 /// Events as the tailer encodes them, after a revision.
 fn batch(after: u64, events: u64) -> Batch {
-    let mut batch = Batch::default();
+    let (kind, mut batch) = (Dinosaurs.kind(), Batch::default());
     for revision in after + 1..=after + events {
         let change = change(revision, None);
         batch.push((change.revision, change.change, change.resource_id), 0, |event, previous| {
             // A row of our own fits its kind.
-            let _ = Dinosaurs.encode(&change, event, previous);
+            let _ = envelope::write(&change, &*kind.renderer, event, previous);
         });
     }
     batch
@@ -55,6 +55,7 @@ fn batch(after: u64, events: u64) -> Batch {
 fn encode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("encode a change");
     group.throughput(Throughput::Elements(1));
+    let kind = Dinosaurs.kind();
     for (name, before) in [("created", None), ("updated, with the row before", Some(ROW))] {
         let change = change(1 << 20, before);
         let (mut event, mut previous) = (Vec::with_capacity(1024), Vec::with_capacity(1024));
@@ -62,7 +63,7 @@ fn encode(criterion: &mut Criterion) {
             bencher.iter(|| {
                 event.clear();
                 previous.clear();
-                let _ = Dinosaurs.encode(black_box(&change), &mut event, &mut previous);
+                let _ = envelope::write(black_box(&change), &*kind.renderer, &mut event, &mut previous);
                 event.len()
             });
         });

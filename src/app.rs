@@ -2,6 +2,7 @@
 
 use crate::{
     broker::{Ending, EventBroker, Limits},
+    catalog::Catalog,
     controller::{self, Controllers},
     faces::Registry,
     faces::{
@@ -12,6 +13,7 @@ use crate::{
     feed::snapshot::Snapshots,
     feed::{self, Doorbell, Parts},
     health::Health,
+    model::KindName,
     server::{self, Calls, ConnectionLimits, Server},
     service::import::{self, Bulk},
     service::operate::Introspection,
@@ -192,7 +194,8 @@ impl App {
         registry: Registry,
     ) -> anyhow::Result<Self> {
         let kinds = registry.kinds();
-        settings.controllers.check(&kinds.names().collect::<Vec<_>>())?;
+        let catalog = Catalog::new(kinds.clone());
+        settings.controllers.check(&kinds.names().map(KindName::as_str).collect::<Vec<_>>())?;
         if settings.migrate {
             let applied = migrate(&settings.target, &kinds.scopes())
                 .await
@@ -206,19 +209,19 @@ impl App {
             settings.db_pool_size,
             settings.capture.wakeups == feed::Wakeups::Listen,
         )?;
-        let broker = Arc::new(EventBroker::new(kinds.names().collect(), settings.limits, metrics.clone()));
+        let broker = Arc::new(EventBroker::new(catalog.clone(), settings.limits, metrics.clone()));
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
         let addresses = endpoints.addresses();
 
         let snapshots =
-            Snapshots::new(settings.target.clone(), kinds.clone(), settings.max_state_spool_bytes);
+            Snapshots::new(settings.target.clone(), catalog.clone(), settings.max_state_spool_bytes);
         let bulk = Bulk::new(store.clone(), settings.db_pool_size, settings.bulk, &metrics);
         let hub = Hub { store: store.clone(), broker: broker.clone(), snapshots, bulk: bulk.clone() };
         let mut grpc = Grpc::new(settings.max_message_bytes);
         registry.serve(&hub, &mut grpc);
         let session = settings.capture.wakeups == feed::Wakeups::Listen;
         let reader = LogReader::new(settings.target.clone(), session);
-        grpc.serve_events(reader, kinds.clone(), broker.clone(), metrics.clone());
+        grpc.serve_events(reader, catalog.clone(), broker.clone(), metrics.clone());
         serve_audit(&hub, &mut grpc);
         let doorbell = Arc::new(Doorbell::default());
         let mut admin = Grpc::new(settings.max_message_bytes);
@@ -228,7 +231,7 @@ impl App {
             health: health.clone(),
             metrics: metrics.clone(),
             doorbell: doorbell.clone(),
-            kinds: kinds.clone(),
+            catalog: catalog.clone(),
             started: Instant::now(),
         });
         let mut serve = |grpc: Grpc, listeners, lanes, drain| {
@@ -260,7 +263,7 @@ impl App {
         let parts = Parts {
             target: settings.target,
             store: store.clone(),
-            kinds,
+            catalog,
             broker: broker.clone(),
             health: health.clone(),
             metrics: metrics.clone(),

@@ -1,6 +1,6 @@
 //! One error for every use case, and the one table from it to gRPC and HTTP. Causes are logged here and never sent.
 
-use crate::model::{Epoch, Revision};
+use crate::model::{Epoch, KindName, Revision};
 use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -43,7 +43,7 @@ pub enum Error {
     #[error("{kind} with id {id:?} not found")]
     NotFound {
         /// The kind.
-        kind: &'static str,
+        kind: KindName,
         /// The id that was asked for.
         id: String,
     },
@@ -51,7 +51,7 @@ pub enum Error {
     #[error("{kind} exists already")]
     AlreadyExists {
         /// The kind.
-        kind: &'static str,
+        kind: KindName,
     },
     /// The history after this revision is no longer kept.
     #[error("revision {asked} is compacted; the oldest that a watch can resume after is {oldest}")]
@@ -225,8 +225,8 @@ impl Error {
                 metadata.extend(progress.map(|(key, value)| (key.to_owned(), value.to_string())));
                 return metadata;
             }
-            Self::NotFound { kind, id } => vec![("kind", (*kind).to_owned()), ("id", id.clone())],
-            Self::AlreadyExists { kind } => vec![("kind", (*kind).to_owned())],
+            Self::NotFound { kind, id } => vec![("kind", kind.to_string()), ("id", id.clone())],
+            Self::AlreadyExists { kind } => vec![("kind", kind.to_string())],
             Self::RevisionCompacted { asked, oldest } => {
                 vec![("asked", asked.to_string()), ("oldest_revision", oldest.to_string())]
             }

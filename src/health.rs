@@ -1,6 +1,6 @@
 //! Whether the hub can do its work, and why not. Whoever learns something says so here; whoever reports it listens.
 
-use crate::error::chain;
+use crate::{error::chain, model::KindName};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ struct State {
     database: bool,
     /// Why it is not in sight, as last told: it is told again when it changes.
     told: String,
-    capture_faults: BTreeMap<&'static str, Vec<String>>,
+    capture_faults: BTreeMap<KindName, Vec<String>>,
     draining: bool,
 }
 
@@ -89,11 +89,15 @@ impl Health {
     }
 
     /// What is wrong with the capture of a kind.
-    pub fn capture(&self, kind: &'static str, faults: Vec<String>) {
+    pub fn capture(&self, kind: &KindName, faults: Vec<String>) {
         for fault in &faults {
-            tracing::error!(kind, fault, "changes are not captured; `trex migrate` mends this");
+            tracing::error!(
+                kind = kind.as_str(),
+                fault,
+                "changes are not captured; `trex migrate` mends this"
+            );
         }
-        self.change(|state| state.capture_faults.insert(kind, faults));
+        self.change(|state| state.capture_faults.insert(kind.clone(), faults));
     }
 
     /// The hub is about to stop.
@@ -124,9 +128,9 @@ mod tests {
         let mut notices = health.notices();
         health.database_seen();
         health.database_seen();
-        health.capture("Dinosaur", vec!["a trigger is missing".into()]);
+        health.capture(&"Dinosaur".into(), vec!["a trigger is missing".into()]);
         assert_eq!(health.reasons(), ["a trigger is missing"]);
-        health.capture("Dinosaur", vec![]);
+        health.capture(&"Dinosaur".into(), vec![]);
         health.draining();
         let told: Vec<_> = std::iter::from_fn(|| notices.try_recv().ok()).collect();
         assert_eq!(told, [Notice::Serving, Notice::NotServing, Notice::Serving, Notice::NotServing]);

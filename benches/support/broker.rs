@@ -4,6 +4,8 @@ use anyhow::Context;
 use std::{collections::HashMap, sync::Arc};
 use trex::{
     broker::{Compacted, Era, EventBroker, Fetch, History, Interest, Limits, Page, Policy, Topic},
+    catalog::Catalog,
+    faces::Registry,
     log::Batch,
     model::{Epoch, Revision, Selector},
     telemetry::Metrics,
@@ -41,21 +43,30 @@ pub struct Broker {
 impl Broker {
     /// An empty one.
     pub fn new() -> anyhow::Result<Self> {
-        Self::at(Revision::ZERO, &Arc::new(Metrics::new([KIND].into_iter())?))
+        Self::at(Revision::ZERO, &Arc::new(Metrics::new([KIND])?))
     }
 
     /// An empty one whose head is this.
     pub fn at(head: Revision, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
-        let broker = Arc::new(EventBroker::new(vec![KIND], Limits::default(), metrics.clone()));
+        let broker = Arc::new(EventBroker::new(
+            Catalog::new(Registry::of_this_program().kinds()),
+            Limits::default(),
+            metrics.clone(),
+        ));
         let history: Arc<dyn History> = Arc::new(NoHistory);
         let era = broker.begin(Epoch::new("bench"), head, &history);
-        let topic = era.topic(KIND).context("the topic")?.clone();
+        let topic = era.topic(KIND).context("the topic")?;
         Ok(Self { broker, era, topic })
     }
 
     /// Publishes events up to a revision.
     pub fn publish(&self, batch: Batch, head: u64) {
-        self.broker.publish(&self.era, &[KIND], HashMap::from([(KIND, batch)]), Revision::new(head));
+        self.broker.publish(
+            &self.era,
+            &[KIND.into()],
+            HashMap::from([(KIND.into(), batch)]),
+            Revision::new(head),
+        );
     }
 }
 

@@ -1,11 +1,11 @@
 //! What a slow stream with policy LATEST is to get: of each resource the newest event, with how many it stands for.
 
 use super::position::Chunk;
-use crate::{model::Revision, wire::frame};
+use crate::{
+    model::Revision,
+    wire::{envelope, frame},
+};
 use std::collections::{BTreeMap, HashMap};
-
-/// `conflated` has this field number in every kind's watch event.
-const CONFLATED: u8 = 8;
 
 /// Bytes, from which on it is sent as it is: no stream holds more.
 const PORTION: usize = 256 * 1024;
@@ -66,9 +66,7 @@ impl Conflation {
             passed += stands_for;
             match stands_for {
                 1 => frames.extend_from_slice(frame),
-                _ => {
-                    frame::write_extended(&mut frames, frame, &[&frame::varint_field(CONFLATED, *stands_for)])
-                }
+                _ => frame::write_extended(&mut frames, frame, &[&envelope::conflated(*stands_for)]),
             }
         }
         let events = self.events.len() as u64;

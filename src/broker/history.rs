@@ -3,7 +3,7 @@
 use super::filters::Source;
 use crate::{
     log::{Batch, Segment},
-    model::Revision,
+    model::{KindName, Revision},
 };
 use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc};
 
@@ -14,12 +14,12 @@ pub struct Page {
     after: Revision,
     /// and up to here, is in it.
     upto: Revision,
-    segments: HashMap<&'static str, Vec<Segment>>,
+    segments: HashMap<KindName, Vec<Segment>>,
 }
 
 impl Page {
     /// From all the encoded events after one revision and up to another.
-    pub fn new(after: Revision, upto: Revision, batches: HashMap<&'static str, Batch>) -> Self {
+    pub fn new(after: Revision, upto: Revision, batches: HashMap<KindName, Batch>) -> Self {
         Self {
             after,
             upto,

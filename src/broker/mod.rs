@@ -23,8 +23,9 @@ pub use subscription::{Step, Subscription};
 pub use topic::{Limits, Refused, Topic};
 
 use crate::{
+    catalog::{Catalog, Kinds},
     log::Batch,
-    model::{Epoch, Revision},
+    model::{Epoch, KindName, Revision},
     telemetry::Metrics,
 };
 use parking_lot::RwLock;
@@ -67,13 +68,24 @@ pub struct Era {
     /// Names the history.
     pub epoch: Epoch,
     newest: watch::Sender<Revision>,
-    topics: HashMap<&'static str, Arc<Topic>>,
+    topics: RwLock<Topics>,
+}
+
+struct Topics {
+    /// What is published of: the list that this era follows.
+    kinds: Kinds,
+    by_kind: HashMap<KindName, Arc<Topic>>,
 }
 
 impl Era {
     /// The topic of a kind.
-    pub fn topic(&self, kind: &str) -> Option<&Arc<Topic>> {
-        self.topics.get(kind)
+    pub fn topic(&self, kind: &str) -> Option<Arc<Topic>> {
+        self.topics.read().by_kind.get(kind).cloned()
+    }
+
+    /// The kinds that are published: what is published next is of these.
+    pub fn kinds(&self) -> Kinds {
+        self.topics.read().kinds.clone()
     }
 
     /// The newest revision that has been published; some kinds may not be there yet.
@@ -88,14 +100,14 @@ impl Era {
     }
 
     /// All topics.
-    pub fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
-        self.topics.values()
+    pub fn topics(&self) -> Vec<Arc<Topic>> {
+        self.topics.read().by_kind.values().cloned().collect()
     }
 }
 
 /// Fans sealed events out to subscriptions.
 pub struct EventBroker {
-    kinds: Vec<&'static str>,
+    catalog: Catalog,
     limits: Limits,
     metrics: Arc<Metrics>,
     clock: Clock,
@@ -114,9 +126,9 @@ struct State {
 
 impl EventBroker {
     /// A broker for these kinds, which serves nothing until [`EventBroker::begin`].
-    pub fn new(kinds: Vec<&'static str>, limits: Limits, metrics: Arc<Metrics>) -> Self {
+    pub fn new(catalog: Catalog, limits: Limits, metrics: Arc<Metrics>) -> Self {
         Self {
-            kinds,
+            catalog,
             limits,
             metrics,
             clock: Clock::start(),
@@ -144,21 +156,24 @@ impl EventBroker {
     /// [`Ending::Compacted`] if it is the same history and has been lost sight of for too long.
     pub fn begin(&self, epoch: Epoch, head: Revision, history: &Arc<dyn History>) -> Arc<Era> {
         let mut state = self.state.write();
-        let topic = |kind: &&'static str| {
-            let metrics = self.metrics.kind(kind);
-            (*kind, Arc::new(Topic::new(kind, head, history.clone(), self.limits, metrics, self.clock)))
+        let topic = |kind: &KindName| {
+            let metrics = self.metrics.kind(kind.as_str());
+            let topic = Topic::new(kind.clone(), head, history.clone(), self.limits, metrics, self.clock);
+            (kind.clone(), Arc::new(topic))
         };
+        let kinds = self.catalog.kinds();
+        let by_kind = kinds.names().map(topic).collect();
         let era = Arc::new(Era {
             epoch: epoch.clone(),
             newest: watch::Sender::new(head),
-            topics: self.kinds.iter().map(topic).collect(),
+            topics: RwLock::new(Topics { kinds, by_kind }),
         });
         let ended = state.era.replace(era.clone());
         state.past.retain(|topic| topic.strong_count() > 0);
-        state.past.extend(ended.iter().flat_map(|era| era.topics()).map(Arc::downgrade));
+        state.past.extend(ended.iter().flat_map(|era| era.topics()).map(|topic| Arc::downgrade(&topic)));
         let draining = self.draining();
         drop(state);
-        for topic in ended.iter().flat_map(|ended| ended.topics.values()) {
+        for topic in ended.iter().flat_map(|ended| ended.topics()) {
             topic.end(if ended.as_ref().is_some_and(|ended| ended.epoch == epoch) {
                 // The hub was away for longer than history is kept.
                 Ending::Compacted { asked: topic.head(), oldest: history.oldest() }
@@ -167,7 +182,7 @@ impl EventBroker {
             });
         }
         if let Some(ending) = draining {
-            era.topics().for_each(|topic| topic.end(ending.clone()));
+            era.topics().iter().for_each(|topic| topic.end(ending.clone()));
         }
         era
     }
@@ -177,12 +192,12 @@ impl EventBroker {
     pub fn publish(
         &self,
         era: &Era,
-        kinds: &[&'static str],
-        mut batches: HashMap<&'static str, Batch>,
+        kinds: &[KindName],
+        mut batches: HashMap<KindName, Batch>,
         head: Revision,
     ) {
-        for topic in kinds.iter().filter_map(|kind| era.topic(kind)) {
-            topic.publish(batches.remove(topic.kind).unwrap_or_default(), head);
+        for topic in kinds.iter().filter_map(|kind| era.topic(kind.as_str())) {
+            topic.publish(batches.remove(topic.kind()).unwrap_or_default(), head);
         }
         era.newest.send_if_modified(|newest| head > std::mem::replace(newest, head.max(*newest)));
     }
@@ -213,7 +228,7 @@ impl EventBroker {
     /// copy a registry, or to look at one position.
     pub fn subscriptions(&self) -> Vec<SubscriptionStatus> {
         let state = self.state.read();
-        let present = state.era.iter().flat_map(|era| era.topics()).cloned();
+        let present = state.era.iter().flat_map(|era| era.topics());
         let topics: Vec<_> = present.chain(state.past.iter().filter_map(Weak::upgrade)).collect();
         drop(state);
         topics.iter().flat_map(|topic| status::of(topic)).collect()
@@ -226,7 +241,7 @@ impl EventBroker {
         let era = state.era.clone();
         drop(state);
         if let Some(era) = era {
-            era.topics().for_each(|topic| topic.end(ending.clone()));
+            era.topics().iter().for_each(|topic| topic.end(ending.clone()));
         }
     }
 
@@ -235,7 +250,7 @@ impl EventBroker {
     pub fn sweep(&self) {
         if let Some(era) = self.era() {
             let now = self.clock.now();
-            era.topics().for_each(|topic| topic.sweep(now));
+            era.topics().iter().for_each(|topic| topic.sweep(now));
         }
     }
 }

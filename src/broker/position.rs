@@ -18,13 +18,10 @@ use crate::{
     log::{self, Log, Segment},
     model::{Revision, filter::Malformed},
     telemetry::Reason,
-    wire::frame,
+    wire::envelope,
 };
 use bytes::Bytes;
 use std::{collections::VecDeque, ops::Range};
-
-/// `dropped_before` has this field number in every kind's watch event.
-const DROPPED_BEFORE: u8 = 6;
 
 /// Where the next event comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,7 +216,7 @@ impl Position {
 
     /// The field that tells what was dropped since it was last told.
     pub(super) fn tell(&mut self) -> Option<Vec<u8>> {
-        (self.untold > 0).then(|| frame::varint_field(DROPPED_BEFORE, std::mem::take(&mut self.untold)))
+        (self.untold > 0).then(|| envelope::dropped_before(std::mem::take(&mut self.untold)))
     }
 
     /// Sees that events wait. A stream that waited for the hub could take nothing before: whether it is blocked is seen from now on.

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     log,
-    model::{Caller, Revision},
+    model::{Caller, KindName, Revision},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -31,7 +31,7 @@ pub enum SubscriptionState {
 pub struct SubscriptionStatus {
     subscriber: Arc<Subscriber>,
     /// Its kind.
-    pub kind: &'static str,
+    pub kind: KindName,
     /// What it is doing.
     pub state: SubscriptionState,
     /// Everything up to here was delivered, was not wanted, or was dropped.
@@ -84,7 +84,7 @@ fn look(topic: &Topic, subscriber: Arc<Subscriber>) -> SubscriptionStatus {
     let (revision, sent, dropped) = (complete_up_to(topic, &position), position.delivered, position.dropped);
     drop(position);
     SubscriptionStatus {
-        kind: topic.kind,
+        kind: topic.kind.clone(),
         state,
         revision,
         lag_events,

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     log,
     model::{Caller, Revision, filter::Malformed},
-    wire::frame,
+    wire::{envelope, frame},
 };
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
@@ -19,11 +19,6 @@ use std::{
     sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
 };
-
-/// Fields of every kind's watch event, and the type of a bookmark.
-const TYPE: u8 = 1;
-const REVISION: u8 = 4;
-const BOOKMARK: u64 = 5;
 
 /// A filtered stream looks at so many segments or pages before it lets others run.
 const LOOKS_PER_POLL: usize = 64;
@@ -105,8 +100,7 @@ impl Subscription {
         position.revision = position.revision.max(revision);
         let mut framed = Vec::new();
         frame::write(&mut framed, |message| {
-            message.extend(frame::varint_field(TYPE, BOOKMARK));
-            message.extend(frame::varint_field(REVISION, revision.get()));
+            message.extend(envelope::bookmark(revision));
             message.extend(position.tell().unwrap_or_default());
         });
         framed.into()
@@ -203,7 +197,7 @@ impl Subscription {
         };
         *fetch = None;
         let mut position = subscriber.position.lock();
-        Poll::Ready(match page.look(topic.kind, after) {
+        Poll::Ready(match page.look(topic.kind.as_str(), after) {
             Glimpse::Event(segment, index) => {
                 position.take(page.source(), (segment, index), &subscriber.view).into()
             }

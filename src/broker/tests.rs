@@ -155,7 +155,7 @@ impl History for Published {
         let events = self.0.lock();
         let page = events.iter().filter(|happened| happened.revision > begin && happened.revision <= upto);
         page.for_each(|happened| happened.encode(&mut batch));
-        Box::pin(ready(Ok(Arc::new(Page::new(begin, upto, HashMap::from([(KIND, batch)]))))))
+        Box::pin(ready(Ok(Arc::new(Page::new(begin, upto, HashMap::from([(KIND.into(), batch)]))))))
     }
 
     fn oldest(&self) -> Revision {
@@ -189,12 +189,19 @@ pub(super) fn topic(published: &Published, window_bytes: usize) -> Arc<Topic> {
         max_subscribers: 100,
         ..Limits::default()
     };
-    let metrics = Metrics::new([KIND].into_iter()).unwrap().kind(KIND);
+    let metrics = Metrics::new([KIND]).unwrap().kind(KIND);
     topic_with(published, limits, metrics)
 }
 
 fn topic_with(published: &Published, limits: Limits, metrics: KindMetrics) -> Arc<Topic> {
-    Arc::new(Topic::new(KIND, Revision::ZERO, Arc::new(published.clone()), limits, metrics, Clock::start()))
+    Arc::new(Topic::new(
+        KIND.into(),
+        Revision::ZERO,
+        Arc::new(published.clone()),
+        limits,
+        metrics,
+        Clock::start(),
+    ))
 }
 
 pub(super) fn interest(selector: Selector, include_previous: bool, policy: Policy) -> Interest {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     log::{Batch, Log, Outside, Size},
-    model::{Revision, Start},
+    model::{KindName, Revision, Start},
     telemetry::{KindMetrics, Reason},
 };
 use parking_lot::Mutex;
@@ -79,7 +79,7 @@ pub enum Refused {
 
 /// One kind's log and its subscribers.
 pub struct Topic {
-    pub(super) kind: &'static str,
+    pub(super) kind: KindName,
     pub(super) log: Log,
     pub(super) history: Arc<dyn History>,
     pub(super) sleepers: Sleepers,
@@ -97,7 +97,7 @@ pub struct Topic {
 
 impl Topic {
     pub(super) fn new(
-        kind: &'static str,
+        kind: KindName,
         head: Revision,
         history: Arc<dyn History>,
         limits: Limits,
@@ -121,8 +121,8 @@ impl Topic {
     }
 
     /// The kind.
-    pub fn kind(&self) -> &'static str {
-        self.kind
+    pub fn kind(&self) -> &KindName {
+        &self.kind
     }
 
     /// The newest revision up to which everything of this kind has been published.

@@ -10,12 +10,9 @@ use crate::{
         ChangeType,
         filter::{Malformed, Verdict},
     },
-    wire::frame,
+    wire::{envelope, frame},
 };
 use std::{ops::Range, sync::Arc};
-
-/// `type` has this field number in every kind's watch event.
-const TYPE: u8 = 1;
 
 /// An interest, and the verdicts of its filter.
 pub(super) struct View {
@@ -105,15 +102,14 @@ impl View {
         addition: &[u8],
     ) -> Result<(), Malformed> {
         let framed = segment.frames(event..event + 1);
-        let of_type = |change: ChangeType| frame::varint_field(TYPE, change as u64);
         match (verdict, &self.column) {
             (Verdict::Enters, _) => {
-                frame::write_extended(out, &framed, &[&of_type(ChangeType::Created), addition]);
+                frame::write_extended(out, &framed, &[&envelope::typed(ChangeType::Created), addition]);
             }
             // Without the row, which is none of this subscriber's, and with the last that was.
             (Verdict::Leaves, Some(column)) => frame::write(out, |out| {
                 log::write_without(out, segment.message(event), column.filter.schema().row)?;
-                [segment.previous(event), &of_type(ChangeType::Deleted), addition]
+                [segment.previous(event), &envelope::typed(ChangeType::Deleted), addition]
                     .iter()
                     .for_each(|part| out.extend_from_slice(part));
                 Ok(())

@@ -1,95 +1,156 @@
-//! What a watched kind is to those who capture, read and deliver: a name, a table, and how its events are written. [`crate::faces`] has them.
+//! The watched kinds: values in a versioned list, which changes while the hub runs.
+//!
+//! Whoever learns that a kind came, changed or went says so to the [`Catalog`]. Whoever works with kinds takes a [`Kinds`], the list as it
+//! was at one version, and uses that for the whole of a piece of work.
 
-use crate::{log::Batch, model::Change, store::Scope, telemetry::Metrics};
-use prost_types::Timestamp;
-use serde::{Deserialize, Deserializer};
+mod batches;
+mod kind;
+
+pub use crate::wire::{Renderer, Unreadable};
+pub use batches::Batches;
+pub use kind::{Kind, timestamp};
+
+use crate::{model::KindName, store::Scope};
 use std::{collections::HashMap, sync::Arc};
+use tokio::sync::watch;
 
-/// A watched kind.
-pub trait Kind: Send + Sync + 'static {
-    /// Its name: in metrics, in `hub.change`, in the API.
-    fn name(&self) -> &'static str;
-
-    /// Its migrations and its table.
-    fn scope(&self) -> Scope;
-
-    /// Appends the watch event of a change, as a protobuf message in which `type` has number 1, `revision` 4, `dropped_before` 6 and
-    /// `conflated` 8; and to `previous` what must follow that message to show the row before too. It does so in any case; an error says that a row does not
-    /// fit this kind.
-    fn encode(
-        &self,
-        change: &Change<'_>,
-        event: &mut Vec<u8>,
-        previous: &mut Vec<u8>,
-    ) -> Result<(), Unreadable>;
+/// Why a kind is not watched any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// Its table was dropped.
+    Dropped,
+    /// Its table is there, and is not to be watched any more.
+    Detached,
 }
 
-/// The kinds that a hub watches. Cheap to clone.
-#[derive(Clone)]
-pub struct Kinds(Arc<[Arc<dyn Kind>]>);
+/// The kinds at one version. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Kinds(Arc<List>);
+
+#[derive(Debug, Clone, Default)]
+struct List {
+    version: u64,
+    /// In the order in which they came.
+    kinds: Vec<Listed>,
+    /// Why those went that were there and are not, or are there again.
+    removals: HashMap<KindName, Removal>,
+}
+
+#[derive(Debug, Clone)]
+struct Listed {
+    kind: Arc<Kind>,
+    /// The version at which it came: one that went and came again is another.
+    since: u64,
+}
 
 impl Kinds {
-    /// These kinds.
-    pub fn new(kinds: impl IntoIterator<Item = Arc<dyn Kind>>) -> Self {
-        Self(kinds.into_iter().collect())
+    /// These kinds, at version 0.
+    pub fn new(kinds: impl IntoIterator<Item = Kind>) -> Self {
+        let kinds = kinds.into_iter().map(|kind| Listed { kind: Arc::new(kind), since: 0 }).collect();
+        Self(Arc::new(List { kinds, ..List::default() }))
+    }
+
+    /// Counts the changes of the list.
+    pub fn version(&self) -> u64 {
+        self.0.version
     }
 
     /// The kind of this name.
-    pub fn get(&self, name: &str) -> Option<&Arc<dyn Kind>> {
-        self.0.iter().find(|kind| kind.name() == name)
+    pub fn get(&self, name: &str) -> Option<&Arc<Kind>> {
+        self.iter().find(|kind| *kind.name() == *name)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Kind>> {
+        self.0.kinds.iter().map(|listed| &listed.kind)
     }
 
     /// Their names.
-    pub fn names(&self) -> impl Iterator<Item = &'static str> {
-        self.0.iter().map(|kind| kind.name())
+    pub fn names(&self) -> impl Iterator<Item = &KindName> {
+        self.iter().map(|kind| kind.name())
     }
 
-    /// Their migrations and tables.
+    /// What makes the tables that are ours to make.
     pub fn scopes(&self) -> Vec<Scope> {
-        self.0.iter().map(|kind| kind.scope()).collect()
+        self.iter().filter_map(|kind| kind.scope).collect()
+    }
+
+    /// The version at which a kind came, if it is there.
+    pub fn since(&self, name: &str) -> Option<u64> {
+        self.0.kinds.iter().find(|listed| *listed.kind.name() == *name).map(|listed| listed.since)
+    }
+
+    /// Why the kind of this name went, the last time that one did.
+    pub fn removal(&self, name: &str) -> Option<Removal> {
+        self.0.removals.get(name).copied()
     }
 
     /// Empty batches, to be filled.
-    pub fn batches(&self) -> Batches<'_> {
-        Batches { kinds: self, batches: HashMap::new() }
+    pub fn batches(&self) -> Batches {
+        Batches::of(self.clone())
     }
 }
 
-/// Sealed changes, encoded and sorted by kind.
-pub struct Batches<'a> {
-    kinds: &'a Kinds,
-    batches: HashMap<&'static str, Batch>,
-}
+/// The list of kinds, which changes. Clones are one catalog.
+#[derive(Debug, Clone)]
+pub struct Catalog(Arc<watch::Sender<Kinds>>);
 
-impl Batches<'_> {
-    /// Encodes a change, once, for everybody. Changes of kinds that this program does not know are left out.
-    pub fn push(&mut self, change: &Change<'_>, sealed_at: u64, metrics: &Metrics) {
-        let Some(kind) = self.kinds.get(change.kind) else { return };
-        let batch = self.batches.entry(kind.name()).or_default();
-        batch.push((change.revision, change.change, change.resource_id), sealed_at, |event, previous| {
-            if let Err(error) = kind.encode(change, event, previous) {
-                metrics.undecodable_rows.with_label_values(&[kind.name()]).inc();
-                tracing::error!(kind = kind.name(), revision = %change.revision, %error, "a row does not fit its kind");
+impl Catalog {
+    /// Begins with these kinds.
+    pub fn new(kinds: Kinds) -> Self {
+        Self(Arc::new(watch::Sender::new(kinds)))
+    }
+
+    /// The list now.
+    pub fn kinds(&self) -> Kinds {
+        self.0.borrow().clone()
+    }
+
+    /// Lists from now on; the one of now counts as seen.
+    pub fn changes(&self) -> watch::Receiver<Kinds> {
+        self.0.subscribe()
+    }
+
+    /// Adds a kind, or puts it in the place of the one of its name, whose streams go on. Returns the new version.
+    pub fn put(&self, kind: Kind) -> u64 {
+        self.change(|list| {
+            let kind = Arc::new(kind);
+            match list.kinds.iter_mut().find(|listed| listed.kind.name() == kind.name()) {
+                Some(listed) => listed.kind = kind,
+                None => list.kinds.push(Listed { kind, since: list.version }),
             }
+            true
+        })
+    }
+
+    /// Takes a kind away; its streams end for this reason. Returns the version of a list that does not have it.
+    pub fn remove(&self, name: &str, why: Removal) -> u64 {
+        self.change(|list| {
+            let at = list.kinds.iter().position(|listed| *listed.kind.name() == *name);
+            if let Some(at) = at {
+                let gone = list.kinds.remove(at);
+                list.removals.insert(gone.kind.name().clone(), why);
+            }
+            at.is_some()
+        })
+    }
+
+    /// `false`: nothing has changed.
+    fn change(&self, change: impl FnOnce(&mut List) -> bool) -> u64 {
+        let mut version = 0;
+        self.0.send_if_modified(|kinds| {
+            let mut list = List::clone(&kinds.0);
+            list.version += 1;
+            let changed = change(&mut list);
+            if changed {
+                *kinds = Kinds(Arc::new(list));
+            }
+            version = kinds.version();
+            changed
         });
-    }
-
-    /// The batches.
-    pub fn into_map(self) -> HashMap<&'static str, Batch> {
-        self.batches
+        version
     }
 }
 
-/// A row does not fit its kind.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct Unreadable(#[from] serde_json::Error);
-
-/// For `#[serde(deserialize_with)]`: a timestamp as Postgres writes it in JSON. What no protobuf timestamp can say (`infinity`,
-/// years before 1) is unset.
-pub fn timestamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
-    let text = Option::<std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-    Ok(text
-        .and_then(|text| text.parse::<jiff::Timestamp>().ok())
-        .map(|at| Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }))
-}
+#[cfg(test)]
+mod tests;

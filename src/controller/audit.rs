@@ -33,7 +33,7 @@ impl Controller for AuditTrail {
         Self::NAME
     }
 
-    fn kind(&self) -> Option<&'static str> {
+    fn kind(&self) -> Option<&str> {
         None
     }
 

@@ -35,7 +35,7 @@ pub trait Controller: Send + Sync + 'static {
     fn name(&self) -> &'static str;
 
     /// The kind whose changes it acts on; `None`: all kinds, and then a table is never listed for it ([`Controller::on_gap`]).
-    fn kind(&self) -> Option<&'static str>;
+    fn kind(&self) -> Option<&str>;
 
     /// Changes in one transaction, at most; where they are large, about 8 MiB of them. 1 for one whose effects lie outside of the database: when a hub dies, they are repeated for
     /// the whole turn.

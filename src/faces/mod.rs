@@ -12,7 +12,10 @@ use crate::{
 use std::sync::Arc;
 
 /// A kind with services of its own.
-pub trait ServedKind: Kind {
+pub trait ServedKind: Send + Sync + 'static {
+    /// The kind.
+    fn kind(&self) -> Kind;
+
     /// Adds its services.
     fn serve(&self, hub: &Hub, grpc: &mut Grpc);
 }
@@ -34,7 +37,7 @@ impl Registry {
 
     /// What is known of them without their services.
     pub fn kinds(&self) -> Kinds {
-        Kinds::new(self.0.iter().map(|kind| kind.clone() as Arc<dyn Kind>))
+        Kinds::new(self.0.iter().map(|kind| kind.kind()))
     }
 
     /// Adds their services.

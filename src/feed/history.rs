@@ -4,7 +4,7 @@
 use crate::{
     backoff::Backoff,
     broker::{Compacted, Fetch, History, Page},
-    catalog::Kinds,
+    catalog::Catalog,
     error::chain,
     model::{Epoch, Revision},
     store::{HubConnection, ReadPosition, SealError, SealedRow, Target},
@@ -43,7 +43,7 @@ struct Shared {
     epoch: Epoch,
     target: Target,
     session: bool,
-    kinds: Kinds,
+    catalog: Catalog,
     metrics: Arc<Metrics>,
     /// Where pages are read: not on the lane that asks, which may end before its neighbours do.
     runtime: Handle,
@@ -103,7 +103,7 @@ impl HistoryReader {
         epoch: Epoch,
         target: Target,
         session: bool,
-        kinds: Kinds,
+        catalog: Catalog,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
@@ -111,7 +111,7 @@ impl HistoryReader {
                 epoch,
                 target,
                 session,
-                kinds,
+                catalog,
                 metrics,
                 runtime: Handle::current(),
                 reader: AsyncMutex::new(None),
@@ -249,7 +249,7 @@ impl Shared {
         // A page that the floor is in begins at the floor.
         let after = begin.max(oldest);
         let mut position = if end.revision == after { *end } else { ReadPosition::after(after) };
-        let mut batches = self.kinds.batches();
+        let mut batches = self.catalog.kinds().batches();
         let mut bytes = 0;
         while position.revision < upto {
             let left = u32::try_from(upto.get() - position.revision.get()).unwrap_or(u32::MAX);

@@ -8,7 +8,7 @@ pub mod snapshot;
 
 use crate::{
     broker::EventBroker,
-    catalog::Kinds,
+    catalog::Catalog,
     health::Health,
     store::{Store, Target},
     telemetry::Metrics,
@@ -86,7 +86,7 @@ pub struct Parts {
     /// For the inspector's short statements.
     pub store: Store,
     /// What is watched, and how it is encoded.
-    pub kinds: Kinds,
+    pub catalog: Catalog,
     /// Where events go.
     pub broker: Arc<EventBroker>,
     /// Who is told whether the database is in sight.

@@ -4,11 +4,13 @@ mod attributed;
 mod caller;
 mod change;
 pub mod filter;
+mod kind;
 mod position;
 mod selector;
 
 pub use attributed::{AttributedChange, Gap, GapCause};
 pub use caller::Caller;
 pub use change::{Change, ChangeType};
+pub use kind::{KindName, Table};
 pub use position::{Epoch, Revision, Start};
 pub use selector::{Selector, TypeSet};

@@ -2,11 +2,11 @@
 
 use crate::{
     broker::{EventBroker, SubscriptionState, SubscriptionStatus},
-    catalog::Kinds,
+    catalog::Catalog,
     error::Error,
     feed::{Doorbell, DoorbellState},
     health::Health,
-    model::{Epoch, Revision},
+    model::{Epoch, KindName, Revision},
     store::{ControllerStatus, DatabaseStatus, Store},
     telemetry::Metrics,
 };
@@ -33,7 +33,7 @@ pub struct Introspection {
     /// For how it waits.
     pub doorbell: Arc<Doorbell>,
     /// For what it watches.
-    pub kinds: Kinds,
+    pub catalog: Catalog,
     /// When it started.
     pub started: Instant,
 }
@@ -63,7 +63,7 @@ pub struct HubStatus {
 #[derive(Debug)]
 pub struct KindStatus {
     /// Its name.
-    pub kind: &'static str,
+    pub kind: KindName,
     /// Its open watches.
     pub subscriptions: u64,
     /// Everything up to here has been published.
@@ -93,19 +93,19 @@ impl Introspection {
         let asking = async { tokio::try_join!(self.store.status(), self.store.controllers()) };
         let database = self.in_time("status", asking).await;
         let subscriptions = self.broker.subscriptions();
-        let count = |kind| subscriptions.iter().filter(|open| open.kind == kind).count() as u64;
+        let count = |kind: &KindName| subscriptions.iter().filter(|open| open.kind == *kind).count() as u64;
         let era = self.broker.era();
         let topics = || era.iter().flat_map(|era| era.topics());
         let mut kinds: Vec<_> = topics()
             .map(|topic| KindStatus {
-                kind: topic.kind(),
+                kind: topic.kind().clone(),
                 subscriptions: count(topic.kind()),
                 head: topic.head(),
                 window_events: topic.window().events,
                 window_bytes: topic.window().bytes as u64,
             })
             .collect();
-        kinds.sort_by_key(|kind| kind.kind);
+        kinds.sort_by(|one, other| one.kind.cmp(&other.kind));
         HubStatus {
             uptime: self.started.elapsed(),
             reasons: self.health.reasons(),
@@ -124,13 +124,13 @@ impl Introspection {
         query: &SubscriptionQuery,
     ) -> Result<(Vec<SubscriptionStatus>, usize), Error> {
         if let Some(unknown) = &query.kind
-            && self.kinds.names().all(|name| name != unknown)
+            && self.catalog.kinds().get(unknown).is_none()
         {
             return Err(Error::invalid("kind", format!("{unknown:?} is not watched")));
         }
         let mut found = self.broker.subscriptions();
         found.retain(|open| {
-            query.kind.as_ref().is_none_or(|kind| open.kind == kind)
+            query.kind.as_ref().is_none_or(|kind| open.kind == **kind)
                 && (query.states.is_empty() || query.states.contains(&open.state))
                 && open.lag_events >= query.min_lag_events
         });

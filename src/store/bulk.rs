@@ -1,8 +1,11 @@
 //! Rows by the batch. A batch is one statement in a transaction of its own, and one round trip: it is in or out, never half, and a connection
 //! that its caller leaves does not go back to the pool within a transaction. Where the batch belongs to an import, the same statement moves its position.
 
-use super::{Attribution, DatabaseError, Fault, Store, Table, lease::Lease};
-use crate::error::Error;
+use super::{Attribution, DatabaseError, Fault, Store, lease::Lease};
+use crate::{
+    error::Error,
+    model::{KindName, Table},
+};
 use std::{borrow::Cow, time::Duration};
 use tokio_postgres::types::ToSql;
 
@@ -12,7 +15,7 @@ const OPEN_FATE: &str = "hub.the_fate_of_a_row_is_open";
 const BEFORE_INSERT_OF_A_ROW: i16 = 1 | 2 | 4;
 
 /// What a bulk call writes: a table, and the columns beside its key, each with the type that its text is cast to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct BulkTable {
     /// The table.
     pub table: Table,
@@ -161,7 +164,7 @@ impl Store {
     /// Writes a batch, recorded under whoever is behind it. `taken`: the failure of a row whose key exists, but for the index.
     pub async fn write_batch(
         &self,
-        table: BulkTable,
+        table: &BulkTable,
         attribution: Option<&Attribution>,
         import: Option<&Import>,
         batch: &Batch,
@@ -182,7 +185,7 @@ impl Store {
             Some(attribution) => lease.query_for(attribution, &sql, &parameters.0).await,
             None => lease.query(&sql, &parameters.0).await,
         };
-        let rows = rows.map_err(|error| not_written(table.table.kind, error))?;
+        let rows = rows.map_err(|error| not_written(&table.table.kind, error))?;
         let Some(row) = rows.first() else { return Err(NotWritten::TakenOver) };
         let read = || -> Result<Written, tokio_postgres::Error> {
             let taken: Vec<i64> = row.try_get(1)?;
@@ -222,7 +225,7 @@ struct Arrays<'a> {
 }
 
 impl<'a> Arrays<'a> {
-    fn of(table: BulkTable, batch: &'a Batch) -> Self {
+    fn of(table: &BulkTable, batch: &'a Batch) -> Self {
         let rows = &batch.rows;
         let column = |n: usize| rows.iter().map(|row| row.values.get(n).and_then(Option::as_deref)).collect();
         let failures = &batch.failures;
@@ -248,7 +251,7 @@ impl BulkTable {
     /// trigger swallowed rows or gave them other keys, it fails the statement. A row that is alone has no open fate but to be left out.
     /// `fence` is empty, or a query that has one row if the batch may be written, with a comma.
     fn insert<'a>(&self, arrays: &'a Arrays<'a>, fence: &str, parameters: &mut Parameters<'a>) -> String {
-        let Table { name, key, .. } = self.table;
+        let Table { name, key, .. } = &self.table;
         let from = if fence.is_empty() { "" } else { "fence, " };
         let columns = self.columns.iter().map(|(column, _)| *column).collect::<Vec<_>>().join(", ");
         let numbered = self.columns.iter().enumerate();
@@ -305,7 +308,7 @@ impl BulkTable {
 
 /// The batch, its failures and the new position, if the import is where the batch begins and still this stream's; else no row.
 fn import_statement<'a>(
-    table: BulkTable,
+    table: &BulkTable,
     arrays: &'a Arrays<'a>,
     position: &'a [i64; 4],
     taken: &'a Failure,
@@ -335,7 +338,7 @@ fn import_statement<'a>(
 }
 
 /// Whether the items are at fault, the moment, or the database.
-fn not_written(kind: &'static str, error: tokio_postgres::Error) -> NotWritten {
+fn not_written(kind: &KindName, error: tokio_postgres::Error) -> NotWritten {
     let error = DatabaseError::from(error);
     match (error.fault(), error.answer()) {
         (Fault::Serialization, _) => NotWritten::Conflict,

@@ -1,7 +1,10 @@
 //! What a failure of the database is about. SQLSTATEs are judged here and nowhere else.
 
 use super::SealError;
-use crate::error::{Error, chain};
+use crate::{
+    error::{Error, chain},
+    model::KindName,
+};
 use std::{error::Error as _, fmt, str::Utf8Error, string::FromUtf8Error, time::Duration};
 use tokio_postgres::{
     error::DbError,
@@ -121,10 +124,10 @@ impl DatabaseError {
     }
 
     /// The words for a write that the database refuses because of its row, of this kind. `None`: the row is not at fault.
-    pub fn refusal(&self, kind: &'static str) -> Option<Error> {
+    pub fn refusal(&self, kind: &KindName) -> Option<Error> {
         let answer = self.answer()?;
         match self.fault() {
-            Fault::Taken => Some(Error::AlreadyExists { kind }),
+            Fault::Taken => Some(Error::AlreadyExists { kind: kind.clone() }),
             Fault::Row | Fault::Encoding => {
                 tracing::debug!(error = %self, "the database refuses a row");
                 Some(Error::Refused {

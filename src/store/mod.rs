@@ -29,7 +29,7 @@ pub use hub::{
 };
 pub use letters::{DeadLetters, DueLetter, Letter, Which};
 pub use migrate::{MigrateError, Migration, Scope, migrate};
-pub use rows::{Choice, Columns, Page, Table};
+pub use rows::{Choice, Columns, Page};
 pub use snapshot::{SnapshotRow, TableSnapshot};
 pub use status::{DatabaseStatus, OpenTransaction};
 

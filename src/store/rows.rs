@@ -7,20 +7,12 @@ use super::{
 };
 use crate::{
     error::Error,
-    model::filter::{Filter, Order, Schema},
+    model::{
+        Table,
+        filter::{Filter, Order, Schema},
+    },
 };
 use tokio_postgres::types::{ToSql, Type};
-
-/// A watched table with a key of one text column.
-#[derive(Debug, Clone, Copy)]
-pub struct Table {
-    /// The kind that it holds, for error messages.
-    pub kind: &'static str,
-    /// Schema and name, quoted where they need it.
-    pub name: &'static str,
-    /// The key's column.
-    pub key: &'static str,
-}
 
 /// Which rows a list has, and in which order.
 #[derive(Debug)]
@@ -54,7 +46,7 @@ pub type Columns<'a> = [(&'a str, &'a (dyn ToSql + Sync))];
 
 impl Store {
     /// The row with this key.
-    pub async fn get(&self, table: Table, id: &str) -> Result<String, Error> {
+    pub async fn get(&self, table: &Table, id: &str) -> Result<String, Error> {
         let Table { name, key, .. } = table;
         let rows = self
             .run(
@@ -67,7 +59,7 @@ impl Store {
     }
 
     /// A new row; columns that are not given take their defaults.
-    pub async fn insert(&self, table: Table, columns: &Columns<'_>) -> Result<String, Error> {
+    pub async fn insert(&self, table: &Table, columns: &Columns<'_>) -> Result<String, Error> {
         let names = columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
         let places = (1..=columns.len()).map(|n| format!("${n}")).collect::<Vec<_>>().join(", ");
         let sql = format!(
@@ -79,7 +71,7 @@ impl Store {
     }
 
     /// Changes a row.
-    pub async fn update(&self, table: Table, id: &str, columns: &Columns<'_>) -> Result<String, Error> {
+    pub async fn update(&self, table: &Table, id: &str, columns: &Columns<'_>) -> Result<String, Error> {
         let Table { name, key, .. } = table;
         let assignments = columns
             .iter()
@@ -96,7 +88,7 @@ impl Store {
     }
 
     /// Deletes a row.
-    pub async fn delete(&self, table: Table, id: &str) -> Result<(), Error> {
+    pub async fn delete(&self, table: &Table, id: &str) -> Result<(), Error> {
         let Table { name, key, .. } = table;
         let sql = format!("DELETE FROM {name} t WHERE {key} = $1 RETURNING {key}::text");
         self.write_row(table, id, "delete", &sql, &[&id]).await.map(drop)
@@ -105,7 +97,7 @@ impl Store {
     /// What a statement returns of the row that it writes, which is the one with this key.
     async fn write_row(
         &self,
-        table: Table,
+        table: &Table,
         id: &str,
         statement: &'static str,
         sql: &str,
@@ -118,7 +110,7 @@ impl Store {
     /// A page of the rows that are chosen, and their number, at one moment.
     pub async fn page(
         &self,
-        table: Table,
+        table: &Table,
         choice: &Choice<'_>,
         offset: i64,
         limit: i64,
@@ -127,7 +119,7 @@ impl Store {
         let mut values: Vec<Parameter> = vec![(Box::new(limit), Type::INT8), (Box::new(offset), Type::INT8)];
         let chosen = match choice.filter {
             Some(filter) => format!("{name} WHERE {}", condition(filter, &mut values)),
-            None => name.to_owned(),
+            None => name.to_string(),
         };
         let order = order(choice.schema, choice.order_by, key);
         let sql = format!(
@@ -145,16 +137,16 @@ impl Store {
     }
 }
 
-fn found(table: Table, id: &str, rows: &[tokio_postgres::Row]) -> Result<String, Error> {
-    let row = rows.first().ok_or_else(|| Error::NotFound { kind: table.kind, id: id.to_owned() })?;
+fn found(table: &Table, id: &str, rows: &[tokio_postgres::Row]) -> Result<String, Error> {
+    let row = rows.first().ok_or_else(|| Error::NotFound { kind: table.kind.clone(), id: id.to_owned() })?;
     Ok(row.try_get(0)?)
 }
 
 /// The words for a write that the database refuses because of its row.
-fn refused(table: Table, error: Error) -> Error {
+fn refused(table: &Table, error: Error) -> Error {
     let cause = match &error {
         Error::Internal(cause) => cause.downcast_ref::<DatabaseError>(),
         _ => None,
     };
-    cause.and_then(|cause| cause.refusal(table.kind)).unwrap_or(error)
+    cause.and_then(|cause| cause.refusal(&table.kind)).unwrap_or(error)
 }

@@ -55,7 +55,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Declares them all, with the series of these kinds, so that a dashboard sees a zero before the first event.
-    pub fn new(kinds: impl Iterator<Item = &'static str>) -> prometheus::Result<Self> {
+    pub fn new(kinds: impl IntoIterator<Item: AsRef<str>>) -> prometheus::Result<Self> {
         let registry = Registry::new_custom(None, None)?;
         #[cfg(target_os = "linux")]
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
@@ -126,6 +126,7 @@ impl Metrics {
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         metrics.pool(0, 0);
         for kind in kinds {
+            let kind = kind.as_ref();
             drop((
                 metrics.kind(kind),
                 metrics.undecodable_rows.with_label_values(&[kind]),

@@ -3,7 +3,6 @@
 use crate::{
     error::{Error, chain},
     feed::Parts,
-    store::Scope,
 };
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -22,10 +21,11 @@ pub(crate) async fn run(parts: Parts, every: Duration, stop: CancellationToken) 
 }
 
 async fn inspect(parts: &Parts) -> Result<(), Error> {
-    for Scope { name: kind, table, .. } in parts.kinds.scopes() {
-        let faults = parts.store.capture_faults(kind, table).await?;
-        parts.metrics.capture_faults.with_label_values(&[kind]).set(faults.len() as i64);
-        parts.health.capture(kind, faults);
+    for kind in parts.catalog.kinds().iter() {
+        let (name, table) = (kind.name(), &kind.table.name);
+        let faults = parts.store.capture_faults(name.as_str(), Some(table)).await?;
+        parts.metrics.capture_faults.with_label_values(&[name.as_str()]).set(faults.len() as i64);
+        parts.health.capture(name, faults);
     }
     let oldest = parts.store.oldest_open_transaction().await?;
     parts.metrics.oldest_open_transaction.set(oldest.as_secs_f64());

@@ -23,18 +23,6 @@ pub fn write_extended(out: &mut Vec<u8>, framed: &[u8], additions: &[&[u8]]) {
     });
 }
 
-/// The field `number` (at most 15) with a varint value, as protobuf writes it.
-pub fn varint_field(number: u8, value: u64) -> Vec<u8> {
-    let mut out = vec![number << 3];
-    let mut rest = value;
-    while rest >= 0x80 {
-        out.push(rest as u8 | 0x80);
-        rest >>= 7;
-    }
-    out.push(rest as u8);
-    out
-}
-
 fn set_length(out: &mut [u8], start: usize) {
     let length = u32::try_from(out.len() - start - HEADER).unwrap_or(u32::MAX).to_be_bytes();
     if let Some(header) = out.get_mut(start + 1..start + HEADER) {
@@ -58,7 +46,7 @@ mod tests {
         let mut framed = Vec::new();
         write(&mut framed, |out| out.extend_from_slice(b"abc"));
         let mut out = Vec::new();
-        write_extended(&mut out, &framed, &[&varint_field(6, 300)]);
+        write_extended(&mut out, &framed, &[&[0x30, 0xac, 0x02]]);
         assert_eq!(out, [0, 0, 0, 0, 6, b'a', b'b', b'c', 0x30, 0xac, 0x02]);
     }
 }

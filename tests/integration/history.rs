@@ -169,7 +169,7 @@ async fn a_slow_watch_that_catches_up_loses_nothing() {
             recorder.until("the present", |progress| progress.last.as_ref() == Some(&last)).await;
         }
         // Live again: an event comes without a page being read.
-        let topic = hub.app().broker().era().unwrap().topic("Dinosaur").unwrap().clone();
+        let topic = hub.app().broker().era().unwrap().topic("Dinosaur").unwrap();
         until("all wait for events", || topic.sleepers() == 3).await;
         let reads = hub.metric(READS, "");
         control.write(&[(Verb::Insert, &names(&format!("live{round}"), 1))]).await;
@@ -308,7 +308,7 @@ async fn compacted_under_a_watch(in_part: bool) {
     for revision in 1..=1000 {
         assert_eq!(watch.event().await.unwrap().revision, revision);
     }
-    let topic = other.app().broker().era().unwrap().topic("Dinosaur").unwrap().clone();
+    let topic = other.app().broker().era().unwrap().topic("Dinosaur").unwrap();
     // The last of forty pages may be in the window already.
     let read = || other.metric("hub_history_reads_total", "") >= 39.0;
     until("the one that wants nothing is live", || read() && topic.sleepers() == 1).await;

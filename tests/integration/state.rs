@@ -4,7 +4,7 @@ use crate::{
     stress::{Control, Load, random, shared_ids, writers},
     support::{
         Database, PATIENCE, TestHub,
-        fossil::{FossilEvent, Fossils, messages},
+        fossil::{FossilEvent, fossil_kind, messages},
         history::{Evidence, History, Journal},
         recorder::{Recorder, SENTINEL},
         until,
@@ -27,14 +27,14 @@ use tonic_types::StatusExt;
 use trex::{
     app::Settings,
     broker::{Interest, Policy, Step},
-    catalog::{Kind, Unreadable},
+    catalog::{Catalog, Kind},
     embedded::testing::EphemeralPostgres,
     faces::grpc::{Grpc, Hub},
     faces::{Registry, ServedKind},
     feed::snapshot::Snapshots,
-    model::{Change, Selector, Start},
+    model::{Selector, Start},
     proto::rh_trex::v1::{BackpressurePolicy, EventType, WatchDinosaursRequest},
-    store::{Migration, Scope},
+    store::Migration,
 };
 
 const KIB: usize = 1024;
@@ -365,12 +365,8 @@ async fn a_state_of_a_locked_table_is_for_later() {
 /// Fossils in a partitioned table.
 struct Strata;
 
-impl Kind for Strata {
-    fn name(&self) -> &'static str {
-        "Stratum"
-    }
-
-    fn scope(&self) -> Scope {
+impl ServedKind for Strata {
+    fn kind(&self) -> Kind {
         const MIGRATIONS: &[Migration] = &[Migration {
             version: 1,
             name: "strata",
@@ -381,20 +377,9 @@ impl Kind for Strata {
                   CREATE TABLE public.strata_b1 PARTITION OF public.strata_b FOR VALUES FROM (0) TO (500);
                   CREATE TABLE public.strata_b2 PARTITION OF public.strata_b FOR VALUES FROM (500) TO (1000000)",
         }];
-        Scope { name: "Stratum", migrations: MIGRATIONS, table: Some("public.strata") }
+        fossil_kind("Stratum", "public.strata", MIGRATIONS)
     }
 
-    fn encode(
-        &self,
-        change: &Change<'_>,
-        event: &mut Vec<u8>,
-        previous: &mut Vec<u8>,
-    ) -> Result<(), Unreadable> {
-        Fossils.encode(change, event, previous)
-    }
-}
-
-impl ServedKind for Strata {
     fn serve(&self, _: &Hub, _: &mut Grpc) {}
 }
 
@@ -403,7 +388,7 @@ async fn the_state_of_a_partitioned_table_is_exact() {
     let database = Database::create().await;
     let registry = Registry::new(vec![Arc::new(Strata)]);
     let hub = TestHub::start_with(Settings::new(database.target()), registry.clone()).await;
-    let snapshots = Snapshots::new(database.target(), registry.kinds(), u64::MAX);
+    let snapshots = Snapshots::new(database.target(), Catalog::new(registry.kinds()), u64::MAX);
     let enough = Arc::new(AtomicBool::new(false));
     let (session, stop) = (database.connect().await, enough.clone());
     let writer = tokio::spawn(async move {

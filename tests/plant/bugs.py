@@ -179,8 +179,8 @@ BUGS = [
     Bug(
         "do-not-tell-the-drop",
         POSITION,
-        "frame::varint_field(DROPPED_BEFORE, std::mem::take(&mut self.untold))",
-        "frame::varint_field(DROPPED_BEFORE, std::mem::take(&mut self.untold) * 0)",
+        "envelope::dropped_before(std::mem::take(&mut self.untold))",
+        "envelope::dropped_before(std::mem::take(&mut self.untold) * 0)",
         (BLOCKED, WINDOW),
     ),
     Bug(
@@ -474,8 +474,8 @@ BUGS = [
     Bug(
         "forget-streams-of-a-history-that-is-over",
         "src/broker/mod.rs",
-        "ended.iter().flat_map(|era| era.topics()).map(Arc::downgrade)",
-        "ended.iter().flat_map(|era| era.topics()).take(0).map(Arc::downgrade)",
+        "ended.iter().flat_map(|era| era.topics()).map(",
+        "ended.iter().flat_map(|era| era.topics()).take(0).map(",
         ("admin::one_of_a_history_that_is_over_is_shown_until_it_has_noticed",),
     ),
     Bug(

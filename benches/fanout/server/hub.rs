@@ -9,6 +9,7 @@ use anyhow::Context;
 use prost::Message;
 use std::{sync::Arc, time::Duration};
 use trex::{
+    catalog::Catalog,
     faces::Registry,
     faces::grpc::{Grpc, Hub},
     feed::snapshot::Snapshots,
@@ -34,7 +35,7 @@ pub(super) fn serve(grpc: &mut Grpc, metrics: &Arc<Metrics>) -> anyhow::Result<B
         bulk: Bulk::new(store.clone(), 1, import::Limits::default(), metrics),
         store,
         broker: broker.broker.clone(),
-        snapshots: Snapshots::new(target, registry.kinds(), u64::MAX),
+        snapshots: Snapshots::new(target, Catalog::new(registry.kinds()), u64::MAX),
     };
     registry.serve(&hub, grpc);
     let sweeping = broker.broker.clone();

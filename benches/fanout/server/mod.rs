@@ -56,7 +56,7 @@ trait Feed: Send {
 
 /// Serves until its input ends.
 pub(crate) async fn program(arguments: Arguments) -> anyhow::Result<()> {
-    let metrics = Arc::new(Metrics::new([crate::support::broker::KIND].into_iter())?);
+    let metrics = Arc::new(Metrics::new([crate::support::broker::KIND])?);
     let limits = ConnectionLimits {
         streams: 1024,
         send_buffer: arguments.send_buffer,

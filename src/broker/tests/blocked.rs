@@ -11,7 +11,7 @@ fn a_stream_that_was_idle_is_not_blocked() {
     for policy in [Policy::Drop, Policy::CatchUp, Policy::Disconnect, Policy::Latest] {
         let published = Published::default();
         let limits = Limits { blocked_after: Duration::ZERO, ..Limits::default() };
-        let metrics = Metrics::new([KIND].into_iter()).unwrap().kind(KIND);
+        let metrics = Metrics::new([KIND]).unwrap().kind(KIND);
         let topic = topic_with(&published, limits, metrics);
         let mut reader = Reader::new(&topic, Start::Now, interest(Selector::ALL, false, policy));
         assert!(reader.read(1), "it sleeps");

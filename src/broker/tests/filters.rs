@@ -11,7 +11,7 @@ fn filter(text: &str) -> Interest {
 
 /// A topic, and how many events its filters have judged so far.
 pub(super) fn counted(published: &Published, window_bytes: usize) -> (Arc<Topic>, impl Fn() -> u64) {
-    let metrics = Metrics::new([KIND].into_iter()).unwrap();
+    let metrics = Metrics::new([KIND]).unwrap();
     let limits = Limits { blocked_after: Duration::from_secs(1), window_bytes, ..Limits::default() };
     let topic = topic_with(published, limits, metrics.kind(KIND));
     let evaluations = move || {

@@ -1,9 +1,10 @@
 //! Bulk creation of dinosaurs.
 
-use super::{TABLE, rules};
+use super::rules;
 use crate::{
     error::{Error, unreadable},
     faces::grpc::{Hub, acknowledgements, checked_import_id, failed_items, import_id, items},
+    model::Table,
     proto::{codec::Streamed, rh_trex::v1 as pb},
     service::import::{Acknowledgement, Item, NewItem, Resumable},
     store::BulkTable,
@@ -12,7 +13,10 @@ use futures_util::{StreamExt, stream::BoxStream};
 use pb::import_dinosaurs_request::Message;
 use tonic::{Request, Status, Streaming};
 
-const BULK: BulkTable = BulkTable { table: TABLE, columns: &[("species", "text")] };
+/// What is written of an item.
+fn written(table: &Table) -> BulkTable {
+    BulkTable { table: table.clone(), columns: &[("species", "text")] }
+}
 
 /// What `ImportDinosaurs` answers with.
 pub(super) type ImportStream = BoxStream<'static, Result<pb::ImportDinosaursResponse, Status>>;
@@ -20,12 +24,13 @@ pub(super) type ImportStream = BoxStream<'static, Result<pb::ImportDinosaursResp
 /// `BulkCreateDinosaurs`.
 pub(super) async fn create(
     hub: &Hub,
+    table: &Table,
     request: Request<Streaming<Streamed<pb::CreateDinosaurRequest>>>,
 ) -> Result<pb::BulkCreateDinosaursResponse, Error> {
     let resumable =
         import_id(request.metadata())?.map(|id| Resumable { id, acknowledged: 0, from_the_first: true });
     let items = items(request.into_inner(), |item| Ok(new_item("", &item.species)));
-    let (mut session, first) = hub.bulk.begin(BULK, resumable, 0, items).await?;
+    let (mut session, first) = hub.bulk.begin(written(table), resumable, 0, items).await?;
     let Acknowledgement { mut created, mut failed, mut failures, .. } = first;
     while let Some(acknowledgement) = session.next().await {
         let acknowledgement = acknowledgement?;
@@ -46,8 +51,10 @@ pub(super) async fn create(
 /// `ImportDinosaurs`. It answers before anything is read: a client may wait for the headers before it says `start`.
 pub(super) fn import(
     hub: Hub,
+    table: &Table,
     mut messages: Streaming<Streamed<pb::ImportDinosaursRequest>>,
 ) -> ImportStream {
+    let written = written(table);
     let opening = async move {
         let start = hub.bulk.unless_draining(start(&mut messages)).await??;
         let resumable = Resumable {
@@ -55,7 +62,7 @@ pub(super) fn import(
             acknowledged: start.acknowledged,
             from_the_first: false,
         };
-        hub.bulk.begin(BULK, Some(resumable), start.batch_size, items(messages, item)).await
+        hub.bulk.begin(written, Some(resumable), start.batch_size, items(messages, item)).await
     };
     acknowledgements(opening).map(|result| result.map(response)).boxed()
 }

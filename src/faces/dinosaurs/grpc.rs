@@ -1,7 +1,7 @@
 //! `rh_trex.v1.DinosaurService`.
 
 use super::{
-    TABLE, bulk,
+    bulk,
     fields::SCHEMA,
     row,
     rules::{self, Paging},
@@ -10,7 +10,7 @@ use crate::{
     error::Error,
     faces::grpc::{EventStream, Hub, WatchRequest},
     model::{
-        Revision,
+        Revision, Table,
         filter::{self, Filter, Scope},
     },
     proto::{
@@ -24,11 +24,12 @@ use tonic::{Request, Response, Status, Streaming};
 /// The service.
 pub(super) struct Service {
     hub: Hub,
+    table: Table,
 }
 
 impl Service {
-    pub(super) fn new(hub: Hub) -> Self {
-        Self { hub }
+    pub(super) fn new(hub: Hub, table: Table) -> Self {
+        Self { hub, table }
     }
 }
 
@@ -43,7 +44,7 @@ impl DinosaurService for Service {
         request: Request<pb::GetDinosaurRequest>,
     ) -> Result<Response<pb::Dinosaur>, Status> {
         let request = request.into_inner();
-        let row = self.hub.store.get(TABLE, rules::id(&request.id)?).await?;
+        let row = self.hub.store.get(&self.table, rules::id(&request.id)?).await?;
         Ok(Response::new(message(&row)?))
     }
 
@@ -53,7 +54,7 @@ impl DinosaurService for Service {
     ) -> Result<Response<pb::Dinosaur>, Status> {
         let request = request.into_inner();
         let species = rules::new_species(&request.species)?;
-        let row = self.hub.store.insert(TABLE, &[("species", &species)]).await?;
+        let row = self.hub.store.insert(&self.table, &[("species", &species)]).await?;
         Ok(Response::new(message(&row)?))
     }
 
@@ -65,9 +66,9 @@ impl DinosaurService for Service {
         let id = rules::id(&request.id)?;
         let row = match &request.species {
             Some(species) => {
-                self.hub.store.update(TABLE, id, &[("species", &rules::species(species)?)]).await?
+                self.hub.store.update(&self.table, id, &[("species", &rules::species(species)?)]).await?
             }
-            None => self.hub.store.get(TABLE, id).await?,
+            None => self.hub.store.get(&self.table, id).await?,
         };
         Ok(Response::new(message(&row)?))
     }
@@ -77,7 +78,7 @@ impl DinosaurService for Service {
         request: Request<pb::DeleteDinosaurRequest>,
     ) -> Result<Response<pb::DeleteDinosaurResponse>, Status> {
         let request = request.into_inner();
-        self.hub.store.delete(TABLE, rules::id(&request.id)?).await?;
+        self.hub.store.delete(&self.table, rules::id(&request.id)?).await?;
         Ok(Response::new(pb::DeleteDinosaurResponse {}))
     }
 
@@ -93,8 +94,8 @@ impl DinosaurService for Service {
         let choice = Choice { schema: &SCHEMA, filter: filter.as_ref(), order_by: &order_by };
         let paging = Paging::new(request.page, request.size);
         // Before the page is read: what the page shows may come again to a watch from here, and nothing is missed.
-        let revision = self.hub.head(TABLE.kind)?;
-        let page = self.hub.store.page(TABLE, &choice, paging.offset(), paging.size.into()).await?;
+        let revision = self.hub.head(self.table.kind.as_str())?;
+        let page = self.hub.store.page(&self.table, &choice, paging.offset(), paging.size.into()).await?;
         let items = page.rows.iter().map(|row| message(row)).collect::<Result<Vec<_>, _>>()?;
         let metadata = pb::ListMeta {
             page: paging.page,
@@ -124,14 +125,14 @@ impl DinosaurService for Service {
             send_initial_state: request.send_initial_state,
             bookmark_interval: request.bookmark_interval,
         };
-        self.hub.watch(TABLE.kind, watch).await
+        self.hub.watch(self.table.kind.as_str(), watch).await
     }
 
     async fn bulk_create_dinosaurs(
         &self,
         request: Request<Streaming<Streamed<pb::CreateDinosaurRequest>>>,
     ) -> Result<Response<pb::BulkCreateDinosaursResponse>, Status> {
-        Ok(Response::new(bulk::create(&self.hub, request).await?))
+        Ok(Response::new(bulk::create(&self.hub, &self.table, request).await?))
     }
 
     type ImportDinosaursStream = bulk::ImportStream;
@@ -140,6 +141,6 @@ impl DinosaurService for Service {
         &self,
         request: Request<Streaming<Streamed<pb::ImportDinosaursRequest>>>,
     ) -> Result<Response<Self::ImportDinosaursStream>, Status> {
-        Ok(Response::new(bulk::import(self.hub.clone(), request.into_inner())))
+        Ok(Response::new(bulk::import(self.hub.clone(), &self.table, request.into_inner())))
     }
 }

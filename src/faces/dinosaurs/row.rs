@@ -23,7 +23,7 @@ struct Row<'a> {
 pub(super) fn read(json: &str) -> Result<Dinosaur, Unreadable> {
     let Row { id, species, created_at, updated_at } = serde_json::from_str(json)?;
     let href = format!("/api/rh-trex/v1/dinosaurs/{id}");
-    let metadata = ObjectReference { id, created_at, updated_at, kind: super::TABLE.kind.into(), href };
+    let metadata = ObjectReference { id, created_at, updated_at, kind: super::KIND.into(), href };
     Ok(Dinosaur { metadata: Some(metadata), species: species.into_owned() })
 }
 

@@ -99,7 +99,7 @@ fn subscription(open: &SubscriptionStatus) -> pb::Subscription {
         id: caller.map(|caller| caller.operation.to_string()).unwrap_or_default(),
         peer: peer.map(|peer| peer.to_string()).unwrap_or_default(),
         principal: caller.and_then(|caller| caller.principal.as_deref()).unwrap_or_default().to_owned(),
-        kind: open.kind.to_owned(),
+        kind: open.kind.to_string(),
         types: interest.selector.types().map(types).unwrap_or_default(),
         resource_ids: interest
             .selector
@@ -181,7 +181,7 @@ fn hub_status(status: HubStatus, doorbell: pb::DoorbellStatus) -> pb::GetStatusR
 
 fn kind(status: &KindStatus) -> pb::KindStatus {
     pb::KindStatus {
-        kind: status.kind.to_owned(),
+        kind: status.kind.to_string(),
         subscriptions: status.subscriptions,
         head_revision: status.head.get(),
         window_events: status.window_events,

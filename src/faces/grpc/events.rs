@@ -2,10 +2,10 @@
 
 use crate::{
     broker::{Ending, EventBroker},
-    catalog::Kinds,
+    catalog::Catalog,
     error::Error,
     feed::reader::{LogPage, LogReader, Reading},
-    model::Revision,
+    model::{KindName, Revision},
     proto::{
         hub::v1::{
             Event, ReadEventsRequest, ReadEventsResponse,
@@ -26,7 +26,7 @@ const LARGEST_BATCH: u32 = 10_000;
 /// The service.
 pub(super) struct Events {
     pub(super) reader: LogReader,
-    pub(super) kinds: Kinds,
+    pub(super) catalog: Catalog,
     pub(super) broker: Arc<EventBroker>,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -47,9 +47,9 @@ impl Events {
     }
 
     fn wanted(&self, request: &ReadEventsRequest) -> Result<Wanted, Error> {
-        if let Some(unknown) = request.kinds.iter().find(|kind| self.kinds.names().all(|name| name != **kind))
-        {
-            let known = self.kinds.names().collect::<Vec<_>>().join(", ");
+        let kinds = self.catalog.kinds();
+        if let Some(unknown) = request.kinds.iter().find(|kind| kinds.get(kind).is_none()) {
+            let known = kinds.names().map(KindName::as_str).collect::<Vec<_>>().join(", ");
             return Err(Error::invalid(
                 "kinds",
                 format!("{unknown:?} is none of the watched kinds: {known}"),

@@ -12,7 +12,7 @@ pub use watch::{RawBody, WatchBody, WatchRequest};
 
 use crate::{
     broker::{Era, EventBroker, Topic},
-    catalog::Kinds,
+    catalog::Catalog,
     error::Error,
     feed::reader::LogReader,
     feed::snapshot::Snapshots,
@@ -61,7 +61,7 @@ impl Hub {
     }
 }
 
-fn topic<'a>(era: &'a Era, kind: &str) -> Result<&'a Arc<Topic>, Error> {
+fn topic(era: &Era, kind: &str) -> Result<Arc<Topic>, Error> {
     era.topic(kind).ok_or_else(|| Error::Internal(anyhow::anyhow!("kind {kind} is not registered")))
 }
 
@@ -119,11 +119,11 @@ impl Grpc {
     pub fn serve_events(
         &mut self,
         reader: LogReader,
-        kinds: Kinds,
+        catalog: Catalog,
         broker: Arc<EventBroker>,
         metrics: Arc<Metrics>,
     ) {
-        let events = events::Events { reader, kinds, broker, metrics };
+        let events = events::Events { reader, catalog, broker, metrics };
         self.add(events.service(self.max_message_bytes));
     }
 

@@ -137,7 +137,7 @@ impl Hub {
         let bookmarks = request.bookmark_interval.map(Bookmarks::every).transpose()?;
         let (initial, after) = (request.send_initial_state, request.after);
         let interest = request.interest(self)?;
-        let topic = topic(&era, kind)?;
+        let topic = &topic(&era, kind)?;
         let opening = async {
             if initial {
                 return self.begin_with_state(&era, topic, interest).await;
@@ -164,7 +164,7 @@ impl Hub {
         interest: Interest,
     ) -> Result<(Option<SpoolReader>, Subscription), Error> {
         let (selector, filter) = (interest.selector.clone(), interest.filter.clone());
-        let snapshot = self.snapshots.open(topic.kind(), selector, filter).await?;
+        let snapshot = self.snapshots.open(topic.kind().as_str(), selector, filter).await?;
         if snapshot.epoch != era.epoch {
             return Err(Error::EpochChanged { current: snapshot.epoch });
         }

@@ -8,7 +8,7 @@
 use crate::feed::Parts;
 use crate::{
     broker::Era,
-    model::Revision,
+    model::{KindName, Revision},
     store::{HubConnection, ReadPosition, SealError, Span},
 };
 use parking_lot::Mutex;
@@ -44,7 +44,7 @@ pub(super) struct Asides {
 }
 
 struct Aside {
-    kinds: Vec<&'static str>,
+    kinds: Vec<KindName>,
     /// Up to here these kinds are published.
     position: Arc<Mutex<ReadPosition>>,
     /// `None`: it has ended, and somebody is about to look why.
@@ -66,9 +66,9 @@ impl Asides {
     }
 
     /// The kinds that the tailer publishes itself.
-    pub(super) fn others(&self) -> Vec<&'static str> {
-        let is_aside = |kind: &&str| self.asides.iter().any(|aside| aside.kinds.contains(kind));
-        self.parts.kinds.names().filter(|kind| !is_aside(kind)).collect()
+    pub(super) fn others(&self, era: &Era) -> Vec<KindName> {
+        let is_aside = |kind: &KindName| self.asides.iter().any(|aside| aside.kinds.contains(kind));
+        era.kinds().names().filter(|kind| !is_aside(kind)).cloned().collect()
     }
 
     /// The oldest revision that one of them stands at.
@@ -77,13 +77,7 @@ impl Asides {
     }
 
     /// Begins to read these kinds aside, from a position up to a revision.
-    pub(super) fn add(
-        &mut self,
-        era: &Arc<Era>,
-        kinds: Vec<&'static str>,
-        from: ReadPosition,
-        upto: Revision,
-    ) {
+    pub(super) fn add(&mut self, era: &Arc<Era>, kinds: Vec<KindName>, from: ReadPosition, upto: Revision) {
         tracing::debug!(?kinds, from = %from.revision, %upto, "reading aside");
         self.asides.push(Aside { kinds, position: Arc::new(Mutex::new(from)), leg: None });
         self.set_out(self.asides.len() - 1, era, upto, None);
@@ -181,7 +175,7 @@ async fn open(parts: &Parts, session: bool, era: &Era) -> Result<HubConnection, 
 async fn read(
     parts: &Parts,
     era: &Era,
-    kinds: &[&'static str],
+    kinds: &[KindName],
     position: &Mutex<ReadPosition>,
     upto: Revision,
     connection: &HubConnection,

@@ -3,24 +3,20 @@
 use crate::feed::Parts;
 use crate::{
     broker::Era,
+    model::KindName,
     store::{SealError, SealedRow},
 };
 use std::time::SystemTime;
 
 impl Parts {
     /// Publishes the events of these kinds that were read, and passes over those of others.
-    pub(super) fn publish(
-        &self,
-        era: &Era,
-        kinds: &[&'static str],
-        rows: &[SealedRow],
-    ) -> Result<(), SealError> {
+    pub(super) fn publish(&self, era: &Era, kinds: &[KindName], rows: &[SealedRow]) -> Result<(), SealError> {
         let Some(last) = rows.last() else { return Ok(()) };
         let (sealed_at, now) = (self.broker.clock().now(), SystemTime::now());
-        let mut batches = self.kinds.batches();
+        let mut batches = era.kinds().batches();
         for row in rows {
             let change = row.change()?;
-            if !kinds.contains(&change.kind) {
+            if kinds.iter().all(|kind| *kind != *change.kind) {
                 continue;
             }
             if let Some(Ok(waited)) = change.captured_at.map(|captured| now.duration_since(captured)) {

@@ -177,11 +177,11 @@ impl Tailer {
     }
 
     fn begin_era(&mut self, sealed: &Sealed, oldest: Revision, position: ReadPosition) {
-        let Parts { target, kinds, metrics, broker, .. } = &self.parts;
+        let Parts { target, catalog, metrics, broker, .. } = &self.parts;
         let session = self.settings.wakeups == Wakeups::Listen;
         let epoch = sealed.epoch.clone();
         let history =
-            Arc::new(HistoryReader::new(epoch, target.clone(), session, kinds.clone(), metrics.clone()));
+            Arc::new(HistoryReader::new(epoch, target.clone(), session, catalog.clone(), metrics.clone()));
         history.set_oldest(oldest);
         *self.history.lock() = Some(history.clone());
         tracing::info!(epoch = %sealed.epoch, revision = %sealed.revision, "serving");
@@ -274,7 +274,7 @@ impl Tailer {
         let rows = beginning.map_or(rows, |skipped| &rows[..=skipped]);
         let Some(last) = rows.last() else { return Ok(()) };
         let position = last.position()?;
-        self.parts.publish(era, &self.asides.others(), rows)?;
+        self.parts.publish(era, &self.asides.others(era), rows)?;
         self.stand_at(era, position);
         Ok(())
     }
@@ -288,12 +288,15 @@ impl Tailer {
         transaction: Span,
         connection: &HubConnection,
     ) -> Result<bool, SealError> {
-        if self.parts.kinds.names().nth(1).is_none() {
+        if era.kinds().names().nth(1).is_none() {
             return Ok(false);
         }
         let touched = connection.touched(transaction).await?;
-        let (held_up, free): (Vec<_>, Vec<_>) =
-            self.asides.others().into_iter().partition(|kind| touched.kinds.iter().any(|name| name == kind));
+        let (held_up, free): (Vec<_>, Vec<_>) = self
+            .asides
+            .others(era)
+            .into_iter()
+            .partition(|kind| touched.kinds.iter().any(|name| *kind == **name));
         if free.is_empty() {
             return Ok(false);
         }

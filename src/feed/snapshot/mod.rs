@@ -5,7 +5,7 @@ mod spool;
 pub use spool::{Broken, SpoolReader};
 
 use crate::{
-    catalog::{Kind, Kinds},
+    catalog::{Catalog, Kind},
     error::{Error, chain},
     log::EncodedEvent,
     model::{
@@ -13,7 +13,7 @@ use crate::{
         filter::{Filter, Malformed, Verdict},
     },
     store::{SealError, SnapshotRow, TableSnapshot, Target},
-    wire::frame,
+    wire::{envelope, frame},
 };
 use futures_util::TryStreamExt;
 use spool::{Room, Spool};
@@ -36,7 +36,7 @@ const OPEN_LIMIT: Duration = Duration::from_secs(15);
 #[derive(Clone)]
 pub struct Snapshots {
     target: Target,
-    kinds: Kinds,
+    catalog: Catalog,
     permits: Arc<Semaphore>,
     room: Arc<Room>,
     runtime: Handle,
@@ -54,10 +54,10 @@ pub struct Snapshot {
 
 impl Snapshots {
     /// Of the tables of these kinds. None is begun while those that wait for their clients have so many bytes on the disk.
-    pub fn new(target: Target, kinds: Kinds, most_spooled: u64) -> Self {
+    pub fn new(target: Target, catalog: Catalog, most_spooled: u64) -> Self {
         Self {
             target,
-            kinds,
+            catalog,
             permits: Arc::new(Semaphore::new(AT_A_TIME)),
             room: Arc::new(Room::new(most_spooled)),
             runtime: Handle::current(),
@@ -77,12 +77,13 @@ impl Snapshots {
         let mut spool = spool.ok_or(Error::TooMany {
             what: "the initial states that wait for their clients take as much disk as they may",
         })?;
-        let known = self.kinds.get(kind);
-        let kind = known.ok_or_else(|| internal(anyhow::anyhow!("kind {kind} is not registered")))?.clone();
+        let known = self.catalog.kinds().get(kind).cloned();
+        let kind = known.ok_or_else(|| internal(anyhow::anyhow!("kind {kind} is not registered")))?;
         let target = self.target.clone();
         // On the hub's own runtime: the connection must outlive the lane that asked.
         let opening = AbortOnDropHandle::new(self.runtime.spawn(async move {
-            let opened = tokio::time::timeout(OPEN_LIMIT, TableSnapshot::open(&target, kind.name(), LIMIT));
+            let opened =
+                tokio::time::timeout(OPEN_LIMIT, TableSnapshot::open(&target, kind.name().as_str(), LIMIT));
             opened.await.unwrap_or(Err(SealError::Silent)).map(|table| (table, kind))
         }));
         let (table, kind) = opening.await.map_err(|error| internal(error.into()))??;
@@ -91,7 +92,7 @@ impl Snapshots {
         let reading = self.runtime.spawn(async move {
             let _permit = permit;
             let copied =
-                tokio::time::timeout(LIMIT, copy(&table, &*kind, (&selector, filter.as_ref()), &mut spool))
+                tokio::time::timeout(LIMIT, copy(&table, &kind, (&selector, filter.as_ref()), &mut spool))
                     .await;
             spool.finish(match copied {
                 Ok(Ok(())) => Ok(()),
@@ -128,7 +129,7 @@ impl From<CopyError> for Broken {
 
 async fn copy(
     table: &TableSnapshot,
-    kind: &dyn Kind,
+    kind: &Kind,
     (selector, filter): (&Selector, Option<&Filter>),
     spool: &mut Spool,
 ) -> Result<(), CopyError> {
@@ -154,7 +155,7 @@ async fn copy(
 fn add(
     frames: &mut Vec<u8>,
     row: &SnapshotRow,
-    kind: &dyn Kind,
+    kind: &Kind,
     (selector, filter): (&Selector, Option<&Filter>),
 ) -> Result<(), CopyError> {
     let resource_id = row.resource_id()?;
@@ -163,7 +164,7 @@ fn add(
     }
     let change = Change {
         revision: Revision::ZERO,
-        kind: kind.name(),
+        kind: kind.name().as_str(),
         resource_id,
         change: ChangeType::Snapshot,
         after: Some(row.json()?),
@@ -171,9 +172,10 @@ fn add(
         captured_at: None,
     };
     let begin = frames.len();
-    let encoded = frame::write(frames, |message| kind.encode(&change, message, &mut Vec::new()));
+    let encoded =
+        frame::write(frames, |message| envelope::write(&change, &*kind.renderer, message, &mut Vec::new()));
     if let Err(error) = encoded {
-        tracing::error!(kind = kind.name(), resource_id, %error, "a row does not fit its kind");
+        tracing::error!(kind = kind.name().as_str(), resource_id, %error, "a row does not fit its kind");
     }
     if let Some(filter) = filter {
         let message = frames.get(begin + frame::HEADER..).unwrap_or_default();

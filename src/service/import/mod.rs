@@ -114,7 +114,7 @@ impl Bulk {
         let mut failures = Failures::default();
         if let Some(Resumable { id, acknowledged, .. }) = &resumable {
             // It may wait for a batch of the stream that it takes over from.
-            let opened = self.0.store.open_import(table.table.kind, id, *acknowledged).await;
+            let opened = self.0.store.open_import(table.table.kind.as_str(), id, *acknowledged).await;
             let opened = opened.map_err(not_the_callers)?;
             if opened.is_resumed() {
                 self.0.metrics.resumed();

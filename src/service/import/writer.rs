@@ -104,14 +104,14 @@ impl Writer {
         let Self { shared, table, attribution, import, .. } = self;
         let result = shared
             .store
-            .write_batch(*table, attribution.as_ref(), import.as_ref(), batch, &self.taken(0))
+            .write_batch(table, attribution.as_ref(), import.as_ref(), batch, &self.taken(0))
             .await;
         self.shared.metrics.batch(batch.rows.len(), started.elapsed());
         result
     }
 
     fn taken(&self, index: u64) -> Failure {
-        failure(index, &Error::AlreadyExists { kind: self.table.table.kind })
+        failure(index, &Error::AlreadyExists { kind: self.table.table.kind.clone() })
     }
 
     /// A part is in.

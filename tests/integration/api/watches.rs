@@ -12,6 +12,7 @@ use tokio::{task::JoinSet, time::timeout};
 use tonic::{Code, Streaming};
 use trex::{
     broker::{EventBroker, Fetch, History, Interest, Limits, Page, Policy},
+    catalog::Catalog,
     faces::Registry,
     faces::grpc::{Hub, WatchRequest},
     feed::snapshot::Snapshots,
@@ -72,7 +73,7 @@ async fn a_watch_after_a_list_misses_nothing() {
 async fn a_thousand_watches_come_and_go_without_a_trace() {
     let hub = TestHub::start(&Database::create().await).await;
     let client = hub.client().await;
-    let topic = hub.app().broker().era().unwrap().topic("Dinosaur").unwrap().clone();
+    let topic = hub.app().broker().era().unwrap().topic("Dinosaur").unwrap();
     // The first call makes the connection's own tasks.
     client.clone().get_dinosaur(GetDinosaurRequest { id: "x".into() }).await.unwrap_err();
     let runtime = tokio::runtime::Handle::current().metrics();
@@ -167,15 +168,16 @@ async fn a_watch_that_waited_for_the_hub_and_finds_no_place_is_told_that() {
     until("the database knows it", || other.metric("hub_head_revision", "") == 1.0).await;
     // A hub that publishes when it is told to.
     let metrics = other.app().metrics();
+    let catalog = Catalog::new(Registry::of_this_program().kinds());
     let limits = Limits { max_subscribers: 1, ..Limits::default() };
-    let broker = Arc::new(EventBroker::new(vec![KIND], limits, metrics.clone()));
+    let broker = Arc::new(EventBroker::new(catalog.clone(), limits, metrics.clone()));
     let era = broker.begin(Epoch::new("e"), Revision::ZERO, &(Arc::new(NoHistory) as Arc<dyn History>));
     let store = Store::new(&database.target(), 1, false).unwrap();
     let hub = Hub {
         bulk: Bulk::new(store.clone(), 1, import::Limits::default(), metrics),
         store,
         broker: broker.clone(),
-        snapshots: Snapshots::new(database.target(), Registry::of_this_program().kinds(), u64::MAX),
+        snapshots: Snapshots::new(database.target(), catalog, u64::MAX),
     };
     let request = WatchRequest { after: Some(Revision::new(1)), ..WatchRequest::default() };
     let mut watch = pin!(hub.watch::<DinosaurWatchEvent>(KIND, request));
@@ -184,7 +186,7 @@ async fn a_watch_that_waited_for_the_hub_and_finds_no_place_is_told_that() {
     let interest =
         Interest { selector: Selector::ALL, filter: None, include_previous: false, buffer: 1, policy };
     let _last = era.topic(KIND).unwrap().subscribe(Start::Now, interest).unwrap();
-    broker.publish(&era, &[KIND], HashMap::new(), Revision::new(1));
+    broker.publish(&era, &[KIND.into()], HashMap::new(), Revision::new(1));
     let refused = timeout(PATIENCE, watch).await.unwrap().err().unwrap();
     assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "TOO_MANY"));
     other.stop().await;

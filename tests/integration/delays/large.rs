@@ -5,7 +5,7 @@ use crate::{
     stress::{Control, number, random},
     support::{
         Database,
-        fossil::{Fossils, messages},
+        fossil::{Fossils, fossil_kind, messages},
         history::History,
         recorder::{PATIENCE, Recorder},
         validators::validate,
@@ -20,12 +20,12 @@ use tokio::{sync::watch, task::JoinHandle};
 use trex::{
     app::Settings,
     broker::{Interest, Policy, Step, Subscription},
-    catalog::{Kind, Unreadable},
+    catalog::Kind,
     faces::grpc::{Grpc, Hub},
     faces::{Registry, ServedKind, dinosaurs::Dinosaurs},
-    model::{Change, Revision, Selector, Start},
+    model::{Revision, Selector, Start},
     proto::rh_trex::v1::BackpressurePolicy,
-    store::{Migration, Scope},
+    store::Migration,
 };
 
 /// The number of the last transaction.
@@ -44,31 +44,16 @@ fn registry() -> Registry {
 /// More fossils, in a table of their own: a third kind.
 struct Bones;
 
-impl Kind for Bones {
-    fn name(&self) -> &'static str {
-        "Bone"
-    }
-
-    fn scope(&self) -> Scope {
+impl ServedKind for Bones {
+    fn kind(&self) -> Kind {
         const MIGRATIONS: &[Migration] = &[Migration {
             version: 1,
             name: "bones",
             sql: "CREATE TABLE public.bones (LIKE public.fossils INCLUDING ALL)",
         }];
-        Scope { name: "Bone", migrations: MIGRATIONS, table: Some("public.bones") }
+        fossil_kind("Bone", "public.bones", MIGRATIONS)
     }
 
-    fn encode(
-        &self,
-        change: &Change<'_>,
-        event: &mut Vec<u8>,
-        previous: &mut Vec<u8>,
-    ) -> Result<(), Unreadable> {
-        Fossils.encode(change, event, previous)
-    }
-}
-
-impl ServedKind for Bones {
     fn serve(&self, _: &Hub, _: &mut Grpc) {}
 }
 

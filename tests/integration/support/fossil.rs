@@ -4,13 +4,13 @@ use super::PATIENCE;
 use prost::Message;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use std::future::poll_fn;
+use std::{future::poll_fn, sync::Arc};
 use trex::{
     broker::{Step, Subscription},
-    catalog::{Kind, Unreadable},
+    catalog::{Kind, Renderer, Unreadable},
     faces::ServedKind,
     faces::grpc::{Grpc, Hub},
-    model::Change,
+    model::{Table, filter::Schema},
     store::{Migration, Scope},
 };
 
@@ -66,15 +66,33 @@ fn read(json: &str) -> Result<Fossil, Unreadable> {
     Ok(Fossil { site, number, details: text(details), weight: text(weight), note, scan })
 }
 
+/// How fossils are written, in whatever table they are.
+pub struct FossilRows;
+
+impl Renderer for FossilRows {
+    fn message(&self, row: &str, out: &mut Vec<u8>) -> Result<(), Unreadable> {
+        read(row)?.encode(out).expect("a Vec grows");
+        Ok(())
+    }
+}
+
+/// A kind of fossils in a table of its own.
+pub fn fossil_kind(name: &'static str, table: &'static str, migrations: &'static [Migration]) -> Kind {
+    Kind {
+        table: Table::new(name, table, "site"),
+        schema: &SCHEMA,
+        scope: Some(Scope { name, migrations, table: Some(table) }),
+        renderer: Arc::new(FossilRows),
+    }
+}
+
+static SCHEMA: Schema = Schema { row: 2, previous: 7, occurred_at: 5, fields: &[] };
+
 /// The kind.
 pub struct Fossils;
 
-impl Kind for Fossils {
-    fn name(&self) -> &'static str {
-        "Fossil"
-    }
-
-    fn scope(&self) -> Scope {
+impl ServedKind for Fossils {
+    fn kind(&self) -> Kind {
         const MIGRATIONS: &[Migration] = &[Migration {
             version: 1,
             name: "fossils",
@@ -82,33 +100,9 @@ impl Kind for Fossils {
                 "CREATE TABLE public.fossils (site text, number int, details jsonb, weight numeric, note text,
                     scan text NOT NULL DEFAULT '', PRIMARY KEY (site, number))",
         }];
-        Scope { name: "Fossil", migrations: MIGRATIONS, table: Some("public.fossils") }
+        fossil_kind("Fossil", "public.fossils", MIGRATIONS)
     }
 
-    fn encode(
-        &self,
-        change: &Change<'_>,
-        event: &mut Vec<u8>,
-        previous: &mut Vec<u8>,
-    ) -> Result<(), Unreadable> {
-        let message = FossilEvent {
-            change: change.change as i32,
-            fossil: change.after.map(read).transpose()?,
-            resource_id: change.resource_id.to_owned(),
-            revision: change.revision.get(),
-            ..Default::default()
-        };
-        message.encode(event).expect("a Vec grows");
-        if let Some(before) = change.before.map(read).transpose()? {
-            FossilEvent { previous: Some(before), ..Default::default() }
-                .encode(previous)
-                .expect("a Vec grows");
-        }
-        Ok(())
-    }
-}
-
-impl ServedKind for Fossils {
     fn serve(&self, _: &Hub, _: &mut Grpc) {}
 }
 

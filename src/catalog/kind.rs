@@ -1,0 +1,45 @@
+//! A watched kind, as a value.
+
+use crate::{
+    model::{KindName, Table, filter::Schema},
+    store::Scope,
+    wire::Renderer,
+};
+use prost_types::Timestamp;
+use serde::{Deserialize, Deserializer};
+use std::{fmt, sync::Arc};
+
+/// A watched kind. A compiled kind and one made from a table's columns are two makers of this value.
+#[derive(Clone)]
+pub struct Kind {
+    /// Its name, its table and the key of that.
+    pub table: Table,
+    /// What filters and orders may say of its rows.
+    pub schema: &'static Schema,
+    /// What makes its table; `None`: the table is not ours to make.
+    pub scope: Option<Scope>,
+    /// How its rows are written.
+    pub renderer: Arc<dyn Renderer>,
+}
+
+impl Kind {
+    /// Its name.
+    pub fn name(&self) -> &KindName {
+        &self.table.kind
+    }
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kind").field("table", &self.table).finish_non_exhaustive()
+    }
+}
+
+/// For `#[serde(deserialize_with)]`: a timestamp as Postgres writes it in JSON. What no protobuf timestamp can say (`infinity`,
+/// years before 1) is unset.
+pub fn timestamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    let text = Option::<std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+    Ok(text
+        .and_then(|text| text.parse::<jiff::Timestamp>().ok())
+        .map(|at| Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }))
+}
