@@ -376,9 +376,37 @@ BUGS = [
         "take-half-a-line-for-a-line",
         "src/cli/import/records.rs",
         "Err(error) if error.kind() == io::ErrorKind::Interrupted => {}",
-        "Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break &[][..],\n"
-        "                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}",
+        "Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(&[]),\n"
+        "            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}",
         ("lib::cli::import::records::tests",),
+    ),
+    Bug(
+        "guess-at-broken-quoting",
+        "src/cli/import/csv.rs",
+        "(State::Closed, _) if self.quoting == Quoting::Strict => {",
+        "(State::Closed, _) if self.quoting != self.quoting => {",
+        ("import_cli::rejects::broken_quoting_costs_its_line_only",),
+    ),
+    Bug(
+        "a-line-of-a-long-field-is-a-record",
+        "src/cli/import/records.rs",
+        "let Some(why) = why else {",
+        "let Some(why) = why.or(Some(String::new())) else {",
+        ("lib::cli::import::records::tests",),
+    ),
+    Bug(
+        "make-an-id-for-an-empty-one",
+        "src/cli/import/format.rs",
+        "Ok(Object { id: Some(id), .. }) if id.is_empty() =>",
+        "Ok(Object { id: Some(id), .. }) if id.len() > usize::MAX - 1 =>",
+        ("import_cli::export::a_row_comes_in_as_it_was_or_is_rejected",),
+    ),
+    Bug(
+        "import-what-is-added-meanwhile",
+        "src/cli/import/source.rs",
+        "let size = file.metadata()?.len();",
+        "let size = file.metadata()?.len() + 290;",
+        ("import_cli::resume::of_a_file_that_grows_the_part_that_was_named_is_imported_and_the_rest_is_told",),
     ),
     Bug(
         "more-small-frames-ahead-than-the-library-bears",

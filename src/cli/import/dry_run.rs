@@ -11,6 +11,7 @@ use std::{process::ExitCode, time::Instant};
 
 pub(super) fn run(command: &Import, opened: Opened) -> anyhow::Result<ExitCode> {
     let Opened { mut records, meter, .. } = opened;
+    let at_the_end = meter.clone();
     let mut rejects = match &command.rejects {
         Some(path) => Rejects::of_dry_run(path)?,
         None => Rejects::to_stdout(),
@@ -49,6 +50,9 @@ pub(super) fn run(command: &Import, opened: Opened) -> anyhow::Result<ExitCode> 
     if !command.quiet {
         let (good, bad) = (grouped(tally.created), grouped(tally.rejected()));
         say(format!("{good} would be created, {bad} rejected"));
+    }
+    if at_the_end.grown() > 0 {
+        say(format!("trex: {}: what was added meanwhile was not looked at", command.file.display()));
     }
     if let Some(error) = &broken {
         say(format!("trex: {}: {error:#}", command.file.display()));

@@ -1,11 +1,14 @@
 //! The two formats, and what a line of each says.
 
+use super::csv::{Field, Quoting};
 use crate::proto::rh_trex::v1::ImportDinosaursItem;
 use serde::Deserialize;
 use std::path::Path;
 
 /// Every column and field there is.
 const KNOWN: &str = "species (required) and id";
+/// An id that is there and empty is that of a row which somebody else wrote: to make another one would make it another row.
+const EMPTY_ID: &str = "id: is there and empty; leave it out, and the database makes one";
 
 /// How items are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -56,7 +59,8 @@ pub(super) fn object(line: &[u8]) -> Result<ImportDinosaursItem, String> {
         return Err("is an array, and no object with `species` and perhaps `id`".to_owned());
     }
     match serde_json::from_slice::<Object>(line) {
-        Ok(object) => Ok(ImportDinosaursItem { id: object.id.unwrap_or_default(), species: object.species }),
+        Ok(Object { id: Some(id), .. }) if id.is_empty() => Err(EMPTY_ID.to_owned()),
+        Ok(Object { id, species }) => Ok(ImportDinosaursItem { id: id.unwrap_or_default(), species }),
         // Every line is the parser's first.
         Err(error) => Err(error.to_string().replace(" at line 1 column ", " at column ")),
     }
@@ -68,14 +72,15 @@ pub(super) struct Header {
     columns: usize,
     species: usize,
     id: Option<usize>,
+    quoting: Quoting,
 }
 
 impl Header {
     /// Of the first record of a CSV file.
-    pub(super) fn read<'a>(fields: impl Iterator<Item = &'a [u8]>) -> Result<Self, String> {
-        let (mut species, mut id, mut columns) = (None, None, 0);
-        for (n, name) in fields.enumerate() {
-            let place = match name {
+    pub(super) fn read(fields: &[Field<'_>], quoting: Quoting) -> Result<Self, String> {
+        let (mut species, mut id) = (None, None);
+        for (n, Field { bytes: name, .. }) in fields.iter().enumerate() {
+            let place = match *name {
                 b"species" => &mut species,
                 b"id" => &mut id,
                 _ => {
@@ -86,23 +91,27 @@ impl Header {
             if place.replace(n).is_some() {
                 return Err(format!("column {:?} is there twice", String::from_utf8_lossy(name)));
             }
-            columns = n + 1;
         }
         match species {
-            Some(species) => Ok(Self { columns, species, id }),
+            Some(species) => Ok(Self { columns: fields.len(), species, id, quoting }),
             None => Err(format!("there is no column \"species\": the header names {KNOWN}")),
         }
     }
 
     /// The item in a record.
-    pub(super) fn item(&self, fields: &[&[u8]]) -> Result<ImportDinosaursItem, String> {
+    pub(super) fn item(&self, fields: &[Field<'_>]) -> Result<ImportDinosaursItem, String> {
         if fields.len() != self.columns {
             return Err(format!("has {} fields, and the header {}", fields.len(), self.columns));
         }
         let text = |name, column: usize| {
-            let bytes = fields.get(column).copied().unwrap_or_default();
+            let bytes = fields.get(column).map(|field| field.bytes).unwrap_or_default();
             std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| format!("{name}: is not UTF-8"))
         };
+        let id = self.id.and_then(|column| fields.get(column));
+        // As databases write it: nothing at all is no value, and nothing within quotes is an empty one.
+        if self.quoting == Quoting::Strict && id.is_some_and(|id| id.quoted && id.bytes.is_empty()) {
+            return Err(EMPTY_ID.to_owned());
+        }
         let id = self.id.map(|column| text("id", column)).transpose()?.unwrap_or_default();
         Ok(ImportDinosaursItem { id, species: text("species", self.species)? })
     }

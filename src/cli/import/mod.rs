@@ -1,5 +1,6 @@
 //! `trex import`: source → lines → items → hub; what is not in goes to the list of rejects.
 
+mod csv;
 mod dry_run;
 mod format;
 mod identity;
@@ -12,7 +13,8 @@ mod session;
 mod source;
 
 use crate::client::{Import as Importing, ImportNotice, ImportOptions};
-use anyhow::Context;
+use anyhow::{Context, bail};
+use csv::Quoting;
 pub(super) use format::Format;
 use patience::Patience;
 use progress::Progress;
@@ -20,7 +22,7 @@ use records::{Entry, Records};
 use rejects::Rejects;
 use report::{End, Report};
 use session::Session;
-use source::{Meter, Source};
+use source::Meter;
 use std::{
     ffi::OsString,
     path::PathBuf,
@@ -35,9 +37,9 @@ use tonic::Status;
 
 /// Lines that are handed on together, at most.
 const TOGETHER: usize = 512;
-/// The bar moves so often, and what has a limit is looked at.
+/// The bar moves this often, and what has a limit is looked at.
 const TICK: Duration = Duration::from_millis(200);
-/// An interrupt waits so long for what was sent to be acknowledged.
+/// An interrupt waits this long for what was sent to be acknowledged.
 const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// Import NDJSON or CSV from a file or a pipe; resumes where an earlier run stopped
@@ -68,9 +70,13 @@ pub(super) struct Import {
     /// Items per transaction
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "N")]
     batch_size: u32,
-    /// End when the hub could not be reached for so long
+    /// End when the hub could not be reached for this long
     #[arg(long, default_value = "5m", value_parser = humantime::parse_duration, value_name = "TIME")]
     give_up_after: Duration,
+    /// Read CSV whose quoting is broken as well as can be guessed, instead of rejecting its lines: a quote within a field stands for
+    /// itself, text behind a closing quote belongs to the field, and an empty id within quotes is none. What is guessed may be wrong
+    #[arg(long)]
+    lenient: bool,
     /// Only look at what would be rejected, without a hub, and list it on standard output or in the file of --rejects. What only the hub
     /// knows, such as ids that exist, is not found
     #[arg(long)]
@@ -102,13 +108,8 @@ impl Import {
         if self.dry_run {
             return dry_run::run(&self, opened);
         }
-        let Opened { records, meter, format } = opened;
+        let Opened { records, meter, import_id } = opened;
         let is_pipe = meter.is_of_a_pipe();
-        let import_id = match &self.import_id {
-            Some(id) => id.clone(),
-            None if is_pipe => identity::of_a_pipe(),
-            None => identity::of_a_file(&self.file, format)?,
-        };
         let rejects = Rejects::open(&self.rejects_path(is_pipe), &import_id)?;
         let options = ImportOptions {
             import_id: import_id.clone(),
@@ -117,22 +118,38 @@ impl Import {
         };
         let import =
             Importing::new(&self.server, options).with_context(|| format!("--server {}", self.server))?;
-        let progress = Progress::new(self.quiet, meter, Instant::now());
+        let progress = Progress::new(self.quiet, meter.clone(), Instant::now());
         let mut run = Run { import, session: Session::new(rejects), progress };
         let end = run.drive(spawn_reader(records)?, self.give_up_after).await.unwrap_or_else(End::Failed);
         run.progress.end();
-        Ok(Report { command: &self, is_pipe, import_id: &import_id, session: &run.session, end }.print())
+        let (session, grown) = (&run.session, meter.grown());
+        Ok(Report { command: &self, is_pipe, grown, import_id: &import_id, session, end }.print())
     }
 
     fn open(&self) -> anyhow::Result<Opened> {
-        let mut source = Source::open(&self.file)?;
         let shown = || self.file.display().to_string();
+        let mut opened = source::Opened::new(&self.file)?;
+        // Of the same file, and of no more of it than is read afterwards.
+        let content = match self.import_id {
+            None if !self.dry_run => opened.digest().with_context(shown)?,
+            _ => None,
+        };
+        let mut source = opened.read().with_context(shown)?;
         let format = match self.format {
             Some(format) => format,
             None => Format::guess(&self.file, source.bytes.fill_buf().with_context(shown)?),
         };
-        let records = Records::new(source.bytes, format).with_context(shown)?;
-        Ok(Opened { records, meter: source.meter, format })
+        let quoting = if self.lenient { Quoting::Lenient } else { Quoting::Strict };
+        if self.lenient && format != Format::Csv {
+            bail!("--lenient is about quotes in CSV, and {} is {}", shown(), format.name());
+        }
+        let import_id = match (&self.import_id, &content) {
+            (Some(id), _) => id.clone(),
+            (None, Some(content)) => identity::of_a_file(content, format, quoting),
+            (None, None) => identity::of_a_pipe(),
+        };
+        let records = Records::new(source.bytes, format, quoting).with_context(shown)?;
+        Ok(Opened { records, meter: source.meter, import_id })
     }
 
     fn rejects_path(&self, is_pipe: bool) -> PathBuf {
@@ -150,7 +167,7 @@ impl Import {
 struct Opened {
     records: Records,
     meter: Meter,
-    format: Format,
+    import_id: String,
 }
 
 /// Reads and parses on a thread of its own, which ends with the source, or when nobody takes what it reads.

@@ -1,17 +1,22 @@
 //! Lines of NDJSON and records of CSV, with their numbers, out of a stream of bytes. One bad line costs no other: what cannot be read
 //! is an entry with its reason, and reading goes on at the next line. Memory is bounded, whatever the bytes are.
 
-use super::format::{self, Format, Header};
+use super::{
+    csv::{Cut, Quoting, Scanner},
+    format::{self, Format, Header},
+};
 use crate::proto::rh_trex::v1::ImportDinosaursItem;
 use anyhow::anyhow;
-use std::io::{self, BufRead};
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io::{self, BufRead, BufReader, BufWriter, Seek, Write},
+};
 
 /// Bytes of the longest line, or of the longest record. The longest item that the hub takes has less than 8 KiB, every byte escaped.
 const LONGEST: usize = 64 * 1024;
-/// Of a line that is longer, so much is kept to be shown.
+/// Of a line that is longer, this much is kept to be shown.
 const SHOWN: usize = 1024;
-/// Fields of a record. There are two columns.
-const MOST_FIELDS: usize = 64;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// What stands in a line.
@@ -27,7 +32,7 @@ pub(super) struct Entry {
 
 /// The entries of a source, in order.
 pub(super) struct Records {
-    bytes: Box<dyn BufRead + Send>,
+    bytes: Rereadable,
     /// `start..end` is what was read and not yet taken.
     buffer: Vec<u8>,
     start: usize,
@@ -36,26 +41,36 @@ pub(super) struct Records {
     over: bool,
     /// The number of the line that begins at `start`.
     line: u64,
-    /// Whether what was taken last is a CR that ended a line.
-    after_cr: bool,
+    ends: LineEnds,
     parser: Parser,
 }
 
 enum Parser {
     Ndjson,
-    Csv { cutter: Box<Cutter>, header: Option<Header> },
+    Csv { scanner: Scanner, header: Option<Header> },
 }
 
 impl Records {
     /// Reads as far as the header, if there is one: a wrong one is an error, for it says nothing of any line.
-    pub(super) fn new(bytes: Box<dyn BufRead + Send>, format: Format) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        bytes: Box<dyn BufRead + Send>,
+        format: Format,
+        quoting: Quoting,
+    ) -> anyhow::Result<Self> {
         let parser = match format {
             Format::Ndjson => Parser::Ndjson,
-            Format::Csv => Parser::Csv { cutter: Box::default(), header: None },
+            Format::Csv => Parser::Csv { scanner: Scanner::new(quoting), header: None },
         };
-        let buffer = vec![0; 2 * LONGEST];
-        let mut records =
-            Self { bytes, buffer, start: 0, end: 0, over: false, line: 1, after_cr: false, parser };
+        let mut records = Self {
+            bytes: Rereadable { again: VecDeque::new(), rest: bytes },
+            buffer: vec![0; 2 * LONGEST],
+            start: 0,
+            end: 0,
+            over: false,
+            line: 1,
+            ends: LineEnds::new(format == Format::Csv),
+            parser,
+        };
         while records.pending().len() < BYTE_ORDER_MARK.len() && !records.over {
             records.fill()?;
         }
@@ -120,13 +135,7 @@ impl Records {
     fn fill(&mut self) -> anyhow::Result<()> {
         self.buffer.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
-        let chunk = loop {
-            match self.bytes.fill_buf() {
-                Ok(chunk) => break chunk,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(broken_off(self.line, &error)),
-            }
-        };
+        let chunk = read_on(&mut self.bytes, self.line)?;
         let room = self.buffer.get_mut(self.end..).unwrap_or_default();
         let count = chunk.len().min(room.len());
         if let (Some(to), Some(from)) = (room.get_mut(..count), chunk.get(..count)) {
@@ -140,20 +149,21 @@ impl Records {
 
     /// Where the first line that is pending ends, if it does. Of CSV a CR alone ends one; in JSON it is a space like any other.
     fn line_end(&self) -> Option<usize> {
-        let is_csv = matches!(self.parser, Parser::Csv { .. });
+        let is_csv = self.ends.is_csv;
         self.pending().iter().position(|&byte| byte == b'\n' || is_csv && byte == b'\r')
     }
 
     fn take(&mut self, count: usize) {
-        let is_csv = matches!(self.parser, Parser::Csv { .. });
-        let taken = self.buffer.get(self.start..self.start + count).unwrap_or_default();
-        for &byte in taken {
-            let is_cr = is_csv && byte == b'\r';
-            // An LF behind a CR has counted with it, though it came later.
-            self.line += u64::from(is_cr || byte == b'\n' && !self.after_cr);
-            self.after_cr = is_cr;
-        }
+        self.line += self.ends.count(self.buffer.get(self.start..self.start + count).unwrap_or_default());
         self.start += count;
+    }
+
+    /// The line or the record of this length, as it stands there, but for the CR of a CRLF.
+    fn taken(&mut self, length: usize) -> Vec<u8> {
+        let taken = self.pending().get(..length).unwrap_or_default();
+        let raw = taken.strip_suffix(b"\r").filter(|_| !self.ends.is_csv).unwrap_or(taken).to_vec();
+        self.take(length);
+        raw
     }
 
     fn skip_line_ends(&mut self) {
@@ -164,9 +174,7 @@ impl Records {
     /// The line that is pending; none: it says nothing.
     fn next_line(&mut self) -> anyhow::Result<Option<Entry>> {
         let Some(length) = self.whole_line()? else { return self.too_long().map(Some) };
-        let raw = trimmed(self.pending().get(..length).unwrap_or_default()).to_vec();
-        let line = self.line;
-        self.take(length);
+        let (line, raw) = (self.line, self.taken(length));
         if raw.iter().all(u8::is_ascii_whitespace) {
             return Ok(None);
         }
@@ -212,43 +220,187 @@ impl Records {
 
     /// The record that is pending; none: it was the header.
     fn next_record(&mut self) -> anyhow::Result<Option<Entry>> {
+        let mut scanned = 0;
+        let mut cut = Cut::Open;
+        if let Parser::Csv { scanner, .. } = &mut self.parser {
+            scanner.reset();
+        }
         let why = loop {
-            let Self { buffer, start, end, over, parser: Parser::Csv { cutter, header }, line, .. } = self
-            else {
+            let Self { buffer, start, end, over, parser: Parser::Csv { scanner, header }, .. } = self else {
                 return Ok(None);
             };
-            let pending = buffer.get(*start..*end).unwrap_or_default();
-            match cutter.cut(pending, *over) {
-                Cut::Record { length, fields } => {
-                    let raw = trimmed(pending.get(..length).unwrap_or_default()).to_vec();
-                    let entry = match header {
-                        Some(header) => Entry { line: *line, raw, item: header.item(&fields) },
-                        None => match Header::read(fields.into_iter()) {
-                            Ok(read) => {
-                                *header = Some(read);
-                                self.take(length);
-                                return Ok(None);
-                            }
-                            Err(why) => Entry { line: *line, raw, item: Err(why) },
-                        },
-                    };
-                    self.take(length);
-                    return Ok(Some(entry));
+            if cut == Cut::Open {
+                let pending = buffer.get(*start..*end).unwrap_or_default();
+                cut = scanner.scan(pending.get(scanned..).unwrap_or_default());
+                if let Cut::Record(at) | Cut::Broken(at, _) = &mut cut {
+                    *at += scanned;
                 }
-                Cut::TooManyFields => break format!("has more than {MOST_FIELDS} fields"),
-                Cut::Open if *over => break "begins a quoted field that never ends".to_owned(),
-                Cut::Open if pending.len() > LONGEST => {
-                    break format!("begins a quoted field that does not end within {LONGEST} bytes");
-                }
-                Cut::Open => self.fill()?,
+                scanned = pending.len();
+            }
+            match cut {
+                Cut::Record(length) => return Ok(self.whole_record(length)),
+                Cut::Broken(at, why) => break self.told_where(at, why),
+                Cut::Open if *over => match scanner.finish() {
+                    Ok(()) => cut = Cut::Record(scanned),
+                    Err(why) => break why.to_owned(),
+                },
+                Cut::Open if scanned <= LONGEST => self.fill()?,
+                Cut::Open if header.is_none() => break format!("is longer than {LONGEST} bytes"),
+                Cut::Open => match self.look_ahead()? {
+                    Ahead::TooLong(entry) => return Ok(Some(entry)),
+                    Ahead::Broken(why) => break why,
+                },
             }
         };
         // Its first line is the culprit, and what follows may be sound.
         let Some(length) = self.whole_line()? else { return self.too_long().map(Some) };
-        let raw = trimmed(self.pending().get(..length).unwrap_or_default()).to_vec();
-        let line = self.line;
-        self.take(length);
+        let (line, raw) = (self.line, self.taken(length));
         Ok(Some(Entry { line, raw, item: Err(why) }))
+    }
+
+    /// The record of this length, which the scanner has read; none: it is the header.
+    fn whole_record(&mut self, length: usize) -> Option<Entry> {
+        let line = self.line;
+        let raw = self.taken(length);
+        let Parser::Csv { scanner, header } = &mut self.parser else { return None };
+        let item = match header {
+            Some(header) => header.item(&scanner.fields()),
+            None => match Header::read(&scanner.fields(), scanner.quoting()) {
+                Ok(read) => {
+                    *header = Some(read);
+                    return None;
+                }
+                Err(why) => Err(why),
+            },
+        };
+        Some(Entry { line, raw, item })
+    }
+
+    /// What is wrong at a byte of what is pending, with the line if it is not the first one.
+    fn told_where(&self, at: usize, why: &str) -> String {
+        let lines = LineEnds::new(true).count(self.pending().get(..at).unwrap_or_default());
+        match lines {
+            0 => why.to_owned(),
+            lines => format!("begins a quoted field, and line {} {why}", self.line + lines),
+        }
+    }
+
+    /// Reads to the end of a record that is longer than one may be. It may be sound, and then nothing in it is a record of its own; or
+    /// a quote too many made it one, and then its lines are read again. What is read meanwhile waits in a file.
+    fn look_ahead(&mut self) -> anyhow::Result<Ahead> {
+        let shown = self.pending().get(..SHOWN).unwrap_or_default().to_vec();
+        let line = self.line;
+        let Self { bytes, parser: Parser::Csv { scanner, .. }, .. } = self else {
+            return self.too_long().map(Ahead::TooLong);
+        };
+        scanner.forget();
+        let mut aside = tempfile::tempfile().map(BufWriter::new)?;
+        let mut ends = self.ends;
+        let mut last = line + ends.count(self.buffer.get(self.start..self.end).unwrap_or_default());
+        let why = loop {
+            let chunk = read_on(bytes, last)?;
+            if chunk.is_empty() {
+                match scanner.finish() {
+                    Ok(()) => break None,
+                    Err(why) => break Some(why.to_owned()),
+                }
+            }
+            let (count, end) = match scanner.scan(chunk) {
+                Cut::Open => (chunk.len(), None),
+                Cut::Record(at) => (at, Some(None)),
+                Cut::Broken(at, why) => (at, Some(Some(why))),
+            };
+            let read = chunk.get(..count).unwrap_or_default();
+            aside.write_all(read)?;
+            last += ends.count(read);
+            bytes.consume(count);
+            if let Some(end) = end {
+                break end.map(|why| format!("begins a quoted field, and line {last} {why}"));
+            }
+        };
+        let Some(why) = why else {
+            self.start = self.end;
+            (self.line, self.ends) = (last, ends);
+            let why = format!("is longer than {LONGEST} bytes; it is shown in part");
+            return Ok(Ahead::TooLong(Entry { line, raw: shown, item: Err(why) }));
+        };
+        let mut aside = aside.into_inner().map_err(io::IntoInnerError::into_error)?;
+        aside.rewind()?;
+        self.bytes.again.push_front(BufReader::new(aside));
+        Ok(Ahead::Broken(why))
+    }
+}
+
+/// What is at the end of a record that is too long.
+enum Ahead {
+    /// It is one.
+    TooLong(Entry),
+    /// It is none, and why.
+    Broken(String),
+}
+
+/// A source, and what was read of it and is to be read again.
+struct Rereadable {
+    again: VecDeque<BufReader<File>>,
+    rest: Box<dyn BufRead + Send>,
+}
+
+impl Rereadable {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while let Some(first) = self.again.front_mut() {
+            if !first.fill_buf()?.is_empty() {
+                break;
+            }
+            self.again.pop_front();
+        }
+        match self.again.front_mut() {
+            Some(first) => first.fill_buf(),
+            None => self.rest.fill_buf(),
+        }
+    }
+
+    fn consume(&mut self, count: usize) {
+        match self.again.front_mut() {
+            Some(first) => first.consume(count),
+            None => self.rest.consume(count),
+        }
+    }
+}
+
+/// The next bytes; none at the end. `line`: where an error is.
+fn read_on(bytes: &mut Rereadable, line: u64) -> anyhow::Result<&[u8]> {
+    loop {
+        match bytes.fill_buf() {
+            Ok(_) => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(broken_off(line, &error)),
+        }
+    }
+    // It is buffered now.
+    Ok(bytes.fill_buf()?)
+}
+
+/// Counts lines: of CSV a CR ends one, and an LF behind it ends the same one, though it may come later.
+#[derive(Debug, Clone, Copy)]
+struct LineEnds {
+    is_csv: bool,
+    after_cr: bool,
+}
+
+impl LineEnds {
+    fn new(is_csv: bool) -> Self {
+        Self { is_csv, after_cr: false }
+    }
+
+    /// How many end in these bytes.
+    fn count(&mut self, bytes: &[u8]) -> u64 {
+        let mut lines = 0;
+        for &byte in bytes {
+            let is_cr = self.is_csv && byte == b'\r';
+            lines += u64::from(is_cr || byte == b'\n' && !self.after_cr);
+            self.after_cr = is_cr;
+        }
+        lines
     }
 }
 
@@ -256,60 +408,6 @@ fn broken_off(line: u64, error: &io::Error) -> anyhow::Error {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => anyhow!("line {line}: the compressed data ends too early"),
         _ => anyhow!("line {line}: {error}"),
-    }
-}
-
-fn trimmed(line: &[u8]) -> &[u8] {
-    line.trim_ascii_end()
-}
-
-/// Finds where records end.
-struct Cutter {
-    reader: csv_core::Reader,
-    fields: Vec<u8>,
-    ends: [usize; MOST_FIELDS],
-}
-
-impl Default for Cutter {
-    fn default() -> Self {
-        Self { reader: csv_core::Reader::new(), fields: vec![0; 2 * LONGEST + 1], ends: [0; MOST_FIELDS] }
-    }
-}
-
-enum Cut<'a> {
-    /// So many bytes, and what they say.
-    Record { length: usize, fields: Vec<&'a [u8]> },
-    /// These bytes do not end it.
-    Open,
-    /// More than can be a record of ours.
-    TooManyFields,
-}
-
-impl Cutter {
-    /// The record at the beginning of these bytes, which begin with no line end; `over`: no more will come.
-    fn cut(&mut self, bytes: &[u8], over: bool) -> Cut<'_> {
-        use csv_core::ReadRecordResult::{End, InputEmpty, OutputEndsFull, OutputFull, Record};
-        self.reader.reset();
-        let (mut result, length, mut written, mut count) =
-            self.reader.read_record(bytes, &mut self.fields, &mut self.ends);
-        if matches!(result, InputEmpty) && over {
-            // A line end closes the last record, unless it stands within quotes.
-            let rest = self.fields.get_mut(written..).unwrap_or_default();
-            let (last, _, more, ends) =
-                self.reader.read_record(b"\n", rest, self.ends.get_mut(count..).unwrap_or_default());
-            (result, written, count) = (last, written + more, count + ends);
-        }
-        match result {
-            Record => {
-                let starts = std::iter::once(0).chain(self.ends.iter().copied());
-                let bounds = starts.zip(self.ends.iter().copied()).take(count);
-                let fields = self.fields.get(..written).unwrap_or_default();
-                let field = |(start, end)| fields.get(start..end).unwrap_or_default();
-                Cut::Record { length, fields: bounds.map(field).collect() }
-            }
-            OutputEndsFull => Cut::TooManyFields,
-            InputEmpty | OutputFull | End => Cut::Open,
-        }
     }
 }
 

@@ -53,6 +53,8 @@ pub(super) struct Report<'a> {
     pub(super) command: &'a Import,
     /// Whether its source cannot be read again.
     pub(super) is_pipe: bool,
+    /// Bytes that were added to the file while it was imported, and are not in.
+    pub(super) grown: u64,
     /// The import.
     pub(super) import_id: &'a str,
     /// Its state.
@@ -71,6 +73,7 @@ impl Report<'_> {
         }
         let (import_id, file) = (self.import_id, self.command.file.display());
         let stopped = match &self.end {
+            End::Complete if self.grown > 0 => Some(self.rest()),
             End::Complete => None,
             End::Broken(error) => Some(format!(
                 "{file}: {error:#}; what comes before is decided. Once it is mended, and nothing before it changed, --import-id {import_id} goes on from there"
@@ -113,6 +116,23 @@ impl Report<'_> {
             text += "; all of it by an earlier run (another --import-id imports it again)";
         }
         text
+    }
+
+    /// What to do about what was added.
+    fn rest(&self) -> String {
+        let (file, import_id) = (self.command.file.display(), self.import_id);
+        let added = match self.grown {
+            1 => "1 byte was added".to_owned(),
+            bytes => format!("{} bytes were added", grouped(bytes)),
+        };
+        let advice = if self.command.import_id.is_some() {
+            "the same command goes on with them".to_owned()
+        } else {
+            format!("--import-id {import_id} goes on with them, and without it all is imported again")
+        };
+        format!(
+            "{file}: {added} since the import began, and not imported; when the file is complete, {advice}"
+        )
     }
 
     fn again(&self) -> String {

@@ -1,6 +1,11 @@
 //! What there is, written and read again.
 
-use super::{World, names};
+use super::{World, listed, names};
+use proptest::{
+    prelude::{Just, Strategy, any, prop_oneof},
+    strategy::ValueTree,
+    test_runner::TestRunner,
+};
 
 const NASTY: [&str; 7] =
     ["Tyrannosaurus, \"rex\"", "two\nlines", "\r", " spaces ", "\"", "naïve 🦕", "back\\slash"];
@@ -80,4 +85,60 @@ async fn it_leaves_alone_what_is_no_file_and_what_it_cannot_complete() {
     assert!(text.starts_with("id,species,created_at,updated_at\n1,x,2"), "{text}");
     world.run(&["import", "old.csv"]).await.ended_with(1).said("there is no column \"created_at\"");
     world.hub.stop().await;
+}
+
+/// Any text that the database takes, the odd ones more often than chance would have it.
+fn any_text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just(String::new()),
+        "[\"',;\\\\ \t\r\n{}x]{0,8}",
+        any::<String>().prop_map(|text| text.replace('\0', "")),
+        "\u{feff}?[é🦕 ]{1,90}",
+        "[a-z]{240,270}",
+        (1000_usize..1100).prop_map(|length| "k".repeat(length)),
+        (65_000_usize..70_000, "[a,\"\r\n]{1,4}").prop_map(|(length, part)| part.repeat(length / part.len())),
+    ]
+}
+
+/// A row comes in as it was exported, or is rejected; the API's rules say which.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_comes_in_as_it_was_or_is_rejected() {
+    let (from, to) = tokio::join!(World::new(), World::new());
+    let mut runner = TestRunner::default();
+    let mut expected = 0;
+    for n in 0..300 {
+        let id = if n == 0 { String::new() } else { any_text().new_tree(&mut runner).unwrap().current() };
+        let species = any_text().new_tree(&mut runner).unwrap().current();
+        let insert = "INSERT INTO dinosaurs (id, species) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+        // An index takes no long key.
+        expected += from.session.execute(insert, &[&id, &species]).await.unwrap_or(0);
+    }
+    let fits = |(id, species): &(String, String)| {
+        (1..=1024).contains(&id.len()) && (1..=255).contains(&species.len())
+    };
+    let kept: Vec<_> = rows(&from).await.into_iter().filter(fits).collect();
+    for file in ["all.csv", "all.ndjson"] {
+        from.run(&["export", "--out", file])
+            .await
+            .ended_with(0)
+            .said(&format!("{expected} rows at revision "));
+        std::fs::copy(from.path(file), to.path(file)).unwrap();
+        to.session.batch_execute("DELETE FROM dinosaurs").await.unwrap();
+        let said = format!("{} created, {} rejected", kept.len(), expected - kept.len() as u64);
+        to.run(&["import", file]).await.ended_with(3).said(&said);
+        assert_eq!(rows(&to).await, kept, "{file}");
+        let rejects = listed(&to.path(&format!("{file}.rejects.ndjson")));
+        assert_eq!(rejects.len() as u64, expected - kept.len() as u64, "{file}");
+    }
+    // What was rejected is listed as it stands, but for what is shown in part.
+    let exported = from.read("all.ndjson");
+    let lines: Vec<&str> = exported.split('\n').collect();
+    for (line, _, _, raw) in listed(&to.path("all.ndjson.rejects.ndjson")) {
+        let stands = lines[line as usize - 1];
+        assert!(
+            raw == stands || stands.len() > 65_536 && stands.starts_with(raw.trim_end_matches('\u{fffd}'))
+        );
+    }
+    let (from, to) = (from.hub, to.hub);
+    tokio::join!(from.stop(), to.stop());
 }

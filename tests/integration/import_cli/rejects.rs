@@ -141,3 +141,27 @@ async fn a_dry_run_says_what_would_be_rejected_and_needs_no_hub() {
     assert!(!world.path("mixed.ndjson.rejects.ndjson").exists());
     world.hub.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_quoting_costs_its_line_only() {
+    let world = World::new().await;
+    world.write("a.csv", "species\n\"Rex\nTrike\n\"Stego\"  \n\"Bronto\"\n");
+    world.run(&["import", "a.csv"]).await.ended_with(3).said("2 created, 2 rejected");
+    assert_eq!(world.species().await, ["Bronto", "Trike"]);
+    let raw: Vec<_> =
+        listed(&world.path("a.csv.rejects.ndjson")).into_iter().map(|all| (all.0, all.3)).collect();
+    assert_eq!(raw, [(2, "\"Rex".to_owned()), (4, "\"Stego\"  ".to_owned())]);
+    assert!(
+        world.read("a.csv.rejects.ndjson").contains("line 4 has text behind the quote that closes a field")
+    );
+    world.session.batch_execute("DELETE FROM dinosaurs").await.unwrap();
+    world.run(&["import", "a.csv", "--lenient"]).await.ended_with(0).said("2 created");
+    assert_eq!(world.species().await, ["Bronto", "Rex\nTrike\nStego\"  "]);
+    world.write("a.ndjson", herd(1));
+    world
+        .run(&["import", "a.ndjson", "--lenient"])
+        .await
+        .ended_with(1)
+        .said("--lenient is about quotes in CSV");
+    world.hub.stop().await;
+}

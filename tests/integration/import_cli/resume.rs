@@ -1,10 +1,10 @@
 //! Every item once, whatever is killed.
 
 use super::{World, herd, listed, name, names, outcome};
-use crate::support::{Database, TestHub, until};
+use crate::support::{Database, PATIENCE, TestHub, until};
 use std::time::Duration;
 use tokio::time::sleep;
-use trex::{app::Settings, embedded::testing::EphemeralPostgres};
+use trex::{app::Settings, embedded::testing::EphemeralPostgres, store::Driven};
 
 const ITEMS: usize = 30_000;
 
@@ -150,5 +150,66 @@ async fn the_same_content_is_the_same_import_and_no_other_is() {
     let fewer = ["import", "-", "--import-id", "mine"];
     world.pipe(&fewer, herd(10).as_bytes()).await.ended_with(0);
     world.pipe(&fewer, herd(5).as_bytes()).await.ended_with(3).said("these are others");
+    world.hub.stop().await;
+}
+
+/// Waits until the import waits for the table, which `held` locks: it has not read the file to its end then.
+async fn held_up(world: &World, held: &Driven, arguments: &[&str]) -> tokio::process::Child {
+    held.batch_execute("BEGIN; LOCK TABLE dinosaurs").await.unwrap();
+    let child = world.start(arguments);
+    let waiting = "SELECT FROM pg_locks WHERE NOT granted AND relation = 'dinosaurs'::regclass";
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while world.session.query(waiting, &[]).await.unwrap().is_empty() {
+        assert!(std::time::Instant::now() < deadline, "the import does not wait");
+        sleep(Duration::from_millis(5)).await;
+    }
+    child
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_file_that_grows_the_part_that_was_named_is_imported_and_the_rest_is_told() {
+    const MANY: usize = 60_000;
+    let world = World::new().await;
+    let held = world.database.connect().await;
+    world.write("herd.ndjson", herd(MANY));
+    let child = held_up(&world, &held, &["import", "herd.ndjson"]).await;
+    let mut file = std::fs::File::options().append(true).open(world.path("herd.ndjson")).unwrap();
+    std::io::Write::write_all(&mut file, &herd(MANY + 10).as_bytes()[herd(MANY).len()..]).unwrap();
+    held.batch_execute("COMMIT").await.unwrap();
+    let first = outcome(child).await;
+    first
+        .ended_with(3)
+        .said("60,000 created")
+        .said("290 bytes were added since the import began, and not imported");
+    assert_eq!(world.species().await, names(0..MANY));
+    let (_, id) = first.stderr.split_once("--import-id ").unwrap();
+    let id = id.split_whitespace().next().unwrap();
+    world.run(&["import", "herd.ndjson", "--import-id", id]).await.ended_with(0).said("60,010 created");
+    assert_eq!(world.species().await, names(0..MANY + 10));
+    world.hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_changes_while_it_is_imported_is_noticed() {
+    let world = World::new().await;
+    let held = world.database.connect().await;
+    for (name, change) in [("shrinks.ndjson", None), ("changes.ndjson", Some(herd(60_000).replace('s', "S")))]
+    {
+        world.write(name, herd(60_000));
+        let child = held_up(&world, &held, &["import", name]).await;
+        match change {
+            None => {
+                let file = std::fs::File::options().write(true).open(world.path(name)).unwrap();
+                file.set_len(100_000).unwrap();
+            }
+            Some(content) => world.write(name, content),
+        }
+        held.batch_execute("COMMIT").await.unwrap();
+        let said =
+            if name == "shrinks.ndjson" { "the file has become shorter" } else { "the file has changed" };
+        let outcome = outcome(child).await;
+        assert_ne!(outcome.code, Some(0), "{outcome:?}");
+        outcome.said(said);
+    }
     world.hub.stop().await;
 }

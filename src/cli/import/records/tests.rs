@@ -15,8 +15,12 @@ impl Read for Trickle {
 type Item = Result<(String, String), String>;
 
 fn entries(text: &[u8], format: Format) -> Vec<(u64, String, Item)> {
+    entries_of(text, format, Quoting::Strict)
+}
+
+fn entries_of(text: &[u8], format: Format, quoting: Quoting) -> Vec<(u64, String, Item)> {
     let all = |bytes: Box<dyn BufRead + Send>| {
-        let mut records = Records::new(bytes, format).unwrap();
+        let mut records = Records::new(bytes, format, quoting).unwrap();
         std::iter::from_fn(|| records.next().unwrap())
             .map(|Entry { line, raw, item }| {
                 (line, String::from_utf8_lossy(&raw).into_owned(), item.map(|item| (item.id, item.species)))
@@ -39,7 +43,10 @@ fn item(id: &str, species: &str) -> Item {
 }
 
 fn refused(text: &str, format: Format) -> String {
-    Records::new(Box::new(Cursor::new(text.as_bytes().to_vec())), format).err().unwrap().to_string()
+    Records::new(Box::new(Cursor::new(text.as_bytes().to_vec())), format, Quoting::Strict)
+        .err()
+        .unwrap()
+        .to_string()
 }
 
 #[test]
@@ -69,7 +76,8 @@ fn json_that_is_no_item_says_why() {
 
 #[test]
 fn records_may_span_lines() {
-    let text = "species,id\r\nTyrannosaurus,1\r\n\"two\nlines, \"\"quoted\"\"\",2\n\n5\" tall,3\n,4\nlast,5";
+    let text =
+        "species,id\r\nTyrannosaurus,1\r\n\"two\nlines, \"\"quoted\"\"\",2\n\n\"5\"\" tall\",3\n,4\nlast,5";
     let seen = lines(text, Format::Csv);
     let expected = [
         (2, item("1", "Tyrannosaurus")),
@@ -87,7 +95,7 @@ fn whether_more_is_there_is_known_without_waiting() {
     for (format, text) in [(Format::Ndjson, "{\"species\":\"a\"}\r\n"), (Format::Csv, "species\r\na\r\n")] {
         for (more, expected) in [("", false), (&text[text.len() / 2..], true)] {
             let text = format!("{text}{more}").into_bytes();
-            let mut records = Records::new(Box::new(Cursor::new(text)), format).unwrap();
+            let mut records = Records::new(Box::new(Cursor::new(text)), format, Quoting::Strict).unwrap();
             assert_eq!(records.next().unwrap().unwrap().item.unwrap().species, "a");
             assert_eq!(records.has_next(), expected, "{format:?}");
         }
@@ -131,7 +139,7 @@ fn a_quote_that_is_never_closed_costs_its_line_only() {
     let many = "4,d\n".repeat(LONGEST);
     let seen = lines(&format!("id,species\n1,\"open\n{many}"), Format::Csv);
     assert_eq!(seen.len(), LONGEST + 1);
-    assert!(seen[0].1.as_ref().unwrap_err().contains("does not end within"));
+    assert!(seen[0].1.as_ref().unwrap_err().contains("never ends"));
 }
 
 #[test]
@@ -174,7 +182,7 @@ fn what_was_cut_off_is_not_taken_for_whole() {
         }
     }
     let torn = Torn(Cursor::new(b"species\na\nb\nhalf a na".to_vec()));
-    let mut records = Records::new(Box::new(io::BufReader::new(torn)), Format::Csv).unwrap();
+    let mut records = Records::new(Box::new(io::BufReader::new(torn)), Format::Csv, Quoting::Strict).unwrap();
     assert_eq!(records.next().unwrap().unwrap().line, 2);
     assert_eq!(records.next().unwrap().unwrap().line, 3);
     assert_eq!(records.next().unwrap_err().to_string(), "line 4: the compressed data ends too early");
@@ -188,4 +196,70 @@ fn the_format_is_known_by_name_or_by_the_first_byte() {
     assert_eq!(guess("b.jsonl.zst", "x"), Format::Ndjson);
     assert_eq!(guess("-", "{\"species\":1}"), Format::Ndjson);
     assert_eq!(guess("-", "species"), Format::Csv);
+}
+
+/// The input that somebody met: three lines that became one row.
+#[test]
+fn broken_quoting_costs_its_line_only() {
+    let seen = entries(b"species\n\"Rex\nTrike\n\"Stego\"\n5\" tall\n\"a\" \n x \n", Format::Csv);
+    let expected = [
+        (2, "\"Rex", Err("begins a quoted field, and line 4 has text behind the quote that closes a field")),
+        (3, "Trike", Ok("Trike")),
+        (4, "\"Stego\"", Ok("Stego")),
+        (5, "5\" tall", Err("has a quote in a field that does not begin with one")),
+        (6, "\"a\" ", Err("has text behind the quote that closes a field")),
+        (7, " x ", Ok(" x ")),
+    ];
+    let expected = expected.map(|(line, raw, item)| {
+        let item = item.map(|species| (String::new(), species.to_owned())).map_err(str::to_owned);
+        (line, raw.to_owned(), item)
+    });
+    assert_eq!(seen, expected);
+    let guessed = entries_of(b"species\n\"Rex\nTrike\n\"Stego\"\n5\" tall\n", Format::Csv, Quoting::Lenient);
+    assert_eq!(
+        guessed.iter().map(|entry| entry.2.clone()).collect::<Vec<_>>(),
+        [item("", "Rex\nTrike\nStego\""), item("", "5\" tall"),]
+    );
+}
+
+/// A row that somebody else wrote: another id would make it another row.
+#[test]
+fn an_id_that_is_empty_is_not_one_that_is_left_out() {
+    let csv = b"id,species\n,a\n\"\",b\n";
+    let seen = entries(csv, Format::Csv);
+    assert_eq!(seen[0].2, item("", "a"));
+    assert!(seen[1].2.as_ref().unwrap_err().starts_with("id: is there and empty"));
+    assert_eq!(entries_of(csv, Format::Csv, Quoting::Lenient)[1].2, item("", "b"));
+    let seen = entries(b"{\"id\":\"\",\"species\":\"a\"}\n{\"species\":\"b\"} \t\n", Format::Ndjson);
+    assert!(seen[0].2.is_err());
+    assert_eq!((&*seen[1].1, &seen[1].2), ("{\"species\":\"b\"} \t", &item("", "b")), "as it stands");
+}
+
+/// Its lines look like records, and are none.
+#[test]
+fn of_a_record_that_is_too_long_no_line_is_taken_for_a_record() {
+    let long = "7,inside\r\n".repeat(LONGEST / 4);
+    let text = format!(
+        "id,species\n1,a\n2,\"{long}\"\n3,b\n4,\"{long}\",{long}5,c\n\"x\n\",{}\n",
+        "y".repeat(3 * LONGEST)
+    );
+    let seen = lines(&text, Format::Csv);
+    let inside = (LONGEST / 4) as u64;
+    assert_eq!(seen[0], (2, item("1", "a")));
+    assert_eq!(seen[1].0, 3);
+    assert!(seen[1].1.as_ref().unwrap_err().starts_with("is longer than"));
+    assert_eq!(seen[2], (4 + inside, item("3", "b")));
+    // One field too many, and one line: what is behind it is sound.
+    assert_eq!(seen[3].0, 5 + inside);
+    assert!(seen[3].1.as_ref().unwrap_err().starts_with("is longer than"));
+    assert_eq!(seen[4], (6 + 2 * inside, item("7", "inside")));
+    let rest = seen.len() - 2;
+    assert_eq!(seen[rest], (5 + 3 * inside, item("5", "c")));
+    assert_eq!(seen[rest + 1].0, 6 + 3 * inside);
+    assert!(seen[rest + 1].1.as_ref().unwrap_err().starts_with("is longer than"));
+    // A quote too many, far before the next one.
+    let text = format!("id,species\n1,\"a\n{long}8,\"b\n9,\"{long}\nend,\"x");
+    let seen = lines(&text, Format::Csv);
+    assert_eq!(seen.len() as u64, 1 + inside + 1 + 1 + (inside - 1) + 1);
+    assert_eq!(seen.iter().filter(|(_, item)| item.is_err()).count(), 4);
 }
