@@ -235,13 +235,12 @@ impl App {
             started: Instant::now(),
         });
         let mut serve = |grpc: Grpc, listeners, lanes, drain| {
-            let (routes, report) = grpc.finish(health.clone())?;
+            let (face, report) = grpc.finish(health.clone(), metrics.clone())?;
             let reporting = stop.clone();
             tasks.spawn(async move {
                 reporting.run_until_cancelled(report).await;
             });
-            let calls = Calls::new(routes, metrics.clone(), settings.call_timeout)?
-                .trusting(settings.trusted_actor.clone());
+            let calls = Calls::new(face, settings.call_timeout).trusting(settings.trusted_actor.clone());
             anyhow::Ok(Server::start(listeners, &calls, lanes, settings.connections, drain)?)
         };
         let server = endpoints

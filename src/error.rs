@@ -1,16 +1,10 @@
-//! One error for every use case, and the one table from it to gRPC and HTTP. Causes are logged here and never sent.
+//! One error for every use case, and the one table from it to the codes of the protocols. It knows no protocol's library and no database:
+//! faces make answers of it, and the store makes it from what Postgres says. Causes are logged by the faces and never sent.
 
 use crate::model::{Epoch, KindName, Revision};
-use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
-use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt};
+use std::{borrow::Cow, time::Duration};
 
-tokio::task_local! {
-    /// The id of the call under way, by which its errors and its log line are found.
-    pub static OPERATION: Arc<str>;
-}
-
-/// The domain of every `ErrorInfo`.
+/// The domain of every error, as an `ErrorInfo` names it.
 pub const DOMAIN: &str = "trex.hub";
 
 /// An error and its causes, in one line; what two layers call the same is said once.
@@ -166,48 +160,37 @@ impl Error {
         Self::Invalid(Violation { field, rule: rule.into() })
     }
 
-    /// The table: gRPC code, HTTP status, reason.
-    fn row(&self) -> (Code, u16, &'static str) {
+    /// The error's row of the table, of which a call that was interrupted has that of its cause.
+    pub fn row(&self) -> Row {
         match self {
-            Self::Invalid(_) => (Code::InvalidArgument, 400, "INVALID_FIELD"),
-            Self::Undecodable(_) => (Code::InvalidArgument, 400, "UNDECODABLE"),
-            Self::NotFound { .. } => (Code::NotFound, 404, "NOT_FOUND"),
-            Self::AlreadyExists { .. } => (Code::AlreadyExists, 409, "ALREADY_EXISTS"),
-            Self::RevisionCompacted { .. } => (Code::OutOfRange, 410, "REVISION_COMPACTED"),
-            Self::RevisionUnknown { .. } => (Code::OutOfRange, 410, "REVISION_UNKNOWN"),
-            Self::EpochChanged { .. } => (Code::OutOfRange, 410, "EPOCH_CHANGED"),
-            Self::TooMany { .. } => (Code::ResourceExhausted, 429, "TOO_MANY"),
-            Self::SlowConsumer => (Code::ResourceExhausted, 429, "SLOW_CONSUMER"),
-            Self::TooLarge(_) => (Code::ResourceExhausted, 413, "TOO_LARGE"),
-            Self::Refused { .. } | Self::LeftOut => (Code::InvalidArgument, 422, "REFUSED_BY_DATABASE"),
-            Self::ImportTakenOver => (Code::Aborted, 409, "IMPORT_TAKEN_OVER"),
-            Self::ImportUnknown { .. } => (Code::OutOfRange, 410, "IMPORT_UNKNOWN"),
-            Self::ImportDiffers { .. } => (Code::FailedPrecondition, 409, "IMPORT_DIFFERS"),
+            Self::Invalid(_) => Row::new(Code::InvalidArgument, 400, "INVALID_FIELD"),
+            Self::Undecodable(_) => Row::new(Code::InvalidArgument, 400, "UNDECODABLE"),
+            Self::NotFound { .. } => Row::new(Code::NotFound, 404, "NOT_FOUND"),
+            Self::AlreadyExists { .. } => Row::new(Code::AlreadyExists, 409, "ALREADY_EXISTS"),
+            Self::RevisionCompacted { .. } => Row::new(Code::OutOfRange, 410, "REVISION_COMPACTED"),
+            Self::RevisionUnknown { .. } => Row::new(Code::OutOfRange, 410, "REVISION_UNKNOWN"),
+            Self::EpochChanged { .. } => Row::new(Code::OutOfRange, 410, "EPOCH_CHANGED"),
+            Self::TooMany { .. } => Row::new(Code::ResourceExhausted, 429, "TOO_MANY").again_after(SOON),
+            Self::SlowConsumer => Row::new(Code::ResourceExhausted, 429, "SLOW_CONSUMER").again_after(SOON),
+            Self::TooLarge(_) => Row::new(Code::ResourceExhausted, 413, "TOO_LARGE"),
+            Self::Refused { .. } => Row::new(Code::InvalidArgument, 422, "REFUSED_BY_DATABASE"),
+            Self::LeftOut => Row::new(Code::InvalidArgument, 422, "REFUSED_BY_DATABASE"),
+            Self::ImportTakenOver => Row::new(Code::Aborted, 409, "IMPORT_TAKEN_OVER"),
+            Self::ImportUnknown { .. } => Row::new(Code::OutOfRange, 410, "IMPORT_UNKNOWN"),
+            Self::ImportDiffers { .. } => Row::new(Code::FailedPrecondition, 409, "IMPORT_DIFFERS"),
             Self::Interrupted { cause, .. } => cause.row(),
-            Self::Unimplemented { .. } => (Code::Unimplemented, 501, "NOT_IMPLEMENTED"),
-            Self::Unavailable { .. } => (Code::Unavailable, 503, "UNAVAILABLE"),
-            Self::DeadlineExceeded => (Code::DeadlineExceeded, 504, "DEADLINE_EXCEEDED"),
-            Self::Internal(_) => (Code::Internal, 500, "INTERNAL"),
+            Self::Unimplemented { .. } => Row::new(Code::Unimplemented, 501, "NOT_IMPLEMENTED"),
+            Self::Unavailable { retry_after, .. } => {
+                Row::new(Code::Unavailable, 503, "UNAVAILABLE").again_after(*retry_after)
+            }
+            Self::DeadlineExceeded => Row::new(Code::DeadlineExceeded, 504, "DEADLINE_EXCEEDED"),
+            Self::Internal(_) => Row::new(Code::Internal, 500, "INTERNAL"),
         }
     }
 
-    /// The HTTP status.
-    pub fn http_status(&self) -> u16 {
-        self.row().1
-    }
-
-    /// The number of the gRPC code.
-    pub fn grpc_code(&self) -> i32 {
-        self.row().0.into()
-    }
-
-    /// What an `ErrorInfo` calls it.
-    pub fn reason(&self) -> &'static str {
-        self.row().2
-    }
-
-    fn metadata(&self) -> HashMap<String, String> {
-        let pairs = match self {
+    /// What programs may read of it beyond its code: names and values.
+    pub fn metadata(&self) -> Vec<(&'static str, String)> {
+        match self {
             Self::ImportUnknown { acknowledged, known } => {
                 vec![("acknowledged", acknowledged.to_string()), ("known", known.to_string())]
             }
@@ -222,8 +205,8 @@ impl Error {
                     ("uncertain", uncertain),
                 ];
                 let mut metadata = cause.metadata();
-                metadata.extend(progress.map(|(key, value)| (key.to_owned(), value.to_string())));
-                return metadata;
+                metadata.extend(progress.map(|(name, value)| (name, value.to_string())));
+                metadata
             }
             Self::NotFound { kind, id } => vec![("kind", kind.to_string()), ("id", id.clone())],
             Self::AlreadyExists { kind } => vec![("kind", kind.to_string())],
@@ -236,21 +219,11 @@ impl Error {
             Self::EpochChanged { current } => vec![("epoch", current.to_string())],
             Self::Unimplemented { what } => vec![("what", (*what).to_owned())],
             _ => vec![],
-        };
-        pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
-    }
-
-    fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Unavailable { retry_after, .. } => Some(*retry_after),
-            Self::TooMany { .. } | Self::SlowConsumer => Some(Duration::from_secs(1)),
-            Self::Interrupted { cause, .. } => cause.retry_after(),
-            _ => None,
         }
     }
 
     /// Itself, or why the call was interrupted.
-    fn innermost(&self) -> &Self {
+    pub fn innermost(&self) -> &Self {
         match self {
             Self::Interrupted { cause, .. } => cause.innermost(),
             error => error,
@@ -258,65 +231,139 @@ impl Error {
     }
 }
 
-impl From<Error> for Status {
-    fn from(error: Error) -> Self {
-        let operation = OPERATION.try_with(Arc::clone).unwrap_or_else(|_| Arc::from(""));
-        if let Error::Internal(cause) = error.innermost() {
-            tracing::error!(operation = &*operation, error = format!("{cause:#}"), "internal error");
-        }
-        let (code, _, reason) = error.row();
-        let mut details = ErrorDetails::with_error_info(reason, DOMAIN, error.metadata());
-        if let Error::Invalid(Violation { field, rule }) = error.innermost() {
-            details.add_bad_request_violation(*field, shortened(rule));
-        }
-        if let Some(retry_after) = error.retry_after() {
-            details.set_retry_info(Some(retry_after));
-        }
-        if !operation.is_empty() {
-            details.set_request_info(&*operation, "");
-        }
-        Status::with_error_details(code, shortened(&error.to_string()), details)
+/// What a caller who was turned away for want of room is told to wait.
+const SOON: Duration = Duration::from_secs(1);
+
+/// What the protocols call an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// The code, as gRPC has it.
+    pub code: Code,
+    /// The HTTP status.
+    pub http: u16,
+    /// For programs, finer than the code.
+    pub reason: &'static str,
+    /// When the same call may succeed; `None`: not by waiting.
+    pub retry_after: Option<Duration>,
+}
+
+impl Row {
+    const fn new(code: Code, http: u16, reason: &'static str) -> Self {
+        Self { code, http, reason, retry_after: None }
+    }
+
+    const fn again_after(self, pause: Duration) -> Self {
+        Self { retry_after: Some(pause), ..self }
     }
 }
 
-/// Bytes of a text that may quote a request. It travels in headers, up to three times, and many clients take no more than 8 KiB of those.
-const LONGEST_TEXT: usize = 400;
+/// The codes of gRPC that errors have, by their numbers on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+#[expect(missing_docs, reason = "they mean what gRPC says that they mean")]
+pub enum Code {
+    InvalidArgument = 3,
+    DeadlineExceeded = 4,
+    NotFound = 5,
+    AlreadyExists = 6,
+    ResourceExhausted = 8,
+    FailedPrecondition = 9,
+    Aborted = 10,
+    OutOfRange = 11,
+    Unimplemented = 12,
+    Internal = 13,
+    Unavailable = 14,
+}
 
-/// Without its middle, if it is too long: what is quoted stands between words of ours.
-fn shortened(text: &str) -> Cow<'_, str> {
-    if text.len() <= LONGEST_TEXT {
-        return text.into();
+impl Code {
+    /// The number on the wire.
+    pub const fn number(self) -> i32 {
+        self as i32
     }
-    let (head, _) = text.split_at(text.floor_char_boundary(LONGEST_TEXT / 2));
-    let (_, tail) = text.split_at(text.ceil_char_boundary(text.len() - LONGEST_TEXT / 2));
-    format!("{head}…{tail}").into()
 }
 
-/// What tonic says of an oversized message: of its own refusals only that has these codes, the second if the message is compressed.
-fn too_large(status: &Status) -> Option<Error> {
-    matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted)
-        .then(|| Error::TooLarge(status.message().to_owned()))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Why tonic cannot read a client's stream on.
-pub fn unreadable(status: &Status) -> Error {
-    too_large(status).unwrap_or_else(|| Error::Undecodable(status.message().to_owned()))
-}
+    /// Every variant once. A variant that is new does not compile until it stands here.
+    fn one_of_each() -> Vec<Error> {
+        fn is_here(error: &Error) {
+            match error {
+                Error::Invalid(_) | Error::Undecodable(_) | Error::NotFound { .. } => {}
+                Error::AlreadyExists { .. } | Error::RevisionCompacted { .. } => {}
+                Error::RevisionUnknown { .. } | Error::EpochChanged { .. } | Error::TooMany { .. } => {}
+                Error::SlowConsumer | Error::Refused { .. } | Error::LeftOut | Error::ImportTakenOver => {}
+                Error::ImportUnknown { .. } | Error::ImportDiffers { .. } | Error::Interrupted { .. } => {}
+                Error::TooLarge(_) | Error::Unimplemented { .. } | Error::Unavailable { .. } => {}
+                Error::DeadlineExceeded | Error::Internal(_) => {}
+            }
+        }
+        let (one, two) = (Revision::new(1), Revision::new(2));
+        let refused =
+            Error::Refused { sqlstate: "23514".into(), constraint: None, message: "no dragons".into() };
+        let (next_index, created, failed, uncertain) = (3, 2, 1, 0);
+        let all = vec![
+            Error::invalid("field", "rule"),
+            Error::Undecodable("why".into()),
+            Error::NotFound { kind: "Kind".into(), id: "id".into() },
+            Error::AlreadyExists { kind: "Kind".into() },
+            Error::RevisionCompacted { asked: one, oldest: two },
+            Error::RevisionUnknown { asked: two, head: one },
+            Error::EpochChanged { current: Epoch::new("e") },
+            Error::TooMany { what: "streams" },
+            Error::SlowConsumer,
+            refused,
+            Error::LeftOut,
+            Error::ImportTakenOver,
+            Error::ImportUnknown { acknowledged: 2, known: 1 },
+            Error::ImportDiffers { known: 2, sent: 1 },
+            Error::Interrupted {
+                cause: Box::new(Error::SlowConsumer),
+                next_index,
+                created,
+                failed,
+                uncertain,
+            },
+            Error::TooLarge("why".into()),
+            Error::Unimplemented { what: "field" },
+            Error::Unavailable { why: "why", retry_after: Duration::from_secs(7) },
+            Error::DeadlineExceeded,
+            Error::Internal(anyhow::anyhow!("cause")),
+        ];
+        all.iter().for_each(is_here);
+        all
+    }
 
-/// A status that tonic made by itself, with the details that every error of the hub carries, and with what else it says, such as the
-/// encodings that are understood.
-pub fn explain(status: &Status) -> Status {
-    let mut explained = too_large(status).map_or_else(|| with_reason(status), Status::from);
-    *explained.metadata_mut() = status.metadata().clone();
-    explained
-}
+    #[test]
+    fn every_error_has_a_row_whose_codes_agree() {
+        for error in one_of_each() {
+            let Row { code, http, reason, .. } = error.row();
+            let statuses: &[u16] = match code {
+                Code::InvalidArgument => &[400, 422],
+                Code::NotFound => &[404],
+                Code::AlreadyExists | Code::FailedPrecondition | Code::Aborted => &[409],
+                Code::OutOfRange => &[410],
+                Code::ResourceExhausted => &[413, 429],
+                Code::Unimplemented => &[501],
+                Code::Unavailable => &[503],
+                Code::DeadlineExceeded => &[504],
+                Code::Internal => &[500],
+            };
+            assert!(statuses.contains(&http), "{error:?}");
+            assert!(reason.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'), "{error:?}");
+        }
+    }
 
-fn with_reason(status: &Status) -> Status {
-    let reason = match status.code() {
-        Code::Unimplemented => "NOT_IMPLEMENTED",
-        Code::NotFound => "NOT_FOUND",
-        _ => "PROTOCOL",
-    };
-    let details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
-    Status::with_error_details(status.code(), shortened(status.message()), details)
+    #[test]
+    fn who_may_come_again_is_told_when() {
+        for error in one_of_each() {
+            let row = error.row();
+            assert_eq!(row.retry_after.is_some(), matches!(row.http, 429 | 503), "{error:?}");
+        }
+        let cause = Box::new(Error::Unavailable { why: "why", retry_after: Duration::from_secs(7) });
+        let interrupted = Error::Interrupted { cause, next_index: 3, created: 2, failed: 1, uncertain: 0 };
+        assert_eq!(interrupted.row().retry_after, Some(Duration::from_secs(7)));
+        assert!(interrupted.metadata().contains(&("next_index", "3".to_owned())));
+    }
 }

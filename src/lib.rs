@@ -9,6 +9,7 @@
 pub mod app;
 mod backoff;
 pub mod broker;
+pub mod call;
 pub mod catalog;
 pub mod cli;
 pub mod client;

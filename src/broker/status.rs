@@ -7,8 +7,9 @@ use super::{
     topic::Topic,
 };
 use crate::{
+    call::Call,
     log,
-    model::{Caller, KindName, Revision},
+    model::{KindName, Revision},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -56,9 +57,9 @@ impl SubscriptionStatus {
         &self.subscriber.view.interest
     }
 
-    /// Whose it is, if that was said.
-    pub fn caller(&self) -> Option<&Caller> {
-        self.subscriber.caller.get()
+    /// The call that it belongs to, if that was said.
+    pub fn call(&self) -> Option<&Call> {
+        self.subscriber.call.get()
     }
 
     /// Whether it reads the window: for others only the database knows how old the first event is that they have not seen.

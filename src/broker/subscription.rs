@@ -9,8 +9,9 @@ use super::{
     view::View,
 };
 use crate::{
+    call::Call,
     log,
-    model::{Caller, Revision, filter::Malformed},
+    model::{Revision, filter::Malformed},
     wire::{envelope, frame},
 };
 use bytes::Bytes;
@@ -31,13 +32,13 @@ pub(super) struct Subscriber {
     pub(super) since: u64,
     pub(super) after: Revision,
     /// Whose it is; kept for whoever asks.
-    pub(super) caller: OnceLock<Caller>,
+    pub(super) call: OnceLock<Call>,
 }
 
 impl Subscriber {
     pub(super) fn new(id: u64, view: View, position: Position, since: u64) -> Self {
         let after = position.revision;
-        Self { id, view, position: Mutex::new(position), since, after, caller: OnceLock::new() }
+        Self { id, view, position: Mutex::new(position), since, after, call: OnceLock::new() }
     }
 }
 
@@ -63,10 +64,10 @@ impl Subscription {
         Self { topic, subscriber, fetch: None }
     }
 
-    /// The same, and known to be this caller's.
-    pub fn of(self, caller: Caller) -> Self {
+    /// The same, and known to belong to this call.
+    pub fn of(self, call: Call) -> Self {
         // There is one; the first stands.
-        let _ = self.subscriber.caller.set(caller);
+        let _ = self.subscriber.call.set(call);
         self
     }
 

@@ -1,7 +1,6 @@
 //! Pure values: positions, changes, what a watch selects, filters. No I/O, nothing of ours imported.
 
 mod attributed;
-mod caller;
 mod change;
 pub mod filter;
 mod kind;
@@ -9,7 +8,6 @@ mod position;
 mod selector;
 
 pub use attributed::{AttributedChange, Gap, GapCause};
-pub use caller::Caller;
 pub use change::{Change, ChangeType};
 pub use kind::{KindName, Table};
 pub use position::{Epoch, Revision, Start};

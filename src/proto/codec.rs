@@ -1,6 +1,5 @@
 //! tonic's prost codec, except that a message that does not decode is the client's fault: INVALID_ARGUMENT, not INTERNAL.
 
-use crate::error::Error;
 use bytes::{Buf, BufMut, Bytes};
 use prost::{
     DecodeError, Message,
@@ -47,7 +46,7 @@ impl<U: Message + Default> Decoder for StrictDecoder<U> {
     type Error = Status;
 
     fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        U::decode(bytes).map(Some).map_err(|error| Error::Undecodable(error.to_string()).into())
+        U::decode(bytes).map(Some).map_err(|error| Status::invalid_argument(error.to_string()))
     }
 }
 

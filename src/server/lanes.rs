@@ -2,7 +2,7 @@
 //! streams of a connection hand over their frames before the connection's task writes them in one go ([`outbox`]), and a connection's
 //! streams never contend for it from two threads.
 
-use super::{bind::ACCEPT_PAUSE, call::Calls, outbox};
+use super::{bind::ACCEPT_PAUSE, call::Calls, face::Service, outbox};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -54,9 +54,9 @@ pub struct Server {
 
 impl Server {
     /// Serves on these listeners. The stop waits at most `drain` for calls under way.
-    pub fn start(
+    pub fn start<S: Service>(
         listeners: Vec<TcpListener>,
-        calls: &Calls,
+        calls: &Calls<S>,
         lanes: usize,
         limits: ConnectionLimits,
         drain: Duration,
@@ -123,9 +123,9 @@ async fn accept(listener: tokio::net::TcpListener, lanes: Vec<mpsc::UnboundedSen
 }
 
 /// One lane.
-async fn serve(
+async fn serve<S: Service>(
     mut accepted: mpsc::UnboundedReceiver<Accepted>,
-    calls: Calls,
+    calls: Calls<S>,
     limits: ConnectionLimits,
     drain: Duration,
     stop: CancellationToken,

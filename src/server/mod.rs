@@ -1,12 +1,14 @@
-//! The gRPC server: a loop of our own over hyper, because tonic's leaves too much to chance for streams that live for days.
+//! The server: one loop over hyper for every face, because the loops that come with their libraries leave too much to chance for
+//! streams that live for days.
 
 mod bind;
 mod call;
+mod face;
 mod lanes;
-mod methods;
 mod outbox;
 mod preface;
 
 pub use bind::{ACCEPT_PAUSE, BindError, bind};
 pub use call::Calls;
+pub use face::{Endable, Method, Service};
 pub use lanes::{ConnectionLimits, Server};

@@ -1,8 +1,9 @@
 //! Rows by the batch. A batch is one statement in a transaction of its own, and one round trip: it is in or out, never half, and a connection
 //! that its caller leaves does not go back to the pool within a transaction. Where the batch belongs to an import, the same statement moves its position.
 
-use super::{Attribution, DatabaseError, Fault, Store, lease::Lease};
+use super::{DatabaseError, Fault, Store, lease::Lease};
 use crate::{
+    call::Call,
     error::Error,
     model::{KindName, Table},
 };
@@ -161,11 +162,11 @@ impl Store {
         Ok((rows.iter().map(failure).collect::<Result<_, tokio_postgres::Error>>()?, total))
     }
 
-    /// Writes a batch, recorded under whoever is behind it. `taken`: the failure of a row whose key exists, but for the index.
+    /// Writes a batch, recorded under whoever makes the call. `taken`: the failure of a row whose key exists, but for the index.
     pub async fn write_batch(
         &self,
+        call: &Call,
         table: &BulkTable,
-        attribution: Option<&Attribution>,
         import: Option<&Import>,
         batch: &Batch,
         taken: &Failure,
@@ -181,9 +182,10 @@ impl Store {
         let connection =
             self.connection().await.map_err(|error| NotWritten::Failed { error, uncertain: false })?;
         let lease = Lease::new(connection);
-        let rows = match attribution {
-            Some(attribution) => lease.query_for(attribution, &sql, &parameters.0).await,
-            None => lease.query(&sql, &parameters.0).await,
+        let rows = if call.is_attributed() {
+            lease.query_for(call, &sql, &parameters.0).await
+        } else {
+            lease.query(&sql, &parameters.0).await
         };
         let rows = rows.map_err(|error| not_written(&table.table.kind, error))?;
         let Some(row) = rows.first() else { return Err(NotWritten::TakenOver) };

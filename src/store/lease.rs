@@ -1,6 +1,7 @@
 //! A pooled connection on loan for one statement.
 
-use super::{Attribution, DatabaseError};
+use super::DatabaseError;
+use crate::call::Call;
 use deadpool_postgres::{ClientWrapper, Object};
 use tokio_postgres::{
     NoTls, Row,
@@ -54,17 +55,16 @@ impl Lease {
     /// The same in a transaction that says who is behind it. All goes out in one packet: a statement that fails fails the rest too.
     pub(super) async fn query_for(
         mut self,
-        attribution: &Attribution,
+        call: &Call,
         sql: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
         let Some(connection) = &self.0 else { return Ok(Vec::new()) };
-        let Attribution { actor, trace } = attribution;
         let result = async {
             let say = "SELECT set_config('hub.actor', coalesce($1, ''), true), set_config('hub.trace', coalesce($2, ''), true)";
             let (say, statement) =
                 (connection.prepare_cached(say).await?, connection.prepare_cached(sql).await?);
-            let said: [&(dyn ToSql + Sync); 2] = [&actor.as_deref(), &trace.as_deref()];
+            let said: [&(dyn ToSql + Sync); 2] = [&call.actor(), &call.trace()];
             let (begun, said, rows, committed) = tokio::join!(
                 connection.batch_execute("BEGIN"),
                 connection.query(&say, &said),

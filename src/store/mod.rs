@@ -1,6 +1,5 @@
 //! Everything that is said to Postgres. SQL text lives here and in the `.sql` files, and nowhere else.
 
-mod attribution;
 mod audit;
 mod bulk;
 mod condition;
@@ -15,7 +14,6 @@ mod rows;
 mod snapshot;
 mod status;
 
-pub use attribution::{ATTRIBUTION, Attribution};
 pub use audit::{AuditFilter, AuditPlace, AuditRecord};
 pub use bulk::{Batch, BulkTable, Failure, Import, NewRow, NotWritten, Written};
 pub use connection::{Driven, Target};
@@ -33,7 +31,7 @@ pub use rows::{Choice, Columns, Page};
 pub use snapshot::{SnapshotRow, TableSnapshot};
 pub use status::{DatabaseStatus, OpenTransaction};
 
-use crate::{error::Error, model::Revision};
+use crate::{call::Call, error::Error, model::Revision};
 use connection::OnRuntime;
 use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolConfig, RecyclingMethod, Runtime, Timeouts,
@@ -151,19 +149,20 @@ impl Store {
         Ok(self.pool.get().await?)
     }
 
-    /// As [`Store::run`], for a statement that writes: what it changes is recorded under whom the call under way is attributed to.
+    /// As [`Store::run`], for a statement that writes: what it changes is recorded under whom the call is attributed to.
     async fn write(
         &self,
+        call: &Call,
         name: &'static str,
         sql: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Error> {
-        let Some(attribution) = Attribution::of_this_call() else {
+        if !call.is_attributed() {
             return self.run(name, sql, parameters).await;
-        };
+        }
         let connection = self.connection().await?;
         let started = std::time::Instant::now();
-        let rows = Lease::new(connection).query_for(&attribution, sql, parameters).await?;
+        let rows = Lease::new(connection).query_for(call, sql, parameters).await?;
         tracing::debug!(statement = name, elapsed = ?started.elapsed(), rows = rows.len(), "attributed statement");
         Ok(rows)
     }

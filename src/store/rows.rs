@@ -6,6 +6,7 @@ use super::{
     condition::{Parameter, condition, order},
 };
 use crate::{
+    call::Call,
     error::Error,
     model::{
         Table,
@@ -58,8 +59,8 @@ impl Store {
         found(table, id, &rows)
     }
 
-    /// A new row; columns that are not given take their defaults.
-    pub async fn insert(&self, table: &Table, columns: &Columns<'_>) -> Result<String, Error> {
+    /// A new row, for a call; columns that are not given take their defaults.
+    pub async fn insert(&self, call: &Call, table: &Table, columns: &Columns<'_>) -> Result<String, Error> {
         let names = columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
         let places = (1..=columns.len()).map(|n| format!("${n}")).collect::<Vec<_>>().join(", ");
         let sql = format!(
@@ -67,11 +68,17 @@ impl Store {
             table.name
         );
         let values: Vec<_> = columns.iter().map(|(_, value)| *value).collect();
-        self.write_row(table, "", "insert", &sql, &values).await
+        self.write_row(call, (table, ""), "insert", &sql, &values).await
     }
 
-    /// Changes a row.
-    pub async fn update(&self, table: &Table, id: &str, columns: &Columns<'_>) -> Result<String, Error> {
+    /// Changes a row, for a call.
+    pub async fn update(
+        &self,
+        call: &Call,
+        table: &Table,
+        id: &str,
+        columns: &Columns<'_>,
+    ) -> Result<String, Error> {
         let Table { name, key, .. } = table;
         let assignments = columns
             .iter()
@@ -84,26 +91,26 @@ impl Store {
         );
         let mut values: Vec<&(dyn ToSql + Sync)> = vec![&id];
         values.extend(columns.iter().map(|(_, value)| *value));
-        self.write_row(table, id, "update", &sql, &values).await
+        self.write_row(call, (table, id), "update", &sql, &values).await
     }
 
-    /// Deletes a row.
-    pub async fn delete(&self, table: &Table, id: &str) -> Result<(), Error> {
+    /// Deletes a row, for a call.
+    pub async fn delete(&self, call: &Call, table: &Table, id: &str) -> Result<(), Error> {
         let Table { name, key, .. } = table;
         let sql = format!("DELETE FROM {name} t WHERE {key} = $1 RETURNING {key}::text");
-        self.write_row(table, id, "delete", &sql, &[&id]).await.map(drop)
+        self.write_row(call, (table, id), "delete", &sql, &[&id]).await.map(drop)
     }
 
     /// What a statement returns of the row that it writes, which is the one with this key.
     async fn write_row(
         &self,
-        table: &Table,
-        id: &str,
+        call: &Call,
+        (table, id): (&Table, &str),
         statement: &'static str,
         sql: &str,
         values: &[&(dyn ToSql + Sync)],
     ) -> Result<String, Error> {
-        let rows = self.write(statement, sql, values).await.map_err(|error| refused(table, error))?;
+        let rows = self.write(call, statement, sql, values).await.map_err(|error| refused(table, error))?;
         found(table, id, &rows)
     }
 

@@ -75,15 +75,15 @@ pub(crate) async fn program(arguments: Arguments) -> anyhow::Result<()> {
         Contender::Tcp => tcp::serve(&listeners, lanes)?,
         other => bail!("{} is no server of this program", other.name()),
     };
-    let (routes, _report) = grpc.finish(Arc::new(Health::default()))?;
+    let (face, _report) = grpc.finish(Arc::new(Health::default()), metrics)?;
     let _loop: Box<dyn std::any::Any> = match (arguments.contender, arguments.own_loop) {
         (Contender::Tcp, _) => Box::new(()),
         (_, Some(scheduling)) => {
-            let own = OwnLoop { routes, scheduling, lanes, limits, nodelay: !arguments.nagle };
+            let own = OwnLoop { face, scheduling, lanes, limits, nodelay: !arguments.nagle };
             Box::new(own.start(listeners)?)
         }
         (_, None) => {
-            let calls = Calls::new(routes, metrics, Duration::from_secs(30))?;
+            let calls = Calls::new(face, Duration::from_secs(30));
             Box::new(Server::start(listeners, &calls, lanes, limits, Duration::ZERO)?)
         }
     };

@@ -6,9 +6,11 @@ use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::{convert::Infallible, net::TcpListener, thread};
 use tokio::{net::TcpStream, runtime::Builder, sync::mpsc, task::JoinSet};
-use tonic::{body::Body, service::Routes};
-use tower::Service;
-use trex::{faces::grpc::RawBody, server::ConnectionLimits};
+use trex::{
+    call::Call,
+    faces::grpc::{GrpcBody, GrpcFace},
+    server::{ConnectionLimits, Service},
+};
 
 /// Who polls what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -21,7 +23,7 @@ pub(crate) enum Scheduling {
 
 /// What to serve, and how.
 pub(super) struct OwnLoop {
-    pub(super) routes: Routes,
+    pub(super) face: GrpcFace,
     pub(super) scheduling: Scheduling,
     pub(super) lanes: usize,
     pub(super) limits: ConnectionLimits,
@@ -44,7 +46,7 @@ impl OwnLoop {
                 None => Builder::new_current_thread().enable_all().build()?,
                 Some(workers) => Builder::new_multi_thread().worker_threads(workers).enable_all().build()?,
             };
-            let serving = serve(accepted, self.routes.clone(), self.limits, self.nodelay);
+            let serving = serve(accepted, self.face.clone(), self.limits, self.nodelay);
             thread::Builder::new().name("lane".into()).spawn(move || {
                 // Spawned, so that it is the workers who serve.
                 let _ = runtime.block_on(async move { tokio::spawn(serving).await });
@@ -66,7 +68,7 @@ impl OwnLoop {
     }
 }
 
-async fn serve(mut accepted: Accepted, routes: Routes, limits: ConnectionLimits, nodelay: bool) {
+async fn serve(mut accepted: Accepted, face: GrpcFace, limits: ConnectionLimits, nodelay: bool) {
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -78,18 +80,14 @@ async fn serve(mut accepted: Accepted, routes: Routes, limits: ConnectionLimits,
     while let Some(stream) = accepted.recv().await {
         let stream = stream.set_nodelay(nodelay).and_then(|()| TcpStream::from_std(stream));
         let Ok(stream) = stream else { continue };
-        let routes = routes.clone();
-        let service = service_fn(move |request| answer(routes.clone(), request));
+        let face = face.clone();
+        let service = service_fn(move |request| answer(face.clone(), request));
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         connections.spawn(connection);
     }
 }
 
-/// As the hub's call layer does: a watch brings its own body.
-async fn answer(mut routes: Routes, request: hyper::Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    let mut response = routes.call(request.map(Body::new)).await?;
-    Ok(match response.extensions_mut().remove::<RawBody>().and_then(RawBody::take) {
-        Some(watch) => response.map(|_| Body::new(watch)),
-        None => response,
-    })
+/// As the hub's server does, without what it knows of a call.
+async fn answer(face: GrpcFace, request: hyper::Request<Incoming>) -> Result<Response<GrpcBody>, Infallible> {
+    Ok(face.answer(&Call::default(), request).await)
 }

@@ -18,7 +18,7 @@ use tonic::{
     server::{Grpc, NamedService},
 };
 use tower::Service;
-use trex::proto::rh_trex::v1::DinosaurWatchEvent;
+use trex::{faces::grpc::Bounded, proto::rh_trex::v1::DinosaurWatchEvent};
 
 /// Answers with what a function makes of the request.
 #[derive(Clone)]
@@ -26,6 +26,12 @@ pub(super) struct Watch<F>(pub(super) F);
 
 impl<F> NamedService for Watch<F> {
     const NAME: &'static str = "rh_trex.v1.DinosaurService";
+}
+
+impl<F> Bounded for Watch<F> {
+    fn bounded(self, _: usize) -> Self {
+        self
+    }
 }
 
 impl<F, R> Service<http::Request<Body>> for Watch<F>

@@ -2,8 +2,9 @@
 
 use super::rules;
 use crate::{
-    error::{Error, unreadable},
-    faces::grpc::{Hub, acknowledgements, checked_import_id, failed_items, import_id, items},
+    call::Call,
+    error::Error,
+    faces::grpc::{Hub, acknowledgements, checked_import_id, failed_items, import_id, items, unreadable},
     model::Table,
     proto::{codec::Streamed, rh_trex::v1 as pb},
     service::import::{Acknowledgement, Item, NewItem, Resumable},
@@ -24,20 +25,21 @@ pub(super) type ImportStream = BoxStream<'static, Result<pb::ImportDinosaursResp
 /// `BulkCreateDinosaurs`.
 pub(super) async fn create(
     hub: &Hub,
+    call: &Call,
     table: &Table,
     request: Request<Streaming<Streamed<pb::CreateDinosaurRequest>>>,
 ) -> Result<pb::BulkCreateDinosaursResponse, Error> {
     let resumable =
         import_id(request.metadata())?.map(|id| Resumable { id, acknowledged: 0, from_the_first: true });
     let items = items(request.into_inner(), |item| Ok(new_item("", &item.species)));
-    let (mut session, first) = hub.bulk.begin(written(table), resumable, 0, items).await?;
+    let (mut session, first) = hub.bulk.begin(call, written(table), resumable, 0, items).await?;
     let Acknowledgement { mut created, mut failed, mut failures, .. } = first;
     while let Some(acknowledgement) = session.next().await {
         let acknowledgement = acknowledgement?;
         (created, failed) = (acknowledgement.created, acknowledgement.failed);
         failures.extend(acknowledgement.failures);
     }
-    let (errors, omitted) = failed_items(failures);
+    let (errors, omitted) = failed_items(call, failures);
     // A stream has at most `i32::MAX` items.
     let count = |number| i32::try_from(number).unwrap_or(i32::MAX);
     Ok(pb::BulkCreateDinosaursResponse {
@@ -51,10 +53,11 @@ pub(super) async fn create(
 /// `ImportDinosaurs`. It answers before anything is read: a client may wait for the headers before it says `start`.
 pub(super) fn import(
     hub: Hub,
+    call: Call,
     table: &Table,
     mut messages: Streaming<Streamed<pb::ImportDinosaursRequest>>,
 ) -> ImportStream {
-    let written = written(table);
+    let (written, opened) = (written(table), call.clone());
     let opening = async move {
         let start = hub.bulk.unless_draining(start(&mut messages)).await??;
         let resumable = Resumable {
@@ -62,9 +65,10 @@ pub(super) fn import(
             acknowledged: start.acknowledged,
             from_the_first: false,
         };
-        hub.bulk.begin(written, Some(resumable), start.batch_size, items(messages, item)).await
+        hub.bulk.begin(&opened, written, Some(resumable), start.batch_size, items(messages, item)).await
     };
-    acknowledgements(opening).map(|result| result.map(response)).boxed()
+    let acknowledged = acknowledgements(call.clone(), opening);
+    acknowledged.map(move |result| result.map(|acknowledgement| response(&call, acknowledgement))).boxed()
 }
 
 /// The first message.
@@ -95,9 +99,9 @@ fn new_item(id: &str, species: &str) -> Item {
     Ok(NewItem { key, values: vec![Some(species)] })
 }
 
-fn response(acknowledgement: Acknowledgement) -> pb::ImportDinosaursResponse {
+fn response(call: &Call, acknowledgement: Acknowledgement) -> pb::ImportDinosaursResponse {
     let Acknowledgement { next_index, created, failed, failures } = acknowledgement;
-    let (errors, omitted) = failed_items(failures);
+    let (errors, omitted) = failed_items(call, failures);
     pb::ImportDinosaursResponse {
         next_index,
         created,

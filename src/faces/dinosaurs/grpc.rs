@@ -7,8 +7,9 @@ use super::{
     rules::{self, Paging},
 };
 use crate::{
+    call::Call,
     error::Error,
-    faces::grpc::{EventStream, Hub, WatchRequest},
+    faces::grpc::{EventStream, Hub, WatchRequest, answer, call_of, status},
     model::{
         Revision, Table,
         filter::{self, Filter, Scope},
@@ -31,62 +32,28 @@ impl Service {
     pub(super) fn new(hub: Hub, table: Table) -> Self {
         Self { hub, table }
     }
-}
 
-fn message(row: &str) -> Result<pb::Dinosaur, Error> {
-    row::read(row).map_err(|error| Error::Internal(error.into()))
-}
-
-#[tonic::async_trait]
-impl DinosaurService for Service {
-    async fn get_dinosaur(
+    async fn watch(
         &self,
-        request: Request<pb::GetDinosaurRequest>,
-    ) -> Result<Response<pb::Dinosaur>, Status> {
-        let request = request.into_inner();
-        let row = self.hub.store.get(&self.table, rules::id(&request.id)?).await?;
-        Ok(Response::new(message(&row)?))
-    }
-
-    async fn create_dinosaur(
-        &self,
-        request: Request<pb::CreateDinosaurRequest>,
-    ) -> Result<Response<pb::Dinosaur>, Status> {
-        let request = request.into_inner();
-        let species = rules::new_species(&request.species)?;
-        let row = self.hub.store.insert(&self.table, &[("species", &species)]).await?;
-        Ok(Response::new(message(&row)?))
-    }
-
-    async fn update_dinosaur(
-        &self,
-        request: Request<pb::UpdateDinosaurRequest>,
-    ) -> Result<Response<pb::Dinosaur>, Status> {
-        let request = request.into_inner();
-        let id = rules::id(&request.id)?;
-        let row = match &request.species {
-            Some(species) => {
-                self.hub.store.update(&self.table, id, &[("species", &rules::species(species)?)]).await?
-            }
-            None => self.hub.store.get(&self.table, id).await?,
+        call: &Call,
+        request: pb::WatchDinosaursRequest,
+    ) -> Result<Response<EventStream<pb::DinosaurWatchEvent>>, Error> {
+        let watch = WatchRequest {
+            filter: WatchRequest::filter(&request.filter, &SCHEMA)?,
+            types: request.types,
+            resource_ids: request.resource_ids,
+            after: request.after_revision.map(Revision::new),
+            epoch: request.epoch,
+            backpressure: request.backpressure,
+            include_previous: request.include_previous,
+            buffer: request.buffer,
+            send_initial_state: request.send_initial_state,
+            bookmark_interval: request.bookmark_interval,
         };
-        Ok(Response::new(message(&row)?))
+        self.hub.watch(call, self.table.kind.as_str(), watch).await
     }
 
-    async fn delete_dinosaur(
-        &self,
-        request: Request<pb::DeleteDinosaurRequest>,
-    ) -> Result<Response<pb::DeleteDinosaurResponse>, Status> {
-        let request = request.into_inner();
-        self.hub.store.delete(&self.table, rules::id(&request.id)?).await?;
-        Ok(Response::new(pb::DeleteDinosaurResponse {}))
-    }
-
-    async fn list_dinosaurs(
-        &self,
-        request: Request<pb::ListDinosaursRequest>,
-    ) -> Result<Response<pb::ListDinosaursResponse>, Status> {
-        let request = request.into_inner();
+    async fn list(&self, request: pb::ListDinosaursRequest) -> Result<pb::ListDinosaursResponse, Error> {
         let filter = Filter::parse(&request.filter, &SCHEMA, Scope::Rows)
             .map_err(|fault| Error::invalid("filter", fault.to_string()))?;
         let order_by = filter::order_by(&request.order_by, &SCHEMA)
@@ -103,7 +70,71 @@ impl DinosaurService for Service {
             total: i32::try_from(page.total).unwrap_or(i32::MAX),
             revision: revision.get(),
         };
-        Ok(Response::new(pb::ListDinosaursResponse { items, metadata: Some(metadata) }))
+        Ok(pb::ListDinosaursResponse { items, metadata: Some(metadata) })
+    }
+}
+
+fn message(row: &str) -> Result<pb::Dinosaur, Error> {
+    row::read(row).map_err(|error| Error::Internal(error.into()))
+}
+
+#[tonic::async_trait]
+impl DinosaurService for Service {
+    async fn get_dinosaur(
+        &self,
+        request: Request<pb::GetDinosaurRequest>,
+    ) -> Result<Response<pb::Dinosaur>, Status> {
+        answer(request, async |_, request| {
+            message(&self.hub.store.get(&self.table, rules::id(&request.id)?).await?)
+        })
+        .await
+    }
+
+    async fn create_dinosaur(
+        &self,
+        request: Request<pb::CreateDinosaurRequest>,
+    ) -> Result<Response<pb::Dinosaur>, Status> {
+        answer(request, async |call, request| {
+            let species = rules::new_species(&request.species)?;
+            message(&self.hub.store.insert(&call, &self.table, &[("species", &species)]).await?)
+        })
+        .await
+    }
+
+    async fn update_dinosaur(
+        &self,
+        request: Request<pb::UpdateDinosaurRequest>,
+    ) -> Result<Response<pb::Dinosaur>, Status> {
+        answer(request, async |call, request| {
+            let id = rules::id(&request.id)?;
+            let row = match &request.species {
+                Some(species) => {
+                    let species = rules::species(species)?;
+                    self.hub.store.update(&call, &self.table, id, &[("species", &species)]).await?
+                }
+                None => self.hub.store.get(&self.table, id).await?,
+            };
+            message(&row)
+        })
+        .await
+    }
+
+    async fn delete_dinosaur(
+        &self,
+        request: Request<pb::DeleteDinosaurRequest>,
+    ) -> Result<Response<pb::DeleteDinosaurResponse>, Status> {
+        answer(request, async |call, request| {
+            self.hub.store.delete(&call, &self.table, rules::id(&request.id)?).await?;
+            Ok(pb::DeleteDinosaurResponse {})
+        })
+        .await
+    }
+
+    async fn list_dinosaurs(
+        &self,
+        request: Request<pb::ListDinosaursRequest>,
+    ) -> Result<Response<pb::ListDinosaursResponse>, Status> {
+        answer(request, async |_, request| self.list(request).await).await
     }
 
     type WatchDinosaursStream = EventStream<pb::DinosaurWatchEvent>;
@@ -112,27 +143,18 @@ impl DinosaurService for Service {
         &self,
         request: Request<pb::WatchDinosaursRequest>,
     ) -> Result<Response<Self::WatchDinosaursStream>, Status> {
-        let request = request.into_inner();
-        let watch = WatchRequest {
-            filter: WatchRequest::filter(&request.filter, &SCHEMA)?,
-            types: request.types,
-            resource_ids: request.resource_ids,
-            after: request.after_revision.map(Revision::new),
-            epoch: request.epoch,
-            backpressure: request.backpressure,
-            include_previous: request.include_previous,
-            buffer: request.buffer,
-            send_initial_state: request.send_initial_state,
-            bookmark_interval: request.bookmark_interval,
-        };
-        self.hub.watch(self.table.kind.as_str(), watch).await
+        let call = call_of(&request);
+        let watched = self.watch(&call, request.into_inner()).await;
+        watched.map_err(|error| status(&error, &call))
     }
 
     async fn bulk_create_dinosaurs(
         &self,
         request: Request<Streaming<Streamed<pb::CreateDinosaurRequest>>>,
     ) -> Result<Response<pb::BulkCreateDinosaursResponse>, Status> {
-        Ok(Response::new(bulk::create(&self.hub, &self.table, request).await?))
+        let call = call_of(&request);
+        let created = bulk::create(&self.hub, &call, &self.table, request).await;
+        created.map(Response::new).map_err(|error| status(&error, &call))
     }
 
     type ImportDinosaursStream = bulk::ImportStream;
@@ -141,6 +163,7 @@ impl DinosaurService for Service {
         &self,
         request: Request<Streaming<Streamed<pb::ImportDinosaursRequest>>>,
     ) -> Result<Response<Self::ImportDinosaursStream>, Status> {
-        Ok(Response::new(bulk::import(self.hub.clone(), &self.table, request.into_inner())))
+        let call = call_of(&request);
+        Ok(Response::new(bulk::import(self.hub.clone(), call, &self.table, request.into_inner())))
     }
 }

@@ -18,7 +18,6 @@ use crate::{
 use fields::SCHEMA;
 use prost::Message;
 use std::sync::Arc;
-use tonic::codec::CompressionEncoding;
 
 const KIND: &str = "Dinosaur";
 const TABLE: &str = "public.dinosaurs";
@@ -58,9 +57,6 @@ impl ServedKind for Dinosaurs {
     }
 
     fn serve(&self, hub: &Hub, services: &mut Grpc) {
-        let service = DinosaurServiceServer::new(grpc::Service::new(hub.clone(), self.kind().table))
-            .max_decoding_message_size(services.max_message_bytes())
-            .accept_compressed(CompressionEncoding::Gzip);
-        services.add(service);
+        services.add(DinosaurServiceServer::new(grpc::Service::new(hub.clone(), self.kind().table)));
     }
 }

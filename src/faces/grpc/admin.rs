@@ -1,5 +1,6 @@
 //! `hub.v1.AdminService`: what the hub is doing, for its operator.
 
+use super::answer;
 use crate::{
     broker::{self, Policy, SubscriptionStatus},
     error::Error,
@@ -27,11 +28,9 @@ pub(super) struct Admin {
 }
 
 impl Admin {
-    pub(super) fn service(self, max_message_bytes: usize) -> AdminServiceServer<Self> {
-        AdminServiceServer::new(self)
-            .max_decoding_message_size(max_message_bytes)
-            .accept_compressed(CompressionEncoding::Gzip)
-            .send_compressed(CompressionEncoding::Gzip)
+    pub(super) fn service(self) -> AdminServiceServer<Self> {
+        // Lists of subscriptions may be long.
+        AdminServiceServer::new(self).send_compressed(CompressionEncoding::Gzip)
     }
 }
 
@@ -57,12 +56,14 @@ impl AdminService for Admin {
         &self,
         request: Request<pb::ListSubscriptionsRequest>,
     ) -> Result<Response<pb::ListSubscriptionsResponse>, Status> {
-        let query = query(request.into_inner())?;
-        let (found, total) = self.introspection.subscriptions(&query).await?;
-        Ok(Response::new(pb::ListSubscriptionsResponse {
-            subscriptions: found.iter().map(subscription).collect(),
-            total_size: total as u64,
-        }))
+        answer(request, async |_, request| {
+            let (found, total) = self.introspection.subscriptions(&query(request)?).await?;
+            Ok(pb::ListSubscriptionsResponse {
+                subscriptions: found.iter().map(subscription).collect(),
+                total_size: total as u64,
+            })
+        })
+        .await
     }
 }
 
@@ -93,12 +94,11 @@ fn query(request: pb::ListSubscriptionsRequest) -> Result<SubscriptionQuery, Err
 }
 
 fn subscription(open: &SubscriptionStatus) -> pb::Subscription {
-    let (interest, caller) = (open.interest(), open.caller());
-    let peer = caller.and_then(|caller| caller.peer);
+    let (interest, call) = (open.interest(), open.call().cloned().unwrap_or_default());
     pb::Subscription {
-        id: caller.map(|caller| caller.operation.to_string()).unwrap_or_default(),
-        peer: peer.map(|peer| peer.to_string()).unwrap_or_default(),
-        principal: caller.and_then(|caller| caller.principal.as_deref()).unwrap_or_default().to_owned(),
+        id: call.operation().to_owned(),
+        peer: call.peer().map(|peer| peer.to_string()).unwrap_or_default(),
+        principal: call.principal().unwrap_or_default().to_owned(),
         kind: open.kind.to_string(),
         types: interest.selector.types().map(types).unwrap_or_default(),
         resource_ids: interest

@@ -1,7 +1,8 @@
 //! `hub.v1.AuditService`.
 
-use super::{Grpc, Hub};
+use super::{Grpc, Hub, answer, call_of, status};
 use crate::{
+    call::Call,
     controller::AuditTrail,
     error::Error,
     model::{AttributedChange, ChangeType, Epoch, Revision},
@@ -46,8 +47,7 @@ const LOOK: u32 = 10;
 /// Adds the service.
 pub(crate) fn serve(hub: &Hub, grpc: &mut Grpc) {
     let service = Service { hub: hub.clone(), streams: Arc::new(Semaphore::new(STREAMS)) };
-    let service = AuditServiceServer::new(service);
-    grpc.add(service.max_decoding_message_size(grpc.max_message_bytes()));
+    grpc.add(AuditServiceServer::new(service));
 }
 
 struct Service {
@@ -68,13 +68,11 @@ impl Service {
     }
 }
 
-#[tonic::async_trait]
-impl AuditService for Service {
-    async fn list_audit_records(
+impl Service {
+    async fn list(
         &self,
-        request: Request<pb::ListAuditRecordsRequest>,
-    ) -> Result<Response<pb::ListAuditRecordsResponse>, Status> {
-        let request = request.into_inner();
+        request: pb::ListAuditRecordsRequest,
+    ) -> Result<pb::ListAuditRecordsResponse, Error> {
         let digest = digest(&request);
         let filter = AuditFilter {
             from: request.start_time.map(|at| time("start_time", at)).transpose()?,
@@ -85,7 +83,7 @@ impl AuditService for Service {
             Ok(0) => DEFAULT_PAGE,
             Ok(size) if size <= LARGEST_PAGE => size,
             _ => {
-                return Err(Error::invalid("page_size", format!("must be from 0 to {LARGEST_PAGE}")).into());
+                return Err(Error::invalid("page_size", format!("must be from 0 to {LARGEST_PAGE}")));
             }
         };
         let before = match request.page_token.as_str() {
@@ -99,21 +97,18 @@ impl AuditService for Service {
         records.truncate(size as usize);
         let last = records.last().filter(|_| more);
         let next_page_token = last.map(|last| write_token(&last.place(), &digest)).unwrap_or_default();
-        Ok(Response::new(pb::ListAuditRecordsResponse {
+        Ok(pb::ListAuditRecordsResponse {
             records: records.into_iter().map(message).collect(),
             next_page_token,
             complete_revision: complete.revision.get(),
-        }))
+        })
     }
 
-    type WatchAuditRecordsStream =
-        Pin<Box<dyn tokio_stream::Stream<Item = Result<pb::WatchAuditRecordsResponse, Status>> + Send>>;
-
-    async fn watch_audit_records(
+    async fn watch(
         &self,
-        request: Request<pb::WatchAuditRecordsRequest>,
-    ) -> Result<Response<Self::WatchAuditRecordsStream>, Status> {
-        let request = request.into_inner();
+        call: &Call,
+        request: pb::WatchAuditRecordsRequest,
+    ) -> Result<Response<Records>, Error> {
         let filter = filter(request.kind, request.resource_id, request.actor)?;
         let permit = self.streams.clone().try_acquire_owned();
         let permit = permit
@@ -132,13 +127,37 @@ impl AuditService for Service {
             pace: Pace::default(),
             _permit: permit,
         };
-        let mut response: Response<Self::WatchAuditRecordsStream> =
-            Response::new(Box::pin(stream::try_unfold(follow, |mut follow| async move {
-                let record = follow.next().await?;
-                Ok(Some((pb::WatchAuditRecordsResponse { record: Some(message(record)) }, follow)))
-            })));
+        let records = stream::try_unfold((follow, call.clone()), |(mut follow, call)| async move {
+            let record = follow.next().await.map_err(|error| status(&error, &call))?;
+            Ok(Some((pb::WatchAuditRecordsResponse { record: Some(message(record)) }, (follow, call))))
+        });
+        let mut response = Response::new(Box::pin(records) as Records);
         response.metadata_mut().insert("hub-revision", from.get().into());
         Ok(response)
+    }
+}
+
+/// The stream of a watch.
+type Records =
+    Pin<Box<dyn tokio_stream::Stream<Item = Result<pb::WatchAuditRecordsResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl AuditService for Service {
+    async fn list_audit_records(
+        &self,
+        request: Request<pb::ListAuditRecordsRequest>,
+    ) -> Result<Response<pb::ListAuditRecordsResponse>, Status> {
+        answer(request, async |_, request| self.list(request).await).await
+    }
+
+    type WatchAuditRecordsStream = Records;
+
+    async fn watch_audit_records(
+        &self,
+        request: Request<pb::WatchAuditRecordsRequest>,
+    ) -> Result<Response<Self::WatchAuditRecordsStream>, Status> {
+        let call = call_of(&request);
+        self.watch(&call, request.into_inner()).await.map_err(|error| status(&error, &call))
     }
 }
 

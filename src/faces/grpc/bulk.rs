@@ -1,7 +1,9 @@
 //! Bulk calls of any kind: from messages to items, and from what is decided to messages.
 
+use super::{status, unreadable};
 use crate::{
-    error::{Error, OPERATION, unreadable},
+    call::Call,
+    error::Error,
     proto::{codec::Streamed, rh_trex::v1 as pb},
     service::import::{Acknowledgement, Failures, Item, NewItem, Session},
 };
@@ -43,6 +45,7 @@ pub fn items<M: Send + 'static>(
 
 /// A bulk stream's acknowledgements, beginning with the one that it opens with.
 pub fn acknowledgements<S>(
+    call: Call,
     opening: impl Future<Output = Result<(Session<S>, Acknowledgement), Error>> + Send + 'static,
 ) -> impl Stream<Item = Result<Acknowledgement, Status>> + Send
 where
@@ -53,7 +56,7 @@ where
         Open(Box<Session<S>>),
         Ended,
     }
-    stream::unfold(Stage::Opening(Box::pin(opening)), async |stage| {
+    stream::unfold((Stage::Opening(Box::pin(opening)), call), async |(stage, call)| {
         let (result, session) = match stage {
             Stage::Opening(opening) => match opening.await {
                 Ok((session, first)) => (Ok(first), Some(Box::new(session))),
@@ -66,20 +69,19 @@ where
             Some(session) if result.is_ok() => Stage::Open(session),
             _ => Stage::Ended,
         };
-        Some((result.map_err(Status::from), stage))
+        Some((result.map_err(|error| status(&error, &call)), (stage, call)))
     })
 }
 
 /// Failures as the API writes them, and how many are left out.
-pub fn failed_items(failures: Failures) -> (Vec<pb::Error>, u64) {
-    let operation = OPERATION.try_with(|operation| operation.to_string()).unwrap_or_default();
+pub fn failed_items(call: &Call, failures: Failures) -> (Vec<pb::Error>, u64) {
     let error = |failure: crate::store::Failure| pb::Error {
         id: failure.reason.into_owned(),
         kind: "Error".to_owned(),
         href: String::new(),
         code: failure.code,
         reason: failure.message,
-        operation_id: operation.clone(),
+        operation_id: call.operation().to_owned(),
         // An import has at most `i32::MAX` items.
         index: i32::try_from(failure.index).ok(),
     };

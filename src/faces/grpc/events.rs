@@ -1,5 +1,6 @@
 //! `hub.v1.EventService`: the log in batches, for those who do not watch.
 
+use super::{answer, status};
 use crate::{
     broker::{Ending, EventBroker},
     catalog::Catalog,
@@ -18,7 +19,7 @@ use crate::{
 };
 use std::{collections::HashSet, pin::Pin, sync::Arc};
 use tokio_stream::Stream;
-use tonic::{Request, Response, Status, codec::CompressionEncoding};
+use tonic::{Request, Response, Status};
 
 const DEFAULT_BATCH: u32 = 500;
 const LARGEST_BATCH: u32 = 10_000;
@@ -40,10 +41,8 @@ struct Wanted {
 }
 
 impl Events {
-    pub(super) fn service(self, max_message_bytes: usize) -> EventServiceServer<Self> {
+    pub(super) fn service(self) -> EventServiceServer<Self> {
         EventServiceServer::new(self)
-            .max_decoding_message_size(max_message_bytes)
-            .accept_compressed(CompressionEncoding::Gzip)
     }
 
     fn wanted(&self, request: &ReadEventsRequest) -> Result<Wanted, Error> {
@@ -74,18 +73,20 @@ impl EventService for Events {
         &self,
         request: Request<ReadEventsRequest>,
     ) -> Result<Response<Self::ReadEventsStream>, Status> {
-        let request = request.into_inner();
-        let wanted = self.wanted(&request)?;
-        let epoch = (!request.epoch.is_empty()).then_some(request.epoch.as_str());
-        let reading = self.reader.begin(Revision::new(request.after_revision), epoch).await?;
-        let stage = if reading.is_over() { Stage::Nothing(request.after_revision) } else { Stage::Pages };
-        let batches =
-            Batches { reading, wanted, stage, broker: self.broker.clone(), metrics: self.metrics.clone() };
-        let stream = futures_util::stream::unfold(batches, |mut batches| async move {
-            let batch = batches.next().await?;
-            Some((batch.map_err(Status::from), batches))
-        });
-        Ok(Response::new(Box::pin(stream)))
+        answer(request, async |call, request| {
+            let wanted = self.wanted(&request)?;
+            let epoch = (!request.epoch.is_empty()).then_some(request.epoch.as_str());
+            let reading = self.reader.begin(Revision::new(request.after_revision), epoch).await?;
+            let stage = if reading.is_over() { Stage::Nothing(request.after_revision) } else { Stage::Pages };
+            let (broker, metrics) = (self.broker.clone(), self.metrics.clone());
+            let batches = Batches { reading, wanted, stage, broker, metrics };
+            let stream = futures_util::stream::unfold((batches, call), |(mut batches, call)| async move {
+                let batch = batches.next().await?;
+                Some((batch.map_err(|error| status(&error, &call)), (batches, call)))
+            });
+            Ok(Box::pin(stream) as Self::ReadEventsStream)
+        })
+        .await
     }
 }
 

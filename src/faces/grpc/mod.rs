@@ -4,20 +4,28 @@ mod admin;
 mod audit;
 mod bulk;
 mod events;
+mod face;
+mod methods;
+mod services;
+mod status;
 mod watch;
 
 pub(crate) use audit::serve as serve_audit;
 pub use bulk::{acknowledgements, checked_import_id, failed_items, import_id, items};
-pub use watch::{RawBody, WatchBody, WatchRequest};
+pub use face::{GrpcBody, GrpcFace};
+pub use services::Bounded;
+pub use status::{status, unreadable};
+pub use watch::{WatchBody, WatchRequest};
 
 use crate::{
     broker::{Era, EventBroker, Topic},
+    call::Call,
     catalog::Catalog,
     error::Error,
     feed::reader::LogReader,
     feed::snapshot::Snapshots,
     health::Health,
-    model::{Caller, Revision},
+    model::Revision,
     proto,
     service::import::Bulk,
     service::operate::Introspection,
@@ -25,13 +33,8 @@ use crate::{
     telemetry::Metrics,
 };
 use std::{convert::Infallible, marker::PhantomData, pin::Pin, sync::Arc, task::Poll, time::Duration};
-use tonic::{Status, body::Body, server::NamedService, service::RoutesBuilder};
+use tonic::{Request, Response, Status, body::Body, server::NamedService, service::RoutesBuilder};
 use tower::Service;
-
-tokio::task_local! {
-    /// Who makes the call under way.
-    pub static CALLER: Caller;
-}
 
 /// What the services work with.
 #[derive(Clone)]
@@ -65,7 +68,25 @@ fn topic(era: &Era, kind: &str) -> Result<Arc<Topic>, Error> {
     era.topic(kind).ok_or_else(|| Error::Internal(anyhow::anyhow!("kind {kind} is not registered")))
 }
 
-/// The type of a stream whose messages travel as ready-made bytes beside it ([`RawBody`]): it yields nothing itself.
+/// The call that a request belongs to.
+pub fn call_of<T>(request: &Request<T>) -> Call {
+    request.extensions().get().cloned().unwrap_or_default()
+}
+
+/// Answers a request with what `work` makes of its message, or with the status of its error.
+pub async fn answer<T, R, F>(
+    request: Request<T>,
+    work: impl FnOnce(Call, T) -> F,
+) -> Result<Response<R>, Status>
+where
+    F: Future<Output = Result<R, Error>>,
+{
+    let call = call_of(&request);
+    let answered = work(call.clone(), request.into_inner()).await;
+    answered.map(Response::new).map_err(|error| status(&error, &call))
+}
+
+/// The type of a stream whose messages travel as ready-made bytes beside it ([`WatchBody`]): it yields nothing itself.
 pub struct EventStream<T>(PhantomData<fn() -> T>);
 
 impl<T> Default for EventStream<T> {
@@ -90,21 +111,17 @@ pub struct Grpc {
 }
 
 impl Grpc {
-    /// No services yet; each takes requests of at most so many bytes.
+    /// No services yet; each will take messages of at most this many bytes.
     pub fn new(max_message_bytes: usize) -> Self {
         Self { routes: RoutesBuilder::default(), names: Vec::new(), max_message_bytes }
     }
 
-    /// The largest request that a service may take, in bytes.
-    pub fn max_message_bytes(&self) -> usize {
-        self.max_message_bytes
-    }
-
-    /// Adds a generated service.
+    /// Adds a service.
     pub fn add<S>(&mut self, service: S)
     where
         S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
             + NamedService
+            + Bounded
             + Clone
             + Send
             + Sync
@@ -112,7 +129,7 @@ impl Grpc {
         S::Future: Send + 'static,
     {
         self.names.push(S::NAME);
-        self.routes.add_service(service);
+        self.routes.add_service(service.bounded(self.max_message_bytes));
     }
 
     /// Adds the service of those who read the log without watching.
@@ -123,20 +140,20 @@ impl Grpc {
         broker: Arc<EventBroker>,
         metrics: Arc<Metrics>,
     ) {
-        let events = events::Events { reader, catalog, broker, metrics };
-        self.add(events.service(self.max_message_bytes));
+        self.add(events::Events { reader, catalog, broker, metrics }.service());
     }
 
     /// Adds the operator's service.
     pub fn serve_admin(&mut self, introspection: Introspection) {
-        self.add(admin::Admin { introspection }.service(self.max_message_bytes));
+        self.add(admin::Admin { introspection }.service());
     }
 
     /// Adds health and reflection, and closes the list. Health follows [`Health`] until the returned future is dropped.
     pub fn finish(
         mut self,
         health: Arc<Health>,
-    ) -> anyhow::Result<(tonic::service::Routes, impl Future<Output = ()> + Send + use<>)> {
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<(GrpcFace, impl Future<Output = ()> + Send + use<>)> {
         let (reporter, health_service) = tonic_health::server::health_reporter();
         self.routes.add_service(health_service);
         let descriptors = [
@@ -161,7 +178,8 @@ impl Grpc {
         };
         self.routes.add_service(reflection().build_v1()?);
         self.routes.add_service(reflection().build_v1alpha()?);
-        Ok((self.routes.routes(), report(reporter, names, health)))
+        let face = GrpcFace::new(self.routes.routes(), metrics)?;
+        Ok((face, report(reporter, names, health)))
     }
 }
 

@@ -1,8 +1,9 @@
 //! A watch: its request in the hub's own words, and its response body, which hands the log's bytes to HTTP/2 as they are.
 
-use super::{CALLER, EventStream, Hub, topic};
+use super::{EventStream, Hub, face, status, topic};
 use crate::{
     broker::{Ending, Era, Interest, Policy, Refused, Step, Subscription, Topic},
+    call::Call,
     error::Error,
     feed::snapshot::{Broken, SpoolReader},
     model::{
@@ -12,6 +13,7 @@ use crate::{
     proto::rh_trex::v1::{BackpressurePolicy, EventType},
 };
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::Frame;
 use parking_lot::Mutex;
 use std::{
@@ -120,19 +122,19 @@ impl Hub {
     /// Answers a watch of a kind: the headers carry the position, which is fixed by now.
     pub async fn watch<T>(
         &self,
+        call: &Call,
         kind: &str,
         request: WatchRequest,
-    ) -> Result<Response<EventStream<T>>, Status> {
+    ) -> Result<Response<EventStream<T>>, Error> {
         let era = self.era()?;
         if !request.epoch.is_empty() && request.epoch != era.epoch.as_str() {
-            return Err(Error::EpochChanged { current: era.epoch.clone() }.into());
+            return Err(Error::EpochChanged { current: era.epoch.clone() });
         }
         if request.send_initial_state && request.after.is_some() {
             return Err(Error::invalid(
                 "send_initial_state",
                 "goes with no after_revision: the state is that of now",
-            )
-            .into());
+            ));
         }
         let bookmarks = request.bookmark_interval.map(Bookmarks::every).transpose()?;
         let (initial, after) = (request.send_initial_state, request.after);
@@ -146,14 +148,15 @@ impl Hub {
             Ok((None, self.subscribe(topic, start, interest).await?))
         };
         let (state, subscription) = self.broker.unless_draining(opening).await.map_err(error_of)??;
-        let subscription = subscription.of(CALLER.try_with(Clone::clone).unwrap_or_default());
+        let subscription = subscription.of(call.clone());
         let mut response = Response::new(EventStream::default());
         let metadata = response.metadata_mut();
         metadata.insert("hub-revision", subscription.revision_at_start().get().into());
         if let Ok(epoch) = MetadataValue::try_from(era.epoch.as_str()) {
             metadata.insert("hub-epoch", epoch);
         }
-        response.extensions_mut().insert(RawBody::new(WatchBody::new(state, subscription, bookmarks)));
+        let body = WatchBody::new(call.clone(), state, subscription, bookmarks);
+        response.extensions_mut().insert(RawBody::new(body));
         Ok(response)
     }
 
@@ -215,9 +218,9 @@ async fn caught_up(topic: &Topic, revision: Revision) -> Result<(), Error> {
     })
 }
 
-/// Travels as an extension of a response, past tonic's encoder; the call layer makes it the response's body.
+/// Travels as an extension of a response, past tonic's encoder; the face makes it the response's body.
 #[derive(Clone)]
-pub struct RawBody(Arc<Mutex<Option<WatchBody>>>);
+pub(super) struct RawBody(Arc<Mutex<Option<WatchBody>>>);
 
 impl RawBody {
     fn new(body: WatchBody) -> Self {
@@ -225,7 +228,7 @@ impl RawBody {
     }
 
     /// The body; there is one.
-    pub fn take(self) -> Option<WatchBody> {
+    pub(super) fn take(self) -> Option<WatchBody> {
         self.0.lock().take()
     }
 }
@@ -276,21 +279,31 @@ enum Stage {
 
 /// The body of a watch.
 pub struct WatchBody {
+    call: Call,
     stage: Stage,
     subscription: Subscription,
     bookmarks: Option<Bookmarks>,
 }
 
 impl WatchBody {
-    fn new(state: Option<SpoolReader>, subscription: Subscription, bookmarks: Option<Bookmarks>) -> Self {
-        Self { stage: state.map_or(Stage::Events, Stage::State), subscription, bookmarks }
+    fn new(
+        call: Call,
+        state: Option<SpoolReader>,
+        subscription: Subscription,
+        bookmarks: Option<Bookmarks>,
+    ) -> Self {
+        Self { call, stage: state.map_or(Stage::Events, Stage::State), subscription, bookmarks }
     }
 
     /// The trailers of a stream that the hub ends.
-    pub fn end(&mut self, error: Error) -> Result<Frame<Bytes>, Status> {
+    pub(super) fn end(&mut self, error: Error) -> Result<HeaderMap, Status> {
         let complete = matches!(self.stage, Stage::Boundary | Stage::Events);
         self.stage = Stage::Ended;
-        trailers(error, &self.subscription, complete).map(Frame::trailers)
+        trailers(&self.call, &error, &self.subscription, complete)
+    }
+
+    fn last(&mut self, error: Error) -> Result<Frame<Bytes>, Status> {
+        self.end(error).map(Frame::trailers)
     }
 }
 
@@ -305,16 +318,16 @@ impl http_body::Body for WatchBody {
         let this = &mut *self;
         let frame = match &mut this.stage {
             Stage::State(_) if let Poll::Ready(ending) = this.subscription.poll_ending(cx) => {
-                this.end(error_of(ending))
+                this.last(error_of(ending))
             }
             Stage::State(rows) => match ready!(rows.poll_next(cx)) {
                 Some(Ok(bytes)) => Ok(Frame::data(bytes)),
-                Some(Err(Broken::Interrupted)) => this.end(Error::Unavailable {
+                Some(Err(Broken::Interrupted)) => this.last(Error::Unavailable {
                     why: "the database went away before the state was read",
                     retry_after: Duration::from_secs(1),
                 }),
                 Some(Err(Broken::Failed(why))) => {
-                    this.end(Error::Internal(anyhow::anyhow!("initial state: {why}")))
+                    this.last(Error::Internal(anyhow::anyhow!("initial state: {why}")))
                 }
                 None => {
                     this.stage = Stage::Boundary;
@@ -330,7 +343,7 @@ impl http_body::Body for WatchBody {
             }
             Stage::Events => match ready!(this.subscription.poll_next(cx)) {
                 Step::Frames(bytes) => Ok(Frame::data(bytes)),
-                Step::End(ending) => this.end(error_of(ending)),
+                Step::End(ending) => this.last(error_of(ending)),
             },
             Stage::Ended => return Poll::Ready(None),
         };
@@ -351,13 +364,16 @@ fn error_of(ending: Ending) -> Error {
 }
 
 /// The status, and what the stream has and has not delivered. A state that is not complete is no position to resume from.
-fn trailers(error: Error, subscription: &Subscription, complete: bool) -> Result<http::HeaderMap, Status> {
-    let mut status = Status::from(error);
+fn trailers(
+    call: &Call,
+    error: &Error,
+    subscription: &Subscription,
+    complete: bool,
+) -> Result<HeaderMap, Status> {
+    let mut status = status(error, call);
     if complete {
         status.metadata_mut().insert("hub-revision", subscription.revision().get().into());
     }
     status.metadata_mut().insert("hub-dropped", subscription.dropped().into());
-    let mut trailers = http::HeaderMap::new();
-    status.add_header(&mut trailers)?;
-    Ok(trailers)
+    face::trailers(&status)
 }

@@ -9,6 +9,7 @@ mod writer;
 pub use session::{Acknowledgement, Failures, Item, NewItem, Session};
 
 use crate::{
+    call::Call,
     error::Error,
     store::{BulkTable, Store},
     telemetry::{BulkMetrics, Metrics},
@@ -94,6 +95,7 @@ impl Bulk {
     /// Begins to take items. The acknowledgement says where the import stands; without one, at its beginning.
     pub async fn begin<S>(
         &self,
+        call: &Call,
         table: BulkTable,
         resumable: Option<Resumable>,
         batch_size: u32,
@@ -127,7 +129,7 @@ impl Bulk {
             import = Some(opened);
         }
         let skip = resumable.is_some_and(|resumable| resumable.from_the_first);
-        let writer = Writer::new(self.0.clone(), table, import);
+        let writer = Writer::new(self.0.clone(), call.clone(), table, import);
         let first = writer.acknowledgement(failures);
         let skip = if skip { first.next_index } else { 0 };
         Ok((Session::new(place, writer, batch_size, skip, items), first))

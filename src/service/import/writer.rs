@@ -2,8 +2,9 @@
 
 use super::{Acknowledgement, Failures, RETRY_AFTER, Shared, not_the_callers};
 use crate::{
+    call::Call,
     error::Error,
-    store::{Attribution, Batch, BulkTable, Failure, Import, NotWritten, Written},
+    store::{Batch, BulkTable, Failure, Import, NotWritten, Written},
 };
 use std::{
     sync::Arc,
@@ -18,8 +19,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct Writer {
     shared: Arc<Shared>,
     table: BulkTable,
-    /// Of the call, which is over for its task when the batches are written.
-    attribution: Option<Attribution>,
+    call: Call,
     import: Option<Import>,
     next_index: u64,
     created: u64,
@@ -27,12 +27,10 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// For the call under way.
-    pub(super) fn new(shared: Arc<Shared>, table: BulkTable, import: Option<Import>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, call: Call, table: BulkTable, import: Option<Import>) -> Self {
         let (next_index, created, failed) =
             import.map_or((0, 0, 0), |import| (import.next_index, import.created, import.failed));
-        let attribution = Attribution::of_this_call();
-        Self { shared, table, attribution, import, next_index, created, failed }
+        Self { shared, call, table, import, next_index, created, failed }
     }
 
     /// Every item below is decided.
@@ -101,11 +99,8 @@ impl Writer {
         // Never closed.
         let _permit = self.shared.transactions.acquire().await.ok();
         let started = Instant::now();
-        let Self { shared, table, attribution, import, .. } = self;
-        let result = shared
-            .store
-            .write_batch(table, attribution.as_ref(), import.as_ref(), batch, &self.taken(0))
-            .await;
+        let Self { shared, call, table, import, .. } = self;
+        let result = shared.store.write_batch(call, table, import.as_ref(), batch, &self.taken(0)).await;
         self.shared.metrics.batch(batch.rows.len(), started.elapsed());
         result
     }
@@ -135,7 +130,8 @@ pub(super) fn failure(index: u64, error: &Error) -> Failure {
     const LONGEST_MESSAGE: usize = 300;
     let mut message = error.to_string();
     message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
-    Failure { index, code: error.grpc_code(), reason: error.reason().into(), message }
+    let row = error.row();
+    Failure { index, code: row.code.number(), reason: row.reason.into(), message }
 }
 
 /// A refused batch in two parts, or, if it has one row only, the batch with that row failed.

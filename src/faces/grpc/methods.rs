@@ -1,21 +1,12 @@
 //! The methods of the services, from their descriptors: which there are bounds what a client can write into a metric's labels.
 
-use crate::proto;
+use crate::{proto, server::Method};
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use std::collections::HashMap;
 
-/// A method.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Method {
-    /// Its path, as in a request.
-    pub(super) path: &'static str,
-    /// Whether either side streams.
-    pub(super) streams: bool,
-}
-
 /// What a call to a path that no service has is counted as.
-const UNKNOWN: Method = Method { path: "unknown", streams: false };
+const UNKNOWN: Method = Method { name: "unknown", streams: false };
 
 /// All methods by path.
 pub(super) struct Methods(HashMap<&'static str, Method>);
@@ -34,11 +25,11 @@ impl Methods {
             for file in FileDescriptorSet::decode(set)?.file {
                 for service in &file.service {
                     for method in &service.method {
-                        let path: &'static str =
+                        let name: &'static str =
                             format!("/{}.{}/{}", file.package(), service.name(), method.name()).leak();
                         methods.insert(
-                            path,
-                            Method { path, streams: method.client_streaming() || method.server_streaming() },
+                            name,
+                            Method { name, streams: method.client_streaming() || method.server_streaming() },
                         );
                     }
                 }
@@ -47,8 +38,8 @@ impl Methods {
         Ok(Self(methods))
     }
 
-    pub(super) fn find(&self, path: &str) -> Method {
-        self.0.get(path).copied().unwrap_or(UNKNOWN)
+    pub(super) fn find(&self, name: &str) -> Method {
+        self.0.get(name).copied().unwrap_or(UNKNOWN)
     }
 }
 

@@ -1,0 +1,66 @@
+//! A call: its name in the logs, who makes it, and until when its caller waits. One value is made where a call comes in and is handed,
+//! as an argument, to everything that is done for it: use cases, writes to the database, the body of its answer.
+
+use std::{net::SocketAddr, sync::Arc, time::Instant};
+
+/// A call under way. Cloning it is cheap. The default is a call of nobody, such as what the hub does by itself.
+#[derive(Debug, Clone, Default)]
+pub struct Call(Arc<Particulars>);
+
+/// What is known of a call when it comes in.
+#[derive(Debug, Default)]
+pub struct Particulars {
+    /// Names the call in the hub's log, in its errors and in a header of its answer; empty: it has no name.
+    pub operation: Box<str>,
+    /// The client's address.
+    pub peer: Option<SocketAddr>,
+    /// Who the client is, as somebody says who is trusted to know; `None`: nobody did.
+    pub principal: Option<Box<str>>,
+    /// The caller's place in a trace, as a `traceparent` of <https://www.w3.org/TR/trace-context/> says it.
+    pub trace: Option<Box<str>>,
+    /// When the caller stops waiting for an answer, or the hub does; `None`: never.
+    pub deadline: Option<Instant>,
+}
+
+impl From<Particulars> for Call {
+    fn from(particulars: Particulars) -> Self {
+        Self(Arc::new(particulars))
+    }
+}
+
+impl Call {
+    /// Names the call in the hub's log; empty: it has no name.
+    pub fn operation(&self) -> &str {
+        &self.0.operation
+    }
+
+    /// The client's address.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.0.peer
+    }
+
+    /// Who the client is; `None`: nobody who is trusted says so.
+    pub fn principal(&self) -> Option<&str> {
+        self.0.principal.as_deref()
+    }
+
+    /// Whom the changes are recorded under that this call makes; `None`: nobody.
+    pub fn actor(&self) -> Option<&str> {
+        self.principal()
+    }
+
+    /// The caller's place in a trace.
+    pub fn trace(&self) -> Option<&str> {
+        self.0.trace.as_deref()
+    }
+
+    /// When the caller stops waiting for an answer, or the hub does.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.0.deadline
+    }
+
+    /// Whether the changes that this call makes are recorded with more than their rows.
+    pub fn is_attributed(&self) -> bool {
+        self.actor().is_some() || self.trace().is_some()
+    }
+}
