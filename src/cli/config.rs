@@ -5,10 +5,13 @@ use anyhow::{Context, bail};
 use clap::Command;
 use std::{ffi::OsString, path::Path};
 
-/// Reads the file named by `--config` or `TREX_CONFIG`, if one is and it is a hub that is to run: no other command has these options.
+/// The commands with the options of a hub.
+const SERVES: [&str; 2] = ["serve", "doctor"];
+
+/// Reads the file named by `--config` or `TREX_CONFIG`, if one is and the command has the options of a hub.
 pub(super) fn with_file(command: Command, arguments: &[OsString]) -> anyhow::Result<Command> {
     let name = arguments.get(1).and_then(|first| first.to_str()).filter(|first| !first.starts_with('-'));
-    if name.is_some_and(|name| name != "serve") {
+    if name.is_some_and(|name| !SERVES.contains(&name)) {
         return Ok(command);
     }
     let Some(path) = path(arguments) else { return Ok(command) };
@@ -51,17 +54,16 @@ fn path(arguments: &[OsString]) -> Option<OsString> {
     std::env::var_os("TREX_CONFIG")
 }
 
-/// On the command itself, and on `serve`, which has the same options.
+/// On the command itself, and on those that have the same options.
 fn with_default(command: Command, key: &str, value: &str) -> anyhow::Result<Command> {
     let id = command
         .get_arguments()
         .find(|argument| argument.get_long() == Some(key))
         .map(|argument| argument.get_id().clone());
     let Some(id) = id.filter(|_| key != "config") else { bail!("--config: there is no option {key}") };
-    let (serve, value) = (id.clone(), value.to_owned());
-    Ok(command
-        .mut_arg(id, |argument| argument.default_value(value.clone()))
-        .mut_subcommand("serve", |command| command.mut_arg(serve, |argument| argument.default_value(value))))
+    let with =
+        |command: Command| command.mut_arg(id.clone(), |argument| argument.default_value(value.to_owned()));
+    Ok(SERVES.into_iter().fold(with(command), |command, name| command.mut_subcommand(name, with)))
 }
 
 #[cfg(test)]

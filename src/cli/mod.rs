@@ -4,6 +4,7 @@ mod admin;
 mod audit;
 mod config;
 mod dead_letters;
+mod doctor;
 mod epoch;
 mod export;
 mod failure;
@@ -45,6 +46,8 @@ enum Command {
     Subscriptions(subscriptions::Subscriptions),
     /// Say how a hub is: ready or why not, its revisions, its doorbell, its database
     Status(status::Status),
+    // It says more of itself.
+    Doctor(Box<doctor::Doctor>),
     /// Bring a database to the schema of this program, and mend its triggers
     Migrate(migrate::Migrate),
     /// Declare that revisions begin to mean something else: after the files of the database were rolled back while no hub ran
@@ -90,6 +93,7 @@ pub fn main() -> ExitCode {
                     Command::Export(export) => export.run().await.map(done),
                     Command::Subscriptions(subscriptions) => subscriptions.run().await.map(done),
                     Command::Status(status) => status.run().await.map(done),
+                    Command::Doctor(doctor) => doctor.run().await,
                     Command::Audit(audit) => audit.run().await.map(done),
                     Command::DeadLetters(letters) => letters.run().await.map(done),
                     Command::Migrate(migrate) => migrate.run().await.map(done),

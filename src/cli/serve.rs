@@ -27,19 +27,19 @@ pub(super) struct Serve {
 
     /// The Postgres to watch; without it the hub runs one of its own
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
-    database_url: Option<String>,
+    pub(super) database_url: Option<String>,
     /// Where the hub's own Postgres keeps its data [default: /var/lib/trex/postgres for root, else ~/.local/share/trex/postgres]
     #[arg(long, env = "TREX_DATA_DIR", value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    pub(super) data_dir: Option<PathBuf>,
     /// Where the binaries of Postgres are, if they are not where they usually are
     #[arg(long, env = "PG_BINDIR", value_name = "DIR")]
-    pg_bindir: Option<PathBuf>,
+    pub(super) pg_bindir: Option<PathBuf>,
     /// Whether to bring the database to this program's schema at the start
     #[arg(long, env = "TREX_MIGRATE", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
-    migrate: bool,
+    pub(super) migrate: bool,
     /// Connections for calls that read or write the database
     #[arg(long, env = "TREX_DB_POOL_SIZE", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..), value_name = "N")]
-    db_pool_size: u16,
+    pub(super) db_pool_size: u16,
 
     /// Where gRPC listens
     #[arg(
@@ -75,7 +75,7 @@ pub(super) struct Serve {
         default_value = "localhost:8083",
         value_name = "ADDRESS"
     )]
-    health_check_server_bindaddress: String,
+    pub(super) health_check_server_bindaddress: String,
 
     /// How the hub learns of changes: `poll` where a pooler stands before Postgres that keeps no session
     #[arg(long, env = "TREX_WAKEUPS", value_enum, default_value_t = Wakeups::Listen)]
@@ -95,7 +95,7 @@ pub(super) struct Serve {
     retention_age: Duration,
     /// And at most so many events of it
     #[arg(long, env = "TREX_RETENTION_EVENTS", default_value_t = 10_000_000, value_name = "EVENTS")]
-    retention_events: u64,
+    pub(super) retention_events: u64,
     /// What may go is looked for so often
     #[arg(long, env = "TREX_COMPACTION_INTERVAL", default_value = "30s", value_parser = duration, value_name = "TIME")]
     compaction_interval: Duration,
@@ -137,7 +137,7 @@ pub(super) struct Serve {
     max_watches: usize,
     /// Disk for initial states that wait for their clients, in bytes: beyond it none is begun
     #[arg(long, env = "TREX_MAX_STATE_SPOOL_BYTES", default_value_t = 4 << 30, value_parser = clap::value_parser!(u64).range(1..), value_name = "BYTES")]
-    max_state_spool_bytes: u64,
+    pub(super) max_state_spool_bytes: u64,
     /// Calls at a time, per connection
     #[arg(long, env = "TREX_MAX_STREAMS_PER_CONNECTION", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     max_streams_per_connection: u32,
@@ -210,6 +210,22 @@ impl Serve {
         };
         database.close().await?;
         result
+    }
+
+    /// Whether the hub is told to poll.
+    pub(super) fn polls(&self) -> bool {
+        self.wakeups == Wakeups::Poll
+    }
+
+    /// Where it is to listen, with the flags that say so.
+    pub(super) fn addresses(&self) -> Vec<(&'static str, &str)> {
+        let grpc = self.enable_grpc.then_some(("--grpc-server-bindaddress", &self.grpc_server_bindaddress));
+        let others = [
+            ("--admin-server-bindaddress", &self.admin_server_bindaddress),
+            ("--metrics-server-bindaddress", &self.metrics_server_bindaddress),
+            ("--health-check-server-bindaddress", &self.health_check_server_bindaddress),
+        ];
+        grpc.into_iter().chain(others).map(|(flag, address)| (flag, address.as_str())).collect()
     }
 
     fn settings(&self, target: Target) -> app::Settings {

@@ -38,6 +38,11 @@ pub fn default_data_dir() -> Result<PathBuf, EmbeddedError> {
     Ok(share.ok_or(EmbeddedError::NoHome)?.join("trex/postgres"))
 }
 
+/// The major version of this cluster, if it is one.
+pub(super) fn version(pgdata: &Path) -> Option<u32> {
+    parse_pg_version(&std::fs::read_to_string(pgdata.join("PG_VERSION")).ok()?)
+}
+
 /// A name for a directory that nobody else has.
 pub(super) fn temporary() -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -86,7 +91,7 @@ impl DataDir {
 
     /// The major version of the cluster, if there is one.
     pub(super) fn version(&self) -> Option<u32> {
-        parse_pg_version(&std::fs::read_to_string(self.pgdata().join("PG_VERSION")).ok()?)
+        version(&self.pgdata())
     }
 
     /// The log, to append to, and its length before.

@@ -188,6 +188,18 @@ impl EmbeddedPostgres {
     }
 }
 
+/// Looks, and starts nothing: fails if no program fits, and returns the URL of the server's `trex` database if it runs.
+pub fn look(data_dir: &Path, bindir: Option<&Path>) -> Result<Option<String>, EmbeddedError> {
+    let pgdata = data_dir.join("pgdata");
+    let account = Account::choose(&pgdata)?;
+    Binaries::find(bindir, datadir::version(&pgdata), data_dir)?;
+    let root = data_dir.canonicalize().unwrap_or_else(|_| data_dir.to_path_buf());
+    let socket_dir = socket::socket_dir(&root, account.uid());
+    let host = encode(socket_dir.as_os_str().as_encoded_bytes());
+    let runs = socket_dir.join(format!(".s.PGSQL.{PORT}")).exists();
+    Ok(runs.then(|| format!("postgresql://postgres@/trex?host={host}&port={PORT}")))
+}
+
 impl Drop for EmbeddedPostgres {
     fn drop(&mut self) {
         // First, so that what is stopped below is not started again.

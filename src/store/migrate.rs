@@ -33,7 +33,7 @@ pub struct Scope {
 }
 
 /// The hub's own schema.
-const HUB: Scope = Scope {
+pub(super) const HUB: Scope = Scope {
     name: "hub",
     migrations: &[
         Migration { version: 1, name: "log", sql: include_str!("migrations/0001_log.sql") },

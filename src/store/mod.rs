@@ -5,6 +5,7 @@ mod bulk;
 mod condition;
 mod connection;
 mod controller;
+mod doctor;
 mod fault;
 mod hub;
 mod lease;
@@ -20,6 +21,7 @@ pub use connection::{Driven, Target};
 pub use controller::{
     ControllerConnection, ControllerPosition, ControllerStatus, Parameters, Standing, Turn,
 };
+pub use doctor::{Examination, OldTransaction, SchemaState, WatchedTable, examine, known_migrations};
 pub use fault::{DatabaseError, Fault};
 pub use hub::{
     Bell, BellConnection, Doubt, HubConnection, LogState, ReadPosition, SealError, Sealed, SealedRow, Span,

@@ -13,6 +13,7 @@ mod capture_names;
 mod commands;
 mod controllers;
 mod delays;
+mod doctor;
 mod epoch;
 mod filters;
 mod following;
