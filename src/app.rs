@@ -3,22 +3,20 @@
 use crate::{
     broker::{Ending, EventBroker, Limits},
     catalog::Catalog,
-    controller::{self, Controllers},
-    faces::Registry,
-    faces::{
-        grpc::{Grpc, Hub, serve_audit},
-        ops,
-    },
-    feed::reader::LogReader,
-    feed::snapshot::Snapshots,
-    feed::{self, Doorbell, Parts},
+    controller::{self, AuditTrail, Controllers},
+    faces::{Registry, grpc::Grpc, ops},
+    feed::{self, Doorbell, Parts, reader::LogReader, snapshot::Snapshots},
     health::Health,
     model::KindName,
     server::{self, Calls, ConnectionLimits, Server},
-    service::import::{self, Bulk},
-    service::operate::Introspection,
+    service::{
+        Means, UseCases,
+        import::{self, Bulk},
+        operate::{Introspection, Sources},
+    },
     store::{Store, Target, migrate},
     telemetry::Metrics,
+    upkeep,
 };
 use anyhow::Context;
 use std::{
@@ -193,83 +191,33 @@ impl App {
         endpoints: Endpoints,
         registry: Registry,
     ) -> anyhow::Result<Self> {
-        let kinds = registry.kinds();
-        let catalog = Catalog::new(kinds.clone());
-        settings.controllers.check(&kinds.names().map(KindName::as_str).collect::<Vec<_>>())?;
-        if settings.migrate {
-            let applied = migrate(&settings.target, &kinds.scopes())
-                .await
-                .with_context(|| format!("Postgres at {}", settings.target.describe()))?;
-            tracing::info!(applied, "migrated");
-        }
-        let metrics = Arc::new(Metrics::new(kinds.names())?);
-        let health = Arc::new(Health::default());
-        let store = Store::new(
-            &settings.target,
-            settings.db_pool_size,
-            settings.capture.wakeups == feed::Wakeups::Listen,
-        )?;
-        let broker = Arc::new(EventBroker::new(catalog.clone(), settings.limits, metrics.clone()));
-        let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
+        let parts = build(&settings, &registry).await?;
+        let bulk = Bulk::new(parts.store.clone(), settings.db_pool_size, settings.bulk, &parts.metrics);
+        let cases = use_cases(&settings, &parts, &bulk);
+        let mut running = Running::default();
         let addresses = endpoints.addresses();
-
-        let snapshots =
-            Snapshots::new(settings.target.clone(), catalog.clone(), settings.max_state_spool_bytes);
-        let bulk = Bulk::new(store.clone(), settings.db_pool_size, settings.bulk, &metrics);
-        let hub = Hub { store: store.clone(), broker: broker.clone(), snapshots, bulk: bulk.clone() };
-        let mut grpc = Grpc::new(settings.max_message_bytes);
-        registry.serve(&hub, &mut grpc);
-        let session = settings.capture.wakeups == feed::Wakeups::Listen;
-        let reader = LogReader::new(settings.target.clone(), session);
-        grpc.serve_events(reader, catalog.clone(), broker.clone(), metrics.clone());
-        serve_audit(&hub, &mut grpc);
-        let doorbell = Arc::new(Doorbell::default());
-        let mut admin = Grpc::new(settings.max_message_bytes);
-        admin.serve_admin(Introspection {
-            store: store.clone(),
-            broker: broker.clone(),
-            health: health.clone(),
-            metrics: metrics.clone(),
-            doorbell: doorbell.clone(),
-            catalog: catalog.clone(),
-            started: Instant::now(),
-        });
-        let mut serve = |grpc: Grpc, listeners, lanes, drain| {
-            let (face, report) = grpc.finish(health.clone(), metrics.clone())?;
-            let reporting = stop.clone();
-            tasks.spawn(async move {
-                reporting.run_until_cancelled(report).await;
-            });
-            let calls = Calls::new(face, settings.call_timeout).trusting(settings.trusted_actor.clone());
-            anyhow::Ok(Server::start(listeners, &calls, lanes, settings.connections, drain)?)
+        let Endpoints { grpc, admin, metrics, health } = endpoints;
+        let server = match grpc {
+            Some(listeners) => {
+                let services = services(&settings, &registry, &cases);
+                let (lanes, drain) = (settings.lanes, settings.drain_timeout);
+                Some(running.serve(&settings, &parts, services, listeners, (lanes, drain)).await?)
+            }
+            None => None,
         };
-        let server = endpoints
-            .grpc
-            .map(|listeners| serve(grpc, listeners, settings.lanes, settings.drain_timeout))
-            .transpose()?;
+        let services = operator_services(&settings, &parts);
         // Never behind the watches: a lane of its own.
-        let admin = serve(admin, endpoints.admin, 1, settings.drain_timeout.min(ADMIN_DRAIN))?;
-        ops::serve(endpoints.metrics, &ops::metrics(metrics.clone()), &stop, &mut tasks)?;
-        ops::serve(endpoints.health, &ops::health(health.clone()), &stop, &mut tasks)?;
-
-        let parts = controller::Parts {
-            target: settings.target.clone(),
-            store: store.clone(),
-            broker: broker.clone(),
-            metrics: metrics.clone(),
-        };
-        settings.controllers.spawn(&parts, settings.controller, &stop, &mut tasks);
-        let parts = Parts {
-            target: settings.target,
-            store: store.clone(),
-            catalog,
-            broker: broker.clone(),
-            health: health.clone(),
-            metrics: metrics.clone(),
-            doorbell,
-        };
-        feed::spawn(&parts, settings.capture, &stop, &mut tasks);
-        tasks.spawn(sweep(broker.clone(), stop.clone()));
+        let drain = settings.drain_timeout.min(ADMIN_DRAIN);
+        let admin = running.serve(&settings, &parts, services, admin, (1, drain)).await?;
+        let Running { stop, tasks } = &mut running;
+        ops::serve(metrics, &ops::metrics(parts.metrics.clone()), stop, tasks)?;
+        ops::serve(health, &ops::health(parts.health.clone()), stop, tasks)?;
+        settings.controllers.spawn(&controller_parts(&parts), settings.controller, stop, tasks);
+        let history = feed::spawn(&parts, settings.capture, stop, tasks);
+        upkeep::spawn(&parts, settings.capture, history, stop, tasks);
+        tasks.spawn(sweep(parts.broker.clone(), stop.clone()));
+        let Parts { health, broker, metrics, store, .. } = parts;
+        let Running { stop, tasks } = running;
         Ok(Self { addresses, health, broker, bulk, metrics, store, server, admin, tasks, stop })
     }
 
@@ -313,6 +261,107 @@ impl App {
         }
         self.store.close();
         tracing::info!("drained");
+    }
+}
+
+/// What everything else works with. Brings the database to this program's schema first, if that is wanted.
+async fn build(settings: &Settings, registry: &Registry) -> anyhow::Result<Parts> {
+    let kinds = registry.kinds();
+    settings.controllers.check(&kinds.names().map(KindName::as_str).collect::<Vec<_>>())?;
+    if settings.migrate {
+        let applied = migrate(&settings.target, &kinds.scopes())
+            .await
+            .with_context(|| format!("Postgres at {}", settings.target.describe()))?;
+        tracing::info!(applied, "migrated");
+    }
+    let metrics = Arc::new(Metrics::new(kinds.names())?);
+    let catalog = Catalog::new(kinds);
+    Ok(Parts {
+        target: settings.target.clone(),
+        store: Store::new(&settings.target, settings.db_pool_size, listens(settings))?,
+        broker: Arc::new(EventBroker::new(catalog.clone(), settings.limits, metrics.clone())),
+        catalog,
+        health: Arc::new(Health::default()),
+        metrics,
+        doorbell: Arc::new(Doorbell::default()),
+    })
+}
+
+/// Whether a server session is a connection's own.
+fn listens(settings: &Settings) -> bool {
+    settings.capture.wakeups == feed::Wakeups::Listen
+}
+
+fn use_cases(settings: &Settings, parts: &Parts, bulk: &Bulk) -> UseCases {
+    let (target, catalog) = (&settings.target, &parts.catalog);
+    UseCases::new(Means {
+        store: parts.store.clone(),
+        broker: parts.broker.clone(),
+        snapshots: Snapshots::new(target.clone(), catalog.clone(), settings.max_state_spool_bytes),
+        bulk: bulk.clone(),
+        reader: LogReader::new(target.clone(), listens(settings)),
+        catalog: catalog.clone(),
+        metrics: parts.metrics.clone(),
+        keeps_audit: settings.controllers.names().any(|name| name == AuditTrail::NAME),
+    })
+}
+
+/// What clients call.
+fn services(settings: &Settings, registry: &Registry, cases: &UseCases) -> Grpc {
+    let mut grpc = Grpc::new(settings.max_message_bytes);
+    registry.serve(cases, &mut grpc);
+    grpc.serve(cases);
+    grpc
+}
+
+/// What the operator calls.
+fn operator_services(settings: &Settings, parts: &Parts) -> Grpc {
+    let mut grpc = Grpc::new(settings.max_message_bytes);
+    grpc.serve_admin(Introspection::new(Sources {
+        store: parts.store.clone(),
+        broker: parts.broker.clone(),
+        health: parts.health.clone(),
+        metrics: parts.metrics.clone(),
+        doorbell: parts.doorbell.clone(),
+        catalog: parts.catalog.clone(),
+        started: Instant::now(),
+    }));
+    grpc
+}
+
+fn controller_parts(parts: &Parts) -> controller::Parts {
+    controller::Parts {
+        target: parts.target.clone(),
+        store: parts.store.clone(),
+        broker: parts.broker.clone(),
+        metrics: parts.metrics.clone(),
+    }
+}
+
+/// The tasks of a hub that starts, and how to stop them.
+#[derive(Default)]
+struct Running {
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Running {
+    /// Serves services on listeners, with so many lanes and so long a drain.
+    async fn serve(
+        &mut self,
+        settings: &Settings,
+        parts: &Parts,
+        services: Grpc,
+        listeners: Vec<TcpListener>,
+        (lanes, drain): (usize, Duration),
+    ) -> anyhow::Result<Server> {
+        let (face, report) = services.finish(parts.health.clone(), parts.metrics.clone()).await?;
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            stop.run_until_cancelled(report).await;
+        });
+        let calls = Calls::new(face, settings.call_timeout).trusting(settings.trusted_actor.clone());
+        Ok(Server::start(listeners, &calls, lanes, settings.connections, drain)?)
     }
 }
 

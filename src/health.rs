@@ -29,6 +29,8 @@ struct State {
     database: bool,
     /// Why it is not in sight, as last told: it is told again when it changes.
     told: String,
+    /// Whether the capture was looked at: before that, nobody knows of its faults.
+    inspected: bool,
     capture_faults: BTreeMap<KindName, Vec<String>>,
     draining: bool,
 }
@@ -41,6 +43,9 @@ impl State {
         }
         if !self.database {
             reasons.push("the database is not in sight".to_owned());
+        }
+        if self.database && !self.inspected {
+            reasons.push("the triggers have not been looked at yet".to_owned());
         }
         reasons.extend(self.capture_faults.values().flatten().cloned());
         reasons
@@ -100,6 +105,11 @@ impl Health {
         self.change(|state| state.capture_faults.insert(kind.clone(), faults));
     }
 
+    /// The capture of every kind was looked at.
+    pub fn inspected(&self) {
+        self.change(|state| state.inspected = true);
+    }
+
     /// The hub is about to stop.
     pub fn draining(&self) {
         self.change(|state| state.draining = true);
@@ -128,6 +138,8 @@ mod tests {
         let mut notices = health.notices();
         health.database_seen();
         health.database_seen();
+        assert_eq!(health.reasons(), ["the triggers have not been looked at yet"]);
+        health.inspected();
         health.capture(&"Dinosaur".into(), vec!["a trigger is missing".into()]);
         assert_eq!(health.reasons(), ["a trigger is missing"]);
         health.capture(&"Dinosaur".into(), vec![]);

@@ -112,6 +112,8 @@ pub struct EventBroker {
     metrics: Arc<Metrics>,
     clock: Clock,
     state: RwLock<State>,
+    /// Told of each history that begins.
+    begun: watch::Sender<()>,
     /// Why no stream goes on, once the hub drains. Set under the lock of the state.
     draining: watch::Sender<Option<Ending>>,
 }
@@ -133,6 +135,7 @@ impl EventBroker {
             metrics,
             clock: Clock::start(),
             state: RwLock::default(),
+            begun: watch::Sender::new(()),
             draining: watch::Sender::new(None),
         }
     }
@@ -150,6 +153,19 @@ impl EventBroker {
     /// The history being served.
     pub fn era(&self) -> Option<Arc<Era>> {
         self.state.read().era.clone()
+    }
+
+    /// The history being served, as soon as there is one.
+    pub async fn first_era(&self) -> Arc<Era> {
+        // Subscribed before the look: one that begins in between is heard of.
+        let mut begun = self.begun.subscribe();
+        loop {
+            if let Some(era) = self.era() {
+                return era;
+            }
+            // The sender lives as long as this borrow.
+            let _ = begun.changed().await;
+        }
     }
 
     /// Starts to serve a history from its head. What was served before ends: with [`Ending::EpochChanged`], or with
@@ -184,6 +200,7 @@ impl EventBroker {
         if let Some(ending) = draining {
             era.topics().iter().for_each(|topic| topic.end(ending.clone()));
         }
+        self.begun.send_replace(());
         era
     }
 

@@ -7,7 +7,8 @@ pub mod ops;
 
 use crate::{
     catalog::{Kind, Kinds},
-    faces::grpc::{Grpc, Hub},
+    faces::grpc::Grpc,
+    service::UseCases,
 };
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ pub trait ServedKind: Send + Sync + 'static {
     fn kind(&self) -> Kind;
 
     /// Adds its services.
-    fn serve(&self, hub: &Hub, grpc: &mut Grpc);
+    fn serve(&self, cases: &UseCases, grpc: &mut Grpc);
 }
 
 /// The kinds of a hub, with their services.
@@ -41,7 +42,7 @@ impl Registry {
     }
 
     /// Adds their services.
-    pub fn serve(&self, hub: &Hub, grpc: &mut Grpc) {
-        self.0.iter().for_each(|kind| kind.serve(hub, grpc));
+    pub fn serve(&self, cases: &UseCases, grpc: &mut Grpc) {
+        self.0.iter().for_each(|kind| kind.serve(cases, grpc));
     }
 }

@@ -12,7 +12,6 @@ use crate::{
     health::Health,
     store::{Store, Target},
     telemetry::Metrics,
-    upkeep,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
@@ -100,10 +99,14 @@ pub struct Parts {
 /// The reader of the history being served.
 pub(crate) type HistorySlot = Arc<parking_lot::Mutex<Option<Arc<history::HistoryReader>>>>;
 
-/// Starts the tasks; they end when `stop` is cancelled.
-pub fn spawn(parts: &Parts, settings: Settings, stop: &CancellationToken, tasks: &mut JoinSet<()>) {
+/// Starts the tasks; they end when `stop` is cancelled. Returns where the reader of the history stands that is being served.
+pub(crate) fn spawn(
+    parts: &Parts,
+    settings: Settings,
+    stop: &CancellationToken,
+    tasks: &mut JoinSet<()>,
+) -> HistorySlot {
     let history = HistorySlot::default();
     sealed::spawn(parts, settings, history.clone(), stop, tasks);
-    tasks.spawn(upkeep::inspector::run(parts.clone(), settings.inspect, stop.clone()));
-    tasks.spawn(upkeep::compactor::run(parts.clone(), settings.retention, history, stop.clone()));
+    history
 }

@@ -1,4 +1,147 @@
-//! The use cases, free of any transport.
+//! The use cases, free of any transport and of SQL: what a face calls, whatever its protocol. Each takes the [`Call`] that it is for, and
+//! passes [`authorize`] before it touches anything.
 
+mod audit;
+mod authorize;
+mod events;
 pub mod import;
 pub mod operate;
+mod paging;
+mod resources;
+mod watch;
+
+pub use audit::{AuditPage, AuditQuery, AuditStream};
+pub use authorize::Action;
+pub use events::{EventBatch, EventBatches, EventQuery};
+pub use paging::Paging;
+pub use resources::{ListRequest, Listed};
+pub use watch::{WatchEnd, WatchRequest, WatchStep, WatchStream};
+
+use crate::{
+    broker::{Ending, Era, EventBroker, Topic},
+    call::Call,
+    catalog::Catalog,
+    error::Error,
+    feed::{reader::LogReader, snapshot::Snapshots},
+    model::{KindName, filter::Malformed},
+    store::{BulkTable, Store},
+    telemetry::Metrics,
+};
+use authorize::{Guarded, authorize};
+use futures_util::Stream;
+use import::{Acknowledgement, Bulk, Item, Resumable, Session};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// A call waits this long at most for what is about to be there: the first sight of the database, the first turn of a controller.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// What a call is told to wait that came too early even so.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What the use cases work with.
+pub struct Means {
+    /// For statements.
+    pub store: Store,
+    /// For watches.
+    pub broker: Arc<EventBroker>,
+    /// For watches that begin with what is there.
+    pub snapshots: Snapshots,
+    /// For bulk calls.
+    pub bulk: Bulk,
+    /// For those who read the log without watching.
+    pub reader: LogReader,
+    /// The kinds.
+    pub catalog: Catalog,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Whether this hub keeps the audit trail.
+    pub keeps_audit: bool,
+}
+
+/// The use cases of a hub, for its faces. Cheap to clone.
+#[derive(Clone)]
+pub struct UseCases(Guarded<Arc<Inner>>);
+
+struct Inner {
+    means: Means,
+    audit: audit::Streams,
+}
+
+impl UseCases {
+    /// Of these means.
+    pub fn new(means: Means) -> Self {
+        Self(Guarded::new(Arc::new(Inner { means, audit: audit::Streams::default() })))
+    }
+
+    /// What the client of an import still has to say before it begins, unless a drain comes first.
+    pub async fn until_import<T>(&self, call: &Call, request: impl Future<Output = T>) -> Result<T, Error> {
+        self.enter(call, Action::Import, None)?.means.bulk.unless_draining(request).await
+    }
+
+    /// Begins to take items, or goes on with an import. The acknowledgement says where it stands; without an import, at its beginning.
+    pub async fn import<S>(
+        &self,
+        call: &Call,
+        table: BulkTable,
+        resumable: Option<Resumable>,
+        batch_size: u32,
+        items: S,
+    ) -> Result<(Session<S>, Acknowledgement), Error>
+    where
+        S: Stream<Item = Result<Item, Error>> + Unpin,
+    {
+        let inner = self.enter(call, Action::Import, Some(&table.table.kind))?;
+        inner.means.bulk.begin(call, table, resumable, batch_size, items).await
+    }
+
+    /// Lets a call in, or says why not.
+    fn enter(&self, call: &Call, action: Action, kind: Option<&KindName>) -> Result<&Arc<Inner>, Error> {
+        Ok(self.0.open(&authorize(call, action, kind)?))
+    }
+}
+
+impl Means {
+    /// The history being served. A call that comes before the hub has seen its database waits for that.
+    async fn era(&self, call: &Call) -> Result<Arc<Era>, Error> {
+        match self.broker.era() {
+            Some(era) => Ok(era),
+            None => self.soon(call, "the hub has not seen its database yet", self.broker.first_era()).await,
+        }
+    }
+
+    /// What is about to be there, if it comes within the call's deadline and [`PATIENCE`]; else `why` it is not.
+    async fn soon<T>(
+        &self,
+        call: &Call,
+        why: &'static str,
+        coming: impl Future<Output = T>,
+    ) -> Result<T, Error> {
+        let latest = Instant::now() + PATIENCE;
+        let deadline = call.deadline().filter(|deadline| *deadline < latest);
+        let waiting = tokio::time::timeout_at(deadline.unwrap_or(latest).into(), coming);
+        match self.broker.unless_draining(waiting).await.map_err(ended)? {
+            Ok(there) => Ok(there),
+            Err(_) if deadline.is_some() => Err(Error::DeadlineExceeded),
+            Err(_) => Err(Error::Unavailable { why, retry_after: RETRY_AFTER }),
+        }
+    }
+}
+
+/// Why the hub ends a stream, in the words of its caller.
+fn ended(ending: Ending) -> Error {
+    match ending {
+        Ending::ShuttingDown { retry_after } => {
+            Error::Unavailable { why: "the hub is shutting down", retry_after }
+        }
+        Ending::EpochChanged { epoch } => Error::EpochChanged { current: epoch },
+        Ending::SlowConsumer => Error::SlowConsumer,
+        Ending::FilterFailed => Error::Internal(Malformed.into()),
+        Ending::Compacted { asked, oldest } => Error::RevisionCompacted { asked, oldest },
+    }
+}
+
+fn topic(era: &Era, kind: &KindName) -> Result<Arc<Topic>, Error> {
+    era.topic(kind.as_str()).ok_or_else(|| Error::Internal(anyhow::anyhow!("kind {kind} is not registered")))
+}

@@ -1,7 +1,9 @@
 //! What this hub is doing, for its operator. It asks those who know anyway, and answers when the database does not.
 
+use super::authorize::{Action, Guarded, authorize};
 use crate::{
     broker::{EventBroker, SubscriptionState, SubscriptionStatus},
+    call::Call,
     catalog::Catalog,
     error::Error,
     feed::{Doorbell, DoorbellState},
@@ -19,9 +21,12 @@ use std::{
 /// The database has so long to say what it knows; what the hub knows by itself does not wait for longer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Looks at a hub.
+/// Looks at a hub. Cheap to clone.
 #[derive(Clone)]
-pub struct Introspection {
+pub struct Introspection(Guarded<Arc<Sources>>);
+
+/// Whom it asks.
+pub struct Sources {
     /// For what the database knows.
     pub store: Store,
     /// For what the watches do.
@@ -52,11 +57,26 @@ pub struct HubStatus {
     /// A watch of any kind can start after this revision.
     pub oldest: Revision,
     /// How it learns of changes.
-    pub doorbell: DoorbellState,
+    pub doorbell: DoorbellStatus,
     /// Its kinds.
     pub kinds: Vec<KindStatus>,
     /// What the database says of itself, and of what acts on changes; `None`: nothing, in time.
     pub database: Option<(DatabaseStatus, Vec<ControllerStatus>)>,
+}
+
+/// How a hub learns of changes, and how often it did.
+#[derive(Debug)]
+pub struct DoorbellStatus {
+    /// What it is doing.
+    pub state: DoorbellState,
+    /// Bells heard.
+    pub rings: u64,
+    /// Transactions sealed while busy, for which no bell rang.
+    pub skips: u64,
+    /// Seals by this hub.
+    pub seals: u64,
+    /// Events in them.
+    pub sealed_events: u64,
 }
 
 /// A kind at a moment.
@@ -88,8 +108,32 @@ pub struct SubscriptionQuery {
 }
 
 impl Introspection {
+    /// Asks these.
+    pub fn new(sources: Sources) -> Self {
+        Self(Guarded::new(Arc::new(sources)))
+    }
+
     /// The hub now.
-    pub async fn status(&self) -> HubStatus {
+    pub async fn status(&self, call: &Call) -> Result<HubStatus, Error> {
+        Ok(self.enter(call)?.status().await)
+    }
+
+    /// The subscriptions that a query is about, the furthest behind first, then the oldest first; and how many there are.
+    pub async fn subscriptions(
+        &self,
+        call: &Call,
+        query: &SubscriptionQuery,
+    ) -> Result<(Vec<SubscriptionStatus>, usize), Error> {
+        self.enter(call)?.subscriptions(query).await
+    }
+
+    fn enter(&self, call: &Call) -> Result<&Sources, Error> {
+        Ok(self.0.open(&authorize(call, Action::Admin, None)?))
+    }
+}
+
+impl Sources {
+    async fn status(&self) -> HubStatus {
         let asking = async { tokio::try_join!(self.store.status(), self.store.controllers()) };
         let database = self.in_time("status", asking).await;
         let subscriptions = self.broker.subscriptions();
@@ -112,14 +156,19 @@ impl Introspection {
             head: topics().map(|topic| topic.head()).min().unwrap_or_default(),
             oldest: topics().map(|topic| topic.oldest()).max().unwrap_or_default(),
             epoch: era.as_ref().map(|era| era.epoch.clone()),
-            doorbell: self.doorbell.state(),
+            doorbell: DoorbellStatus {
+                state: self.doorbell.state(),
+                rings: self.metrics.doorbell_rings.get(),
+                skips: self.metrics.doorbell_skips.get(),
+                seals: self.metrics.seals.get(),
+                sealed_events: self.metrics.sealed_events.get(),
+            },
             kinds,
             database,
         }
     }
 
-    /// The subscriptions that a query is about, the furthest behind first, then the oldest first; and how many there are.
-    pub async fn subscriptions(
+    async fn subscriptions(
         &self,
         query: &SubscriptionQuery,
     ) -> Result<(Vec<SubscriptionStatus>, usize), Error> {

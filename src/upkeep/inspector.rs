@@ -1,6 +1,7 @@
 //! Looks after what no bell tells: whether the triggers are as they must be, and whether an old transaction holds changes back.
 
 use crate::{
+    backoff::Backoff,
     error::{Error, chain},
     feed::Parts,
 };
@@ -9,9 +10,14 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) async fn run(parts: Parts, every: Duration, stop: CancellationToken) {
     let inspect_for_ever = async {
-        let mut interval = tokio::time::interval(every);
+        // Not for as long as one waits between two looks: nobody is served before the first.
+        let mut backoff = Backoff::new();
+        while let Err(error) = inspect(&parts).await {
+            tracing::warn!(error = chain(&error), "inspection");
+            tokio::time::sleep(backoff.next().min(every)).await;
+        }
         loop {
-            interval.tick().await;
+            tokio::time::sleep(every).await;
             if let Err(error) = inspect(&parts).await {
                 tracing::warn!(error = chain(&error), "inspection");
             }
@@ -27,6 +33,7 @@ async fn inspect(parts: &Parts) -> Result<(), Error> {
         parts.metrics.capture_faults.with_label_values(&[name.as_str()]).set(faults.len() as i64);
         parts.health.capture(name, faults);
     }
+    parts.health.inspected();
     let oldest = parts.store.oldest_open_transaction().await?;
     parts.metrics.oldest_open_transaction.set(oldest.as_secs_f64());
     let (in_use, idle) = parts.store.connections();

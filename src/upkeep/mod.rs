@@ -1,4 +1,20 @@
 //! What has to be looked after while a hub runs: retention, triggers, old transactions.
 
-pub(crate) mod compactor;
-pub(crate) mod inspector;
+mod compactor;
+mod inspector;
+
+use crate::feed::{HistorySlot, Parts, Settings};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Starts the tasks; they end when `stop` is cancelled.
+pub(crate) fn spawn(
+    parts: &Parts,
+    settings: Settings,
+    history: HistorySlot,
+    stop: &CancellationToken,
+    tasks: &mut JoinSet<()>,
+) {
+    tasks.spawn(inspector::run(parts.clone(), settings.inspect, stop.clone()));
+    tasks.spawn(compactor::run(parts.clone(), settings.retention, history, stop.clone()));
+}

@@ -29,11 +29,12 @@ use trex::{
     broker::{Interest, Policy, Step},
     catalog::{Catalog, Kind},
     embedded::testing::EphemeralPostgres,
-    faces::grpc::{Grpc, Hub},
+    faces::grpc::Grpc,
     faces::{Registry, ServedKind},
     feed::snapshot::Snapshots,
     model::{Selector, Start},
     proto::rh_trex::v1::{BackpressurePolicy, EventType, WatchDinosaursRequest},
+    service::UseCases,
     store::Migration,
 };
 
@@ -380,7 +381,7 @@ impl ServedKind for Strata {
         fossil_kind("Stratum", "public.strata", MIGRATIONS)
     }
 
-    fn serve(&self, _: &Hub, _: &mut Grpc) {}
+    fn serve(&self, _: &UseCases, _: &mut Grpc) {}
 }
 
 #[tokio::test(flavor = "multi_thread")]

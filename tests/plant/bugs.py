@@ -487,7 +487,7 @@ BUGS = [
     ),
     Bug(
         "a-reader-that-stops-with-the-hub-ends-well",
-        "src/faces/grpc/events.rs",
+        "src/service/events.rs",
         "= self.broker.draining() {",
         "= self.broker.draining().filter(|_| false) {",
         ("read_events::a_hub_that_stops_says_so_to_those_who_read",),

@@ -11,11 +11,14 @@ use std::{sync::Arc, time::Duration};
 use trex::{
     catalog::Catalog,
     faces::Registry,
-    faces::grpc::{Grpc, Hub},
-    feed::snapshot::Snapshots,
+    faces::grpc::Grpc,
+    feed::{reader::LogReader, snapshot::Snapshots},
     log::Batch,
     model::{ChangeType, Revision},
-    service::import::{self, Bulk},
+    service::{
+        Means, UseCases,
+        import::{self, Bulk},
+    },
     store::{Store, Target},
     telemetry::Metrics,
 };
@@ -31,13 +34,18 @@ pub(super) fn serve(grpc: &mut Grpc, metrics: &Arc<Metrics>) -> anyhow::Result<B
     let target = Target::parse(NO_DATABASE)?;
     let broker = Broker::at(Revision::new(BEGINNING), metrics)?;
     let store = Store::new(&target, 1, false)?;
-    let hub = Hub {
+    let catalog = Catalog::new(registry.kinds());
+    let cases = UseCases::new(Means {
         bulk: Bulk::new(store.clone(), 1, import::Limits::default(), metrics),
         store,
         broker: broker.broker.clone(),
-        snapshots: Snapshots::new(target, Catalog::new(registry.kinds()), u64::MAX),
-    };
-    registry.serve(&hub, grpc);
+        snapshots: Snapshots::new(target.clone(), catalog.clone(), u64::MAX),
+        reader: LogReader::new(target, false),
+        catalog,
+        metrics: metrics.clone(),
+        keeps_audit: false,
+    });
+    registry.serve(&cases, grpc);
     let sweeping = broker.broker.clone();
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(SWEEP);

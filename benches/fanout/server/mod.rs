@@ -75,7 +75,7 @@ pub(crate) async fn program(arguments: Arguments) -> anyhow::Result<()> {
         Contender::Tcp => tcp::serve(&listeners, lanes)?,
         other => bail!("{} is no server of this program", other.name()),
     };
-    let (face, _report) = grpc.finish(Arc::new(Health::default()), metrics)?;
+    let (face, _report) = grpc.finish(Arc::new(Health::default()), metrics).await?;
     let _loop: Box<dyn std::any::Any> = match (arguments.contender, arguments.own_loop) {
         (Contender::Tcp, _) => Box::new(()),
         (_, Some(scheduling)) => {

@@ -4,10 +4,13 @@ use super::rules;
 use crate::{
     call::Call,
     error::Error,
-    faces::grpc::{Hub, acknowledgements, checked_import_id, failed_items, import_id, items, unreadable},
+    faces::grpc::{acknowledgements, checked_import_id, failed_items, import_id, items, unreadable},
     model::Table,
     proto::{codec::Streamed, rh_trex::v1 as pb},
-    service::import::{Acknowledgement, Item, NewItem, Resumable},
+    service::{
+        UseCases,
+        import::{Acknowledgement, Item, NewItem, Resumable},
+    },
     store::BulkTable,
 };
 use futures_util::{StreamExt, stream::BoxStream};
@@ -24,7 +27,7 @@ pub(super) type ImportStream = BoxStream<'static, Result<pb::ImportDinosaursResp
 
 /// `BulkCreateDinosaurs`.
 pub(super) async fn create(
-    hub: &Hub,
+    cases: &UseCases,
     call: &Call,
     table: &Table,
     request: Request<Streaming<Streamed<pb::CreateDinosaurRequest>>>,
@@ -32,7 +35,7 @@ pub(super) async fn create(
     let resumable =
         import_id(request.metadata())?.map(|id| Resumable { id, acknowledged: 0, from_the_first: true });
     let items = items(request.into_inner(), |item| Ok(new_item("", &item.species)));
-    let (mut session, first) = hub.bulk.begin(call, written(table), resumable, 0, items).await?;
+    let (mut session, first) = cases.import(call, written(table), resumable, 0, items).await?;
     let Acknowledgement { mut created, mut failed, mut failures, .. } = first;
     while let Some(acknowledgement) = session.next().await {
         let acknowledgement = acknowledgement?;
@@ -52,20 +55,20 @@ pub(super) async fn create(
 
 /// `ImportDinosaurs`. It answers before anything is read: a client may wait for the headers before it says `start`.
 pub(super) fn import(
-    hub: Hub,
+    cases: UseCases,
     call: Call,
     table: &Table,
     mut messages: Streaming<Streamed<pb::ImportDinosaursRequest>>,
 ) -> ImportStream {
     let (written, opened) = (written(table), call.clone());
     let opening = async move {
-        let start = hub.bulk.unless_draining(start(&mut messages)).await??;
+        let start = cases.until_import(&opened, start(&mut messages)).await??;
         let resumable = Resumable {
             id: checked_import_id("start.import_id", &start.import_id)?,
             acknowledged: start.acknowledged,
             from_the_first: false,
         };
-        hub.bulk.begin(&opened, written, Some(resumable), start.batch_size, items(messages, item)).await
+        cases.import(&opened, written, Some(resumable), start.batch_size, items(messages, item)).await
     };
     let acknowledged = acknowledgements(call.clone(), opening);
     acknowledged.map(move |result| result.map(|acknowledgement| response(&call, acknowledgement))).boxed()

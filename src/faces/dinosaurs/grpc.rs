@@ -1,36 +1,47 @@
 //! `rh_trex.v1.DinosaurService`.
 
-use super::{
-    bulk,
-    fields::SCHEMA,
-    row,
-    rules::{self, Paging},
-};
+use super::{bulk, row, rules};
 use crate::{
     call::Call,
+    catalog::Kind,
     error::Error,
-    faces::grpc::{EventStream, Hub, WatchRequest, answer, call_of, status},
-    model::{
-        Revision, Table,
-        filter::{self, Filter, Scope},
-    },
+    faces::grpc::{EventStream, answer, bookmark_interval, call_of, change_types, policy, status, watch},
+    model::Revision,
     proto::{
         codec::Streamed,
         rh_trex::v1::{self as pb, dinosaur_service_server::DinosaurService},
     },
-    store::Choice,
+    service::{ListRequest, UseCases, WatchRequest},
 };
 use tonic::{Request, Response, Status, Streaming};
 
 /// The service.
 pub(super) struct Service {
-    hub: Hub,
-    table: Table,
+    cases: UseCases,
+    kind: Kind,
 }
 
 impl Service {
-    pub(super) fn new(hub: Hub, table: Table) -> Self {
-        Self { hub, table }
+    pub(super) fn new(cases: UseCases, kind: Kind) -> Self {
+        Self { cases, kind }
+    }
+
+    async fn list(
+        &self,
+        call: &Call,
+        request: pb::ListDinosaursRequest,
+    ) -> Result<pb::ListDinosaursResponse, Error> {
+        let pb::ListDinosaursRequest { page, size, filter, order_by } = &request;
+        let request = ListRequest { page: *page, size: *size, filter, order_by };
+        let listed = self.cases.list(call, &self.kind, request).await?;
+        let metadata = pb::ListMeta {
+            page: listed.paging.page,
+            size: listed.paging.size,
+            total: i32::try_from(listed.total).unwrap_or(i32::MAX),
+            revision: listed.revision.get(),
+        };
+        let items = listed.rows.iter().map(|row| message(row)).collect::<Result<Vec<_>, _>>()?;
+        Ok(pb::ListDinosaursResponse { items, metadata: Some(metadata) })
     }
 
     async fn watch(
@@ -38,39 +49,19 @@ impl Service {
         call: &Call,
         request: pb::WatchDinosaursRequest,
     ) -> Result<Response<EventStream<pb::DinosaurWatchEvent>>, Error> {
-        let watch = WatchRequest {
-            filter: WatchRequest::filter(&request.filter, &SCHEMA)?,
-            types: request.types,
+        let request = WatchRequest {
+            types: change_types(&request.types)?,
             resource_ids: request.resource_ids,
+            filter: request.filter,
             after: request.after_revision.map(Revision::new),
             epoch: request.epoch,
-            backpressure: request.backpressure,
+            policy: policy(request.backpressure)?,
             include_previous: request.include_previous,
-            buffer: request.buffer,
-            send_initial_state: request.send_initial_state,
-            bookmark_interval: request.bookmark_interval,
+            buffer: request.buffer.into(),
+            initial_state: request.send_initial_state,
+            bookmarks: bookmark_interval(request.bookmark_interval),
         };
-        self.hub.watch(call, self.table.kind.as_str(), watch).await
-    }
-
-    async fn list(&self, request: pb::ListDinosaursRequest) -> Result<pb::ListDinosaursResponse, Error> {
-        let filter = Filter::parse(&request.filter, &SCHEMA, Scope::Rows)
-            .map_err(|fault| Error::invalid("filter", fault.to_string()))?;
-        let order_by = filter::order_by(&request.order_by, &SCHEMA)
-            .map_err(|fault| Error::invalid("order_by", fault.to_string()))?;
-        let choice = Choice { schema: &SCHEMA, filter: filter.as_ref(), order_by: &order_by };
-        let paging = Paging::new(request.page, request.size);
-        // Before the page is read: what the page shows may come again to a watch from here, and nothing is missed.
-        let revision = self.hub.head(self.table.kind.as_str())?;
-        let page = self.hub.store.page(&self.table, &choice, paging.offset(), paging.size.into()).await?;
-        let items = page.rows.iter().map(|row| message(row)).collect::<Result<Vec<_>, _>>()?;
-        let metadata = pb::ListMeta {
-            page: paging.page,
-            size: paging.size,
-            total: i32::try_from(page.total).unwrap_or(i32::MAX),
-            revision: revision.get(),
-        };
-        Ok(pb::ListDinosaursResponse { items, metadata: Some(metadata) })
+        watch(&self.cases, call, &self.kind, request).await
     }
 }
 
@@ -84,8 +75,8 @@ impl DinosaurService for Service {
         &self,
         request: Request<pb::GetDinosaurRequest>,
     ) -> Result<Response<pb::Dinosaur>, Status> {
-        answer(request, async |_, request| {
-            message(&self.hub.store.get(&self.table, rules::id(&request.id)?).await?)
+        answer(request, async |call, request| {
+            message(&self.cases.get(&call, &self.kind, rules::id(&request.id)?).await?)
         })
         .await
     }
@@ -96,7 +87,7 @@ impl DinosaurService for Service {
     ) -> Result<Response<pb::Dinosaur>, Status> {
         answer(request, async |call, request| {
             let species = rules::new_species(&request.species)?;
-            message(&self.hub.store.insert(&call, &self.table, &[("species", &species)]).await?)
+            message(&self.cases.create(&call, &self.kind, &[("species", &species)]).await?)
         })
         .await
     }
@@ -110,9 +101,9 @@ impl DinosaurService for Service {
             let row = match &request.species {
                 Some(species) => {
                     let species = rules::species(species)?;
-                    self.hub.store.update(&call, &self.table, id, &[("species", &species)]).await?
+                    self.cases.update(&call, &self.kind, id, &[("species", &species)]).await?
                 }
-                None => self.hub.store.get(&self.table, id).await?,
+                None => self.cases.update(&call, &self.kind, id, &[]).await?,
             };
             message(&row)
         })
@@ -124,7 +115,7 @@ impl DinosaurService for Service {
         request: Request<pb::DeleteDinosaurRequest>,
     ) -> Result<Response<pb::DeleteDinosaurResponse>, Status> {
         answer(request, async |call, request| {
-            self.hub.store.delete(&call, &self.table, rules::id(&request.id)?).await?;
+            self.cases.delete(&call, &self.kind, rules::id(&request.id)?).await?;
             Ok(pb::DeleteDinosaurResponse {})
         })
         .await
@@ -134,7 +125,7 @@ impl DinosaurService for Service {
         &self,
         request: Request<pb::ListDinosaursRequest>,
     ) -> Result<Response<pb::ListDinosaursResponse>, Status> {
-        answer(request, async |_, request| self.list(request).await).await
+        answer(request, async |call, request| self.list(&call, request).await).await
     }
 
     type WatchDinosaursStream = EventStream<pb::DinosaurWatchEvent>;
@@ -144,8 +135,7 @@ impl DinosaurService for Service {
         request: Request<pb::WatchDinosaursRequest>,
     ) -> Result<Response<Self::WatchDinosaursStream>, Status> {
         let call = call_of(&request);
-        let watched = self.watch(&call, request.into_inner()).await;
-        watched.map_err(|error| status(&error, &call))
+        self.watch(&call, request.into_inner()).await.map_err(|error| status(&error, &call))
     }
 
     async fn bulk_create_dinosaurs(
@@ -153,7 +143,7 @@ impl DinosaurService for Service {
         request: Request<Streaming<Streamed<pb::CreateDinosaurRequest>>>,
     ) -> Result<Response<pb::BulkCreateDinosaursResponse>, Status> {
         let call = call_of(&request);
-        let created = bulk::create(&self.hub, &call, &self.table, request).await;
+        let created = bulk::create(&self.cases, &call, &self.kind.table, request).await;
         created.map(Response::new).map_err(|error| status(&error, &call))
     }
 
@@ -164,6 +154,7 @@ impl DinosaurService for Service {
         request: Request<Streaming<Streamed<pb::ImportDinosaursRequest>>>,
     ) -> Result<Response<Self::ImportDinosaursStream>, Status> {
         let call = call_of(&request);
-        Ok(Response::new(bulk::import(self.hub.clone(), call, &self.table, request.into_inner())))
+        let (cases, table) = (self.cases.clone(), &self.kind.table);
+        Ok(Response::new(bulk::import(cases, call, table, request.into_inner())))
     }
 }

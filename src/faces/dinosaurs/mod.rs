@@ -10,9 +10,10 @@ use super::ServedKind;
 use crate::{
     catalog::{Kind, Renderer, Unreadable},
     error::Error,
-    faces::grpc::{Grpc, Hub},
+    faces::grpc::Grpc,
     model::Table,
     proto::rh_trex::v1::dinosaur_service_server::DinosaurServiceServer,
+    service::UseCases,
     store::{Migration, Scope},
 };
 use fields::SCHEMA;
@@ -56,7 +57,7 @@ impl ServedKind for Dinosaurs {
         }
     }
 
-    fn serve(&self, hub: &Hub, services: &mut Grpc) {
-        services.add(DinosaurServiceServer::new(grpc::Service::new(hub.clone(), self.kind().table)));
+    fn serve(&self, cases: &UseCases, services: &mut Grpc) {
+        services.add(DinosaurServiceServer::new(grpc::Service::new(cases.clone(), self.kind())));
     }
 }

@@ -13,7 +13,7 @@ use crate::{
         },
         rh_trex::v1::{BackpressurePolicy, EventType},
     },
-    service::operate::{HubStatus, Introspection, KindStatus, SubscriptionQuery},
+    service::operate::{DoorbellStatus, HubStatus, Introspection, KindStatus, SubscriptionQuery},
     store::{ControllerStatus, DatabaseStatus, OpenTransaction},
 };
 use std::time::Duration;
@@ -23,14 +23,12 @@ const DEFAULT_PAGE: usize = 100;
 const LARGEST_PAGE: usize = 10_000;
 
 /// The service.
-pub(super) struct Admin {
-    pub(super) introspection: Introspection,
-}
+pub(super) struct Admin(Introspection);
 
 impl Admin {
-    pub(super) fn service(self) -> AdminServiceServer<Self> {
+    pub(super) fn service(introspection: Introspection) -> AdminServiceServer<Self> {
         // Lists of subscriptions may be long.
-        AdminServiceServer::new(self).send_compressed(CompressionEncoding::Gzip)
+        AdminServiceServer::new(Self(introspection)).send_compressed(CompressionEncoding::Gzip)
     }
 }
 
@@ -38,26 +36,17 @@ impl Admin {
 impl AdminService for Admin {
     async fn get_status(
         &self,
-        _: Request<pb::GetStatusRequest>,
+        request: Request<pb::GetStatusRequest>,
     ) -> Result<Response<pb::GetStatusResponse>, Status> {
-        let metrics = &self.introspection.metrics;
-        let status = self.introspection.status().await;
-        let doorbell = pb::DoorbellStatus {
-            state: doorbell_state(status.doorbell).into(),
-            rings: metrics.doorbell_rings.get(),
-            skips: metrics.doorbell_skips.get(),
-            seals: metrics.seals.get(),
-            sealed_events: metrics.sealed_events.get(),
-        };
-        Ok(Response::new(hub_status(status, doorbell)))
+        answer(request, async |call, _| Ok(hub_status(self.0.status(&call).await?))).await
     }
 
     async fn list_subscriptions(
         &self,
         request: Request<pb::ListSubscriptionsRequest>,
     ) -> Result<Response<pb::ListSubscriptionsResponse>, Status> {
-        answer(request, async |_, request| {
-            let (found, total) = self.introspection.subscriptions(&query(request)?).await?;
+        answer(request, async |call, request| {
+            let (found, total) = self.0.subscriptions(&call, &query(request)?).await?;
             Ok(pb::ListSubscriptionsResponse {
                 subscriptions: found.iter().map(subscription).collect(),
                 total_size: total as u64,
@@ -164,7 +153,10 @@ fn doorbell_state(state: feed::DoorbellState) -> pb::DoorbellState {
     }
 }
 
-fn hub_status(status: HubStatus, doorbell: pb::DoorbellStatus) -> pb::GetStatusResponse {
+fn hub_status(status: HubStatus) -> pb::GetStatusResponse {
+    let DoorbellStatus { state, rings, skips, seals, sealed_events } = status.doorbell;
+    let state = doorbell_state(state).into();
+    let doorbell = pb::DoorbellStatus { state, rings, skips, seals, sealed_events };
     pb::GetStatusResponse {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime: duration(status.uptime),

@@ -10,63 +10,24 @@ mod services;
 mod status;
 mod watch;
 
-pub(crate) use audit::serve as serve_audit;
 pub use bulk::{acknowledgements, checked_import_id, failed_items, import_id, items};
 pub use face::{GrpcBody, GrpcFace};
 pub use services::Bounded;
 pub use status::{status, unreadable};
-pub use watch::{WatchBody, WatchRequest};
+pub use watch::{WatchBody, bookmark_interval, change_types, policy, watch};
 
 use crate::{
-    broker::{Era, EventBroker, Topic},
     call::Call,
-    catalog::Catalog,
     error::Error,
-    feed::reader::LogReader,
-    feed::snapshot::Snapshots,
     health::Health,
-    model::Revision,
     proto,
-    service::import::Bulk,
-    service::operate::Introspection,
-    store::Store,
+    service::{UseCases, operate::Introspection},
     telemetry::Metrics,
 };
-use std::{convert::Infallible, marker::PhantomData, pin::Pin, sync::Arc, task::Poll, time::Duration};
+use std::{convert::Infallible, marker::PhantomData, pin::Pin, sync::Arc, task::Poll};
 use tonic::{Request, Response, Status, body::Body, server::NamedService, service::RoutesBuilder};
+use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::Service;
-
-/// What the services work with.
-#[derive(Clone)]
-pub struct Hub {
-    /// For statements.
-    pub store: Store,
-    /// For watches.
-    pub broker: Arc<EventBroker>,
-    /// For watches that begin with what is there.
-    pub snapshots: Snapshots,
-    /// For bulk calls.
-    pub bulk: Bulk,
-}
-
-impl Hub {
-    /// The history being served.
-    pub fn era(&self) -> Result<Arc<Era>, Error> {
-        self.broker.era().ok_or(Error::Unavailable {
-            why: "the hub has not seen its database yet",
-            retry_after: Duration::from_secs(1),
-        })
-    }
-
-    /// The revision up to which a kind's events have been published.
-    pub fn head(&self, kind: &str) -> Result<Revision, Error> {
-        Ok(topic(&*self.era()?, kind)?.head())
-    }
-}
-
-fn topic(era: &Era, kind: &str) -> Result<Arc<Topic>, Error> {
-    era.topic(kind).ok_or_else(|| Error::Internal(anyhow::anyhow!("kind {kind} is not registered")))
-}
 
 /// The call that a request belongs to.
 pub fn call_of<T>(request: &Request<T>) -> Call {
@@ -132,29 +93,27 @@ impl Grpc {
         self.routes.add_service(service.bounded(self.max_message_bytes));
     }
 
-    /// Adds the service of those who read the log without watching.
-    pub fn serve_events(
-        &mut self,
-        reader: LogReader,
-        catalog: Catalog,
-        broker: Arc<EventBroker>,
-        metrics: Arc<Metrics>,
-    ) {
-        self.add(events::Events { reader, catalog, broker, metrics }.service());
+    /// Adds the services that every hub has, whatever it watches.
+    pub fn serve(&mut self, cases: &UseCases) {
+        self.add(events::Events::service(cases));
+        self.add(audit::Audit::service(cases));
     }
 
     /// Adds the operator's service.
     pub fn serve_admin(&mut self, introspection: Introspection) {
-        self.add(admin::Admin { introspection }.service());
+        self.add(admin::Admin::service(introspection));
     }
 
-    /// Adds health and reflection, and closes the list. Health follows [`Health`] until the returned future is dropped.
-    pub fn finish(
+    /// Adds health and reflection, and closes the list. Health is what [`Health`] says, and follows it while the
+    /// returned future runs.
+    pub async fn finish(
         mut self,
         health: Arc<Health>,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<(GrpcFace, impl Future<Output = ()> + Send + use<>)> {
         let (reporter, health_service) = tonic_health::server::health_reporter();
+        // Before anybody asks: by itself a server that has said nothing yet is taken to serve.
+        tell(&reporter, &self.names, &health).await;
         self.routes.add_service(health_service);
         let descriptors = [
             proto::DESCRIPTORS,
@@ -190,22 +149,23 @@ const INFRASTRUCTURE: [&str; 3] = [
     "grpc.reflection.v1alpha.ServerReflection",
 ];
 
-/// Keeps the health of every service, and of the server as a whole (the empty name), at that of the hub.
-async fn report(
-    reporter: tonic_health::server::HealthReporter,
-    names: Vec<&'static str>,
-    health: Arc<Health>,
-) {
-    use tonic_health::ServingStatus::{NotServing, Serving};
+/// Keeps the health of every service, and of the server as a whole, at that of the hub.
+async fn report(reporter: HealthReporter, names: Vec<&'static str>, health: Arc<Health>) {
     let mut notices = health.notices();
     loop {
-        let status = if health.reasons().is_empty() { Serving } else { NotServing };
-        for name in names.iter().chain(&[""]) {
-            reporter.set_service_status(*name, status).await;
-        }
+        tell(&reporter, &names, &health).await;
         // Overflow skips what is no longer true; a closed channel means that the hub is gone.
         if let Err(async_broadcast::RecvError::Closed) = notices.recv().await {
             return;
         }
+    }
+}
+
+/// Says how every service is, and the server as a whole, which has the empty name.
+async fn tell(reporter: &HealthReporter, names: &[&'static str], health: &Health) {
+    let ready = health.reasons().is_empty();
+    let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+    for name in names.iter().chain(&[""]) {
+        reporter.set_service_status(*name, status).await;
     }
 }

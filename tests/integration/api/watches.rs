@@ -15,14 +15,16 @@ use trex::{
     call::Call,
     catalog::Catalog,
     faces::Registry,
-    faces::grpc::{Hub, WatchRequest},
-    feed::snapshot::Snapshots,
+    feed::{reader::LogReader, snapshot::Snapshots},
     model::{Epoch, Revision, Selector, Start},
     proto::rh_trex::v1::{
         CreateDinosaurRequest, DeleteDinosaurRequest, DinosaurWatchEvent, EventType, GetDinosaurRequest,
         ListDinosaursRequest, WatchDinosaursRequest,
     },
-    service::import::{self, Bulk},
+    service::{
+        Means, UseCases, WatchRequest,
+        import::{self, Bulk},
+    },
     store::Store,
 };
 
@@ -174,15 +176,19 @@ async fn a_watch_that_waited_for_the_hub_and_finds_no_place_is_told_that() {
     let broker = Arc::new(EventBroker::new(catalog.clone(), limits, metrics.clone()));
     let era = broker.begin(Epoch::new("e"), Revision::ZERO, &(Arc::new(NoHistory) as Arc<dyn History>));
     let store = Store::new(&database.target(), 1, false).unwrap();
-    let hub = Hub {
+    let cases = UseCases::new(Means {
         bulk: Bulk::new(store.clone(), 1, import::Limits::default(), metrics),
         store,
         broker: broker.clone(),
-        snapshots: Snapshots::new(database.target(), catalog, u64::MAX),
-    };
+        snapshots: Snapshots::new(database.target(), catalog.clone(), u64::MAX),
+        reader: LogReader::new(database.target(), false),
+        catalog: catalog.clone(),
+        metrics: metrics.clone(),
+        keeps_audit: false,
+    });
     let request = WatchRequest { after: Some(Revision::new(1)), ..WatchRequest::default() };
-    let call = Call::default();
-    let mut watch = pin!(hub.watch::<DinosaurWatchEvent>(&call, KIND, request));
+    let (call, kinds) = (Call::default(), catalog.kinds());
+    let mut watch = pin!(cases.watch(&call, kinds.get(KIND).unwrap(), request));
     assert!(poll!(&mut watch).is_pending(), "it is ahead of the hub");
     let policy = Policy::Drop;
     let interest =

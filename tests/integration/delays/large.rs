@@ -21,10 +21,11 @@ use trex::{
     app::Settings,
     broker::{Interest, Policy, Step, Subscription},
     catalog::Kind,
-    faces::grpc::{Grpc, Hub},
+    faces::grpc::Grpc,
     faces::{Registry, ServedKind, dinosaurs::Dinosaurs},
     model::{Revision, Selector, Start},
     proto::rh_trex::v1::BackpressurePolicy,
+    service::UseCases,
     store::Migration,
 };
 
@@ -54,7 +55,7 @@ impl ServedKind for Bones {
         fossil_kind("Bone", "public.bones", MIGRATIONS)
     }
 
-    fn serve(&self, _: &Hub, _: &mut Grpc) {}
+    fn serve(&self, _: &UseCases, _: &mut Grpc) {}
 }
 
 fn subscribe(hub: &TestHub, kind: &str, start: Start) -> Subscription {

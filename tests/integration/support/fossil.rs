@@ -9,8 +9,9 @@ use trex::{
     broker::{Step, Subscription},
     catalog::{Kind, Renderer, Unreadable},
     faces::ServedKind,
-    faces::grpc::{Grpc, Hub},
+    faces::grpc::Grpc,
     model::{Table, filter::Schema},
+    service::UseCases,
     store::{Migration, Scope},
 };
 
@@ -103,7 +104,7 @@ impl ServedKind for Fossils {
         fossil_kind("Fossil", "public.fossils", MIGRATIONS)
     }
 
-    fn serve(&self, _: &Hub, _: &mut Grpc) {}
+    fn serve(&self, _: &UseCases, _: &mut Grpc) {}
 }
 
 /// The next `count` events of a subscription, or more if they come in one piece.
