@@ -237,7 +237,8 @@ impl Topic {
         if any {
             self.make_room();
             self.sleepers.wake_all();
-            self.metrics.window(self.log.size());
+            let size = self.log.size();
+            self.metrics.window(size.events, size.bytes);
         }
         self.reached.send_replace(head);
     }

@@ -283,7 +283,7 @@ impl Runner {
         let name = self.controller.name();
         let metrics = self.parts.metrics.controller(name);
         let lag = standing.head.get().saturating_sub(standing.position.revision.get());
-        metrics.stands(standing.position.revision, lag);
+        metrics.stands(standing.position.revision.get(), lag);
         if !standing.letters {
             metrics.letters(0);
         } else if self.surveyed.is_none_or(|at| at.elapsed() >= SURVEY) {

@@ -22,6 +22,9 @@ pub trait Service: Clone + Send + Sync + Unpin + 'static {
     /// The body of an answer.
     type Body: Endable;
 
+    /// Whether its clients may speak HTTP/1.1, upgrades included, and not HTTP/2 alone.
+    const HTTP1: bool;
+
     /// The method that a request is for.
     fn method(&self, request: &Request<Incoming>) -> Method;
 

@@ -6,7 +6,7 @@ use super::{bind::ACCEPT_PAUSE, call::Calls, face::Service, outbox};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
+    server::{conn::auto, graceful::GracefulShutdown},
 };
 use std::{
     fmt::Display,
@@ -32,6 +32,8 @@ pub struct ConnectionLimits {
     pub keepalive: Duration,
 }
 
+/// A client of HTTP/1.1 sends a request's headers within this.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a request's headers.
 const HEADER_BYTES: u32 = 16 * 1024;
 /// What a client may send ahead, in bytes: on a stream, and on all streams of a connection. A bulk stream that waits for the database fills
@@ -130,7 +132,7 @@ async fn serve<S: Service>(
     drain: Duration,
     stop: CancellationToken,
 ) {
-    let builder = builder(limits);
+    let (builder, either) = (builder(limits), either(limits));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
@@ -155,10 +157,16 @@ async fn serve<S: Service>(
         // Boxed, too: the room that answering takes is given back when the answer's body begins, which may last for days.
         let service =
             service_fn(move |request: hyper::Request<Incoming>| Box::pin(calls.clone().call(peer, request)));
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        let stream = TokioIo::new(stream);
         // Boxed: a future that is handed on by value takes its room anew at every hand.
-        let connection = Box::pin(graceful.watch(connection));
-        connections.spawn(serve_one(outbox.serve(connection), peer));
+        if S::HTTP1 {
+            let connection = either.serve_connection_with_upgrades(stream, service).into_owned();
+            let connection = Box::pin(graceful.watch(connection));
+            connections.spawn(serve_one(outbox.serve(connection), peer));
+        } else {
+            let connection = Box::pin(graceful.watch(builder.serve_connection(stream, service)));
+            connections.spawn(serve_one(outbox.serve(connection), peer));
+        }
     }
     if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
         tracing::warn!(connections = connections.len(), "closing connections that did not end in time");
@@ -183,4 +191,21 @@ fn builder(limits: ConnectionLimits) -> http2::Builder<TokioExecutor> {
         .keep_alive_interval(limits.keepalive)
         .keep_alive_timeout(limits.keepalive);
     builder
+}
+
+/// The same for clients that may speak HTTP/1.1. The first bytes tell.
+fn either(limits: ConnectionLimits) -> auto::Builder<TokioExecutor> {
+    let mut either = auto::Builder::new(TokioExecutor::new());
+    either.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    either
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(limits.send_buffer)
+        .max_header_list_size(HEADER_BYTES)
+        .keep_alive_interval(limits.keepalive)
+        .keep_alive_timeout(limits.keepalive);
+    either
 }

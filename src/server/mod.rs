@@ -12,3 +12,6 @@ pub use bind::{ACCEPT_PAUSE, BindError, bind};
 pub use call::Calls;
 pub use face::{Endable, Method, Service};
 pub use lanes::{ConnectionLimits, Server};
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,6 @@
 //! The metrics of controllers.
 
 use super::metrics::{counters, gauges};
-use crate::model::Revision;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 /// The metrics of all controllers.
@@ -82,9 +81,9 @@ pub struct ControllerMetrics {
 }
 
 impl ControllerMetrics {
-    /// Where it stands, and how many events are after that.
-    pub fn stands(&self, position: Revision, lag: u64) {
-        self.position.set(position.to_sql());
+    /// The revision at which it stands, and how many events are after that.
+    pub fn stands(&self, revision: u64, lag: u64) {
+        self.position.set(i64::try_from(revision).unwrap_or(i64::MAX));
         self.lag.set(i64::try_from(lag).unwrap_or(i64::MAX));
     }
 

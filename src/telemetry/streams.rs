@@ -1,7 +1,6 @@
 //! The metrics of watch streams, by kind.
 
 use super::metrics::{LATENCY, counters, gauges, histogram, histograms};
-use crate::log::Size;
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 use std::time::Duration;
 
@@ -199,10 +198,10 @@ impl KindMetrics {
         self.filter_evaluations.inc_by(events);
     }
 
-    /// What the log holds.
-    pub fn window(&self, size: Size) {
-        self.window_events.set(size.events as i64);
-        self.window_bytes.set(size.bytes as i64);
+    /// What the log holds: events, and their bytes.
+    pub fn window(&self, events: u64, bytes: usize) {
+        self.window_events.set(events as i64);
+        self.window_bytes.set(bytes as i64);
     }
 
     /// How far the slowest subscriber is behind.

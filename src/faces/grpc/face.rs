@@ -43,6 +43,8 @@ impl GrpcFace {
 impl Service for GrpcFace {
     type Body = GrpcBody;
 
+    const HTTP1: bool = false;
+
     fn method(&self, request: &Request<Incoming>) -> Method {
         self.0.methods.find(request.uri().path())
     }
