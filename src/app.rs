@@ -168,6 +168,7 @@ fn describe(listeners: &[TcpListener]) -> String {
 pub struct App {
     addresses: Addresses,
     health: Arc<Health>,
+    catalog: Catalog,
     broker: Arc<EventBroker>,
     bulk: Bulk,
     metrics: Arc<Metrics>,
@@ -216,9 +217,9 @@ impl App {
         let history = feed::spawn(&parts, settings.capture, stop, tasks);
         upkeep::spawn(&parts, settings.capture, history, stop, tasks);
         tasks.spawn(sweep(parts.broker.clone(), stop.clone()));
-        let Parts { health, broker, metrics, store, .. } = parts;
+        let Parts { health, catalog, broker, metrics, store, .. } = parts;
         let Running { stop, tasks } = running;
-        Ok(Self { addresses, health, broker, bulk, metrics, store, server, admin, tasks, stop })
+        Ok(Self { addresses, health, catalog, broker, bulk, metrics, store, server, admin, tasks, stop })
     }
 
     /// Where it listens.
@@ -229,6 +230,11 @@ impl App {
     /// Whether it is ready, and why not.
     pub fn health(&self) -> &Arc<Health> {
         &self.health
+    }
+
+    /// Its kinds, which may change while it runs.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
     }
 
     /// Its broker.

@@ -1,7 +1,7 @@
 //! One error for every use case, and the one table from it to the codes of the protocols. It knows no protocol's library and no database:
 //! faces make answers of it, and the store makes it from what Postgres says. Causes are logged by the faces and never sent.
 
-use crate::model::{Epoch, KindName, Revision};
+use crate::model::{Epoch, KindName, Removal, Revision};
 use std::{borrow::Cow, time::Duration};
 
 /// The domain of every error, as an `ErrorInfo` names it.
@@ -46,6 +46,14 @@ pub enum Error {
     AlreadyExists {
         /// The kind.
         kind: KindName,
+    },
+    /// The kind is not watched any more.
+    #[error("{kind} is no longer watched: {}", match why { Removal::Dropped => "its table was dropped", Removal::Detached => "its table was detached" })]
+    Removed {
+        /// The kind.
+        kind: KindName,
+        /// Why.
+        why: Removal,
     },
     /// The history after this revision is no longer kept.
     #[error("revision {asked} is compacted; the oldest that a watch can resume after is {oldest}")]
@@ -166,6 +174,8 @@ impl Error {
             Self::Invalid(_) => Row::new(Code::InvalidArgument, 400, "INVALID_FIELD"),
             Self::Undecodable(_) => Row::new(Code::InvalidArgument, 400, "UNDECODABLE"),
             Self::NotFound { .. } => Row::new(Code::NotFound, 404, "NOT_FOUND"),
+            Self::Removed { why: Removal::Dropped, .. } => Row::new(Code::NotFound, 404, "TABLE_DROPPED"),
+            Self::Removed { why: Removal::Detached, .. } => Row::new(Code::NotFound, 404, "TABLE_DETACHED"),
             Self::AlreadyExists { .. } => Row::new(Code::AlreadyExists, 409, "ALREADY_EXISTS"),
             Self::RevisionCompacted { .. } => Row::new(Code::OutOfRange, 410, "REVISION_COMPACTED"),
             Self::RevisionUnknown { .. } => Row::new(Code::OutOfRange, 410, "REVISION_UNKNOWN"),
@@ -209,7 +219,7 @@ impl Error {
                 metadata
             }
             Self::NotFound { kind, id } => vec![("kind", kind.to_string()), ("id", id.clone())],
-            Self::AlreadyExists { kind } => vec![("kind", kind.to_string())],
+            Self::AlreadyExists { kind } | Self::Removed { kind, .. } => vec![("kind", kind.to_string())],
             Self::RevisionCompacted { asked, oldest } => {
                 vec![("asked", asked.to_string()), ("oldest_revision", oldest.to_string())]
             }
@@ -291,7 +301,8 @@ mod tests {
         fn is_here(error: &Error) {
             match error {
                 Error::Invalid(_) | Error::Undecodable(_) | Error::NotFound { .. } => {}
-                Error::AlreadyExists { .. } | Error::RevisionCompacted { .. } => {}
+                Error::AlreadyExists { .. } | Error::Removed { .. } => {}
+                Error::RevisionCompacted { .. } => {}
                 Error::RevisionUnknown { .. } | Error::EpochChanged { .. } | Error::TooMany { .. } => {}
                 Error::SlowConsumer | Error::Refused { .. } | Error::LeftOut | Error::ImportTakenOver => {}
                 Error::ImportUnknown { .. } | Error::ImportDiffers { .. } | Error::Interrupted { .. } => {}
@@ -308,6 +319,8 @@ mod tests {
             Error::Undecodable("why".into()),
             Error::NotFound { kind: "Kind".into(), id: "id".into() },
             Error::AlreadyExists { kind: "Kind".into() },
+            Error::Removed { kind: "Kind".into(), why: Removal::Dropped },
+            Error::Removed { kind: "Kind".into(), why: Removal::Detached },
             Error::RevisionCompacted { asked: one, oldest: two },
             Error::RevisionUnknown { asked: two, head: one },
             Error::EpochChanged { current: Epoch::new("e") },

@@ -110,6 +110,11 @@ impl Health {
         self.change(|state| state.inspected = true);
     }
 
+    /// Forgets what was wrong with kinds that are not watched any more.
+    pub fn keep(&self, is_watched: impl Fn(&KindName) -> bool) {
+        self.change(|state| state.capture_faults.retain(|kind, _| is_watched(kind)));
+    }
+
     /// The hub is about to stop.
     pub fn draining(&self) {
         self.change(|state| state.draining = true);
@@ -142,7 +147,9 @@ mod tests {
         health.inspected();
         health.capture(&"Dinosaur".into(), vec!["a trigger is missing".into()]);
         assert_eq!(health.reasons(), ["a trigger is missing"]);
-        health.capture(&"Dinosaur".into(), vec![]);
+        health.keep(|kind| *kind == "Dinosaur");
+        assert_eq!(health.reasons(), ["a trigger is missing"]);
+        health.keep(|_| false);
         health.draining();
         let told: Vec<_> = std::iter::from_fn(|| notices.try_recv().ok()).collect();
         assert_eq!(told, [Notice::Serving, Notice::NotServing, Notice::Serving, Notice::NotServing]);

@@ -7,7 +7,7 @@ use trex::{
     catalog::Catalog,
     faces::Registry,
     log::Batch,
-    model::{Epoch, Revision, Selector},
+    model::{Epoch, KindId, Revision, Selector},
     telemetry::Metrics,
 };
 
@@ -18,11 +18,11 @@ pub const KIND: &str = "Dinosaur";
 struct NoHistory;
 
 impl History for NoHistory {
-    fn cached(&self, _: Revision, _: Revision) -> Option<Arc<Page>> {
+    fn cached(&self, _: &KindId, _: Revision, _: Revision) -> Option<Arc<Page>> {
         None
     }
 
-    fn fetch(&self, after: Revision, _: Revision) -> Fetch {
+    fn fetch(&self, _: &KindId, after: Revision, _: Revision) -> Fetch {
         Box::pin(std::future::ready(Err(Compacted { oldest: after.next() })))
     }
 

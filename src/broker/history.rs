@@ -2,8 +2,9 @@
 
 use super::filters::Source;
 use crate::{
+    catalog::Kinds,
     log::{Batch, Segment},
-    model::{KindName, Revision},
+    model::{KindId, KindName, Revision},
 };
 use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc};
 
@@ -14,20 +15,28 @@ pub struct Page {
     after: Revision,
     /// and up to here, is in it.
     upto: Revision,
+    /// Of these kinds: the list as it was when the page was read.
+    kinds: Kinds,
     segments: HashMap<KindName, Vec<Segment>>,
 }
 
 impl Page {
-    /// From all the encoded events after one revision and up to another.
-    pub fn new(after: Revision, upto: Revision, batches: HashMap<KindName, Batch>) -> Self {
+    /// From all the encoded events of these kinds after one revision and up to another.
+    pub fn new((after, upto): (Revision, Revision), kinds: Kinds, batches: HashMap<KindName, Batch>) -> Self {
         Self {
             after,
             upto,
+            kinds,
             segments: batches
                 .into_iter()
                 .map(|(kind, batch)| (kind, batch.into_segments(0).collect()))
                 .collect(),
         }
+    }
+
+    /// Whether the events of a kind are in it: those of one that came into the catalog later are not.
+    pub fn knows(&self, kind: &KindId) -> bool {
+        self.kinds.has(kind)
     }
 
     /// Bytes in memory.
@@ -41,7 +50,7 @@ impl Page {
     }
 
     /// The first event of a kind after a revision.
-    pub(super) fn look(&self, kind: &str, revision: Revision) -> Glimpse<'_> {
+    pub(super) fn look(&self, kind: &KindName, revision: Revision) -> Glimpse<'_> {
         if revision < self.after {
             return Glimpse::Compacted(Compacted { oldest: self.after });
         }
@@ -77,11 +86,12 @@ pub type Fetch = Pin<Box<dyn Future<Output = Result<Arc<Page>, Compacted>> + Sen
 
 /// The retained history. Pages are shared: a thousand readers of the same past cost the database one.
 pub trait History: Send + Sync {
-    /// The page with the event after a revision, if it is at hand; of events up to `head` at most.
-    fn cached(&self, after: Revision, head: Revision) -> Option<Arc<Page>>;
+    /// The page with the event after a revision, if one that knows the kind is at hand; of events up to `head` at most.
+    fn cached(&self, kind: &KindId, after: Revision, head: Revision) -> Option<Arc<Page>>;
 
-    /// Reads that page, of events up to `head` at most. Waits as long as the database is out of sight.
-    fn fetch(&self, after: Revision, head: Revision) -> Fetch;
+    /// Reads that page, of events up to `head` at most. Waits as long as the database is out of sight; for ever, if the kind is not watched
+    /// any more.
+    fn fetch(&self, kind: &KindId, after: Revision, head: Revision) -> Fetch;
 
     /// The oldest revision that a reader can stand at.
     fn oldest(&self) -> Revision;

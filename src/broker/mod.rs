@@ -25,7 +25,7 @@ pub use topic::{Limits, Refused, Topic};
 use crate::{
     catalog::{Catalog, Kinds},
     log::Batch,
-    model::{Epoch, KindName, Revision},
+    model::{Epoch, KindName, Removal, Revision},
     telemetry::Metrics,
 };
 use parking_lot::RwLock;
@@ -50,6 +50,13 @@ pub enum Ending {
         /// The history that is.
         epoch: Epoch,
     },
+    /// The kind is not watched any more.
+    Removed {
+        /// The kind.
+        kind: KindName,
+        /// Why.
+        why: Removal,
+    },
     /// The stream was too slow, and asked to be ended then.
     SlowConsumer,
     /// The stream's filter could not be evaluated: a fault of the hub.
@@ -67,6 +74,7 @@ pub enum Ending {
 pub struct Era {
     /// Names the history.
     pub epoch: Epoch,
+    history: Arc<dyn History>,
     newest: watch::Sender<Revision>,
     topics: RwLock<Topics>,
 }
@@ -172,15 +180,11 @@ impl EventBroker {
     /// [`Ending::Compacted`] if it is the same history and has been lost sight of for too long.
     pub fn begin(&self, epoch: Epoch, head: Revision, history: &Arc<dyn History>) -> Arc<Era> {
         let mut state = self.state.write();
-        let topic = |kind: &KindName| {
-            let metrics = self.metrics.kind(kind.as_str());
-            let topic = Topic::new(kind.clone(), head, history.clone(), self.limits, metrics, self.clock);
-            (kind.clone(), Arc::new(topic))
-        };
         let kinds = self.catalog.kinds();
-        let by_kind = kinds.names().map(topic).collect();
+        let by_kind = kinds.names().filter_map(|name| self.topic(&kinds, name, head, history)).collect();
         let era = Arc::new(Era {
             epoch: epoch.clone(),
+            history: history.clone(),
             newest: watch::Sender::new(head),
             topics: RwLock::new(Topics { kinds, by_kind }),
         });
@@ -202,6 +206,58 @@ impl EventBroker {
         }
         self.begun.send_replace(());
         era
+    }
+
+    /// The topic of a kind, at `head`.
+    fn topic(
+        &self,
+        kinds: &Kinds,
+        name: &KindName,
+        head: Revision,
+        history: &Arc<dyn History>,
+    ) -> Option<(KindName, Arc<Topic>)> {
+        let (kind, id) = (kinds.get(name.as_str())?, kinds.id(name.as_str())?.clone());
+        let metrics = self.metrics.kind(name.as_str());
+        let topic = Topic::new(id, (kind.since, head), history.clone(), self.limits, metrics, self.clock);
+        Some((name.clone(), Arc::new(topic)))
+    }
+
+    /// Whether the catalog has changed since an era's topics were made to agree with it.
+    pub fn is_behind(&self, era: &Era) -> bool {
+        era.topics.read().kinds.version() != self.catalog.kinds().version()
+    }
+
+    /// Makes the topics of an era agree with the catalog: those of kinds that came begin at `head`, up to which their publisher has
+    /// published, and the streams of kinds that went end. The others notice nothing. Returns the kinds that went. Nothing may be published
+    /// meanwhile.
+    pub fn follow(&self, era: &Era, head: Revision) -> Vec<KindName> {
+        let kinds = self.catalog.kinds();
+        let mut state = self.state.write();
+        let mut topics = era.topics.write();
+        topics.kinds = kinds.clone();
+        let gone: Vec<_> = topics.by_kind.extract_if(|_, topic| !kinds.has(topic.id())).collect();
+        for name in kinds.names() {
+            if !topics.by_kind.contains_key(name) {
+                topics.by_kind.extend(self.topic(&kinds, name, head, &era.history));
+            }
+        }
+        state.past.retain(|topic| topic.strong_count() > 0);
+        state.past.extend(gone.iter().map(|(_, topic)| Arc::downgrade(topic)));
+        let draining = self.draining();
+        drop(topics);
+        drop(state);
+        for (name, topic) in &gone {
+            // A kind that is not there went, and the catalog knows why.
+            let why = kinds.removal(name.as_str()).unwrap_or(Removal::Detached);
+            topic.end(Ending::Removed { kind: name.clone(), why });
+            if kinds.get(name.as_str()).is_none() {
+                self.metrics.forget(name.as_str());
+            }
+        }
+        if let Some(ending) = draining {
+            era.topics().iter().for_each(|topic| topic.end(ending.clone()));
+        }
+        gone.into_iter().map(|(name, _)| name).collect()
     }
 
     /// Publishes sealed events by kind and notes for each of these kinds that everything up to `head` has been published. The other

@@ -85,7 +85,7 @@ fn look(topic: &Topic, subscriber: Arc<Subscriber>) -> SubscriptionStatus {
     let (revision, sent, dropped) = (complete_up_to(topic, &position), position.delivered, position.dropped);
     drop(position);
     SubscriptionStatus {
-        kind: topic.kind.clone(),
+        kind: topic.kind().clone(),
         state,
         revision,
         lag_events,

@@ -174,7 +174,7 @@ impl Subscription {
         let after = subscriber.position.lock().revision;
         // Other kinds may be further. What this one has not published yet is no history.
         let head = topic.head();
-        let page = match topic.history.cached(after, head) {
+        let page = match topic.history.cached(&topic.kind, after, head) {
             Some(page) => page,
             None => {
                 // The page's arrival is not all that may end the waiting.
@@ -182,7 +182,7 @@ impl Subscription {
                 if topic.ending().is_some() {
                     return Poll::Ready(Looked::Nothing);
                 }
-                let page = fetch.get_or_insert_with(|| topic.history.fetch(after, head));
+                let page = fetch.get_or_insert_with(|| topic.history.fetch(&topic.kind, after, head));
                 let Poll::Ready(fetched) = page.as_mut().poll(cx) else {
                     subscriber.position.lock().wait = Wait::ForPage;
                     return Poll::Pending;
@@ -198,7 +198,7 @@ impl Subscription {
         };
         *fetch = None;
         let mut position = subscriber.position.lock();
-        Poll::Ready(match page.look(topic.kind.as_str(), after) {
+        Poll::Ready(match page.look(topic.kind(), after) {
             Glimpse::Event(segment, index) => {
                 position.take(page.source(), (segment, index), &subscriber.view).into()
             }

@@ -11,7 +11,7 @@ use super::{history::Fetch, topic::Topic, *};
 use crate::{
     log::Batch,
     model::{
-        ChangeType, Selector, Start,
+        ChangeType, KindId, Selector, Start,
         filter::{Field, Filter, Schema, Scope, ValueType},
     },
     telemetry::{KindMetrics, Metrics},
@@ -144,18 +144,22 @@ impl Published {
 }
 
 impl History for Published {
-    fn cached(&self, _: Revision, _: Revision) -> Option<Arc<Page>> {
+    fn cached(&self, _: &KindId, _: Revision, _: Revision) -> Option<Arc<Page>> {
         None
     }
 
-    fn fetch(&self, after: Revision, head: Revision) -> Fetch {
+    fn fetch(&self, kind: &KindId, after: Revision, head: Revision) -> Fetch {
         let begin = Revision::new(after.get() / GRID * GRID);
         let upto = Revision::new(begin.get() + GRID).min(head).max(after.next());
         let mut batch = Batch::default();
         let events = self.0.lock();
         let page = events.iter().filter(|happened| happened.revision > begin && happened.revision <= upto);
         page.for_each(|happened| happened.encode(&mut batch));
-        Box::pin(ready(Ok(Arc::new(Page::new(begin, upto, HashMap::from([(KIND.into(), batch)]))))))
+        Box::pin(ready(Ok(Arc::new(Page::new(
+            (begin, upto),
+            Kinds::default(),
+            HashMap::from([(kind.name.clone(), batch)]),
+        )))))
     }
 
     fn oldest(&self) -> Revision {
@@ -195,8 +199,8 @@ pub(super) fn topic(published: &Published, window_bytes: usize) -> Arc<Topic> {
 
 fn topic_with(published: &Published, limits: Limits, metrics: KindMetrics) -> Arc<Topic> {
     Arc::new(Topic::new(
-        KIND.into(),
-        Revision::ZERO,
+        KindId { name: KIND.into(), version: 0 },
+        (Revision::ZERO, Revision::ZERO),
         Arc::new(published.clone()),
         limits,
         metrics,

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     log::{Batch, Log, Outside, Size},
-    model::{KindName, Revision, Start},
+    model::{KindId, KindName, Revision, Start},
     telemetry::{KindMetrics, Reason},
 };
 use parking_lot::Mutex;
@@ -79,7 +79,9 @@ pub enum Refused {
 
 /// One kind's log and its subscribers.
 pub struct Topic {
-    pub(super) kind: KindName,
+    pub(super) kind: KindId,
+    /// Nothing of this kind is known up to here: no stream can stand before it.
+    since: Revision,
     pub(super) log: Log,
     pub(super) history: Arc<dyn History>,
     pub(super) sleepers: Sleepers,
@@ -97,8 +99,8 @@ pub struct Topic {
 
 impl Topic {
     pub(super) fn new(
-        kind: KindName,
-        head: Revision,
+        kind: KindId,
+        (since, head): (Revision, Revision),
         history: Arc<dyn History>,
         limits: Limits,
         metrics: KindMetrics,
@@ -106,6 +108,7 @@ impl Topic {
     ) -> Self {
         Self {
             kind,
+            since: since.min(head),
             log: Log::new(head),
             history,
             sleepers: Sleepers::default(),
@@ -122,6 +125,11 @@ impl Topic {
 
     /// The kind.
     pub fn kind(&self) -> &KindName {
+        &self.kind.name
+    }
+
+    /// The kind, told from others that had its name.
+    pub(super) fn id(&self) -> &KindId {
         &self.kind
     }
 
@@ -158,7 +166,7 @@ impl Topic {
 
     /// A watch can start after this revision, and after any later one.
     pub fn oldest(&self) -> Revision {
-        self.log.floor().min(self.history.oldest())
+        self.log.floor().min(self.history.oldest().max(self.since))
     }
 
     /// How many of them wait for an event.
@@ -203,7 +211,7 @@ impl Topic {
         match self.log.first_after(revision) {
             Ok(ordinal) => Ok(Place::Live { ordinal }),
             Err(Outside::Ahead { head }) => Err(Refused::Ahead { head }),
-            Err(Outside::TooOld { .. }) => match self.history.oldest() {
+            Err(Outside::TooOld { .. }) => match self.history.oldest().max(self.since) {
                 oldest if revision < oldest => Err(Refused::Compacted { oldest }),
                 _ => Ok(Place::History),
             },

@@ -1,7 +1,7 @@
 //! A watched kind, as a value.
 
 use crate::{
-    model::{KindName, Table, filter::Schema},
+    model::{KindName, Revision, Table, filter::Schema},
     store::Scope,
     wire::Renderer,
 };
@@ -18,6 +18,8 @@ pub struct Kind {
     pub schema: &'static Schema,
     /// What makes its table; `None`: the table is not ours to make.
     pub scope: Option<Scope>,
+    /// Changes have been captured since after this revision; ZERO: for as long as the history reaches back.
+    pub since: Revision,
     /// How its rows are written.
     pub renderer: Arc<dyn Renderer>,
 }

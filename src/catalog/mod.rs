@@ -10,18 +10,12 @@ pub use crate::wire::{Renderer, Unreadable};
 pub use batches::Batches;
 pub use kind::{Kind, timestamp};
 
-use crate::{model::KindName, store::Scope};
+use crate::{
+    model::{KindId, KindName, Removal},
+    store::Scope,
+};
 use std::{collections::HashMap, sync::Arc};
 use tokio::sync::watch;
-
-/// Why a kind is not watched any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Removal {
-    /// Its table was dropped.
-    Dropped,
-    /// Its table is there, and is not to be watched any more.
-    Detached,
-}
 
 /// The kinds at one version. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -39,14 +33,20 @@ struct List {
 #[derive(Debug, Clone)]
 struct Listed {
     kind: Arc<Kind>,
-    /// The version at which it came: one that went and came again is another.
-    since: u64,
+    id: KindId,
+}
+
+impl Listed {
+    fn new(kind: Kind, version: u64) -> Self {
+        let id = KindId { name: kind.name().clone(), version };
+        Self { kind: Arc::new(kind), id }
+    }
 }
 
 impl Kinds {
     /// These kinds, at version 0.
     pub fn new(kinds: impl IntoIterator<Item = Kind>) -> Self {
-        let kinds = kinds.into_iter().map(|kind| Listed { kind: Arc::new(kind), since: 0 }).collect();
+        let kinds = kinds.into_iter().map(|kind| Listed::new(kind, 0)).collect();
         Self(Arc::new(List { kinds, ..List::default() }))
     }
 
@@ -75,9 +75,14 @@ impl Kinds {
         self.iter().filter_map(|kind| kind.scope).collect()
     }
 
-    /// The version at which a kind came, if it is there.
-    pub fn since(&self, name: &str) -> Option<u64> {
-        self.0.kinds.iter().find(|listed| *listed.kind.name() == *name).map(|listed| listed.since)
+    /// What tells the kind of this name from others that had the name.
+    pub fn id(&self, name: &str) -> Option<&KindId> {
+        self.0.kinds.iter().map(|listed| &listed.id).find(|id| id.name == *name)
+    }
+
+    /// Whether this very kind is there.
+    pub fn has(&self, id: &KindId) -> bool {
+        self.0.kinds.iter().any(|listed| listed.id == *id)
     }
 
     /// Why the kind of this name went, the last time that one did.
@@ -114,10 +119,9 @@ impl Catalog {
     /// Adds a kind, or puts it in the place of the one of its name, whose streams go on. Returns the new version.
     pub fn put(&self, kind: Kind) -> u64 {
         self.change(|list| {
-            let kind = Arc::new(kind);
             match list.kinds.iter_mut().find(|listed| listed.kind.name() == kind.name()) {
-                Some(listed) => listed.kind = kind,
-                None => list.kinds.push(Listed { kind, since: list.version }),
+                Some(listed) => listed.kind = Arc::new(kind),
+                None => list.kinds.push(Listed::new(kind, list.version)),
             }
             true
         })

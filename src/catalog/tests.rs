@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{Table, filter::Schema};
+use crate::model::{Revision, Table, filter::Schema};
 
 static SCHEMA: Schema = Schema { row: 2, previous: 7, occurred_at: 5, fields: &[] };
 
@@ -12,7 +12,8 @@ impl Renderer for Nothing {
 }
 
 fn kind(name: &str, table: &str) -> Kind {
-    Kind { table: Table::new(name, table, "id"), schema: &SCHEMA, scope: None, renderer: Arc::new(Nothing) }
+    let table = Table::new(name, table, "id");
+    Kind { table, schema: &SCHEMA, scope: None, since: Revision::ZERO, renderer: Arc::new(Nothing) }
 }
 
 fn names(kinds: &Kinds) -> Vec<&str> {
@@ -37,12 +38,14 @@ fn a_kind_that_comes_again_is_another_and_one_that_changes_is_not() {
     let catalog = Catalog::new(Kinds::new([kind("A", "a")]));
     catalog.put(kind("A", "other"));
     let changed = catalog.kinds();
-    assert_eq!((changed.since("A"), &*changed.get("A").unwrap().table.name), (Some(0), "other"));
+    let first = changed.id("A").unwrap();
+    assert_eq!((first.version, &*changed.get("A").unwrap().table.name), (0, "other"));
     catalog.remove("A", Removal::Detached);
-    assert_eq!(catalog.kinds().since("A"), None);
+    assert_eq!(catalog.kinds().id("A"), None);
     catalog.put(kind("A", "a"));
     let again = catalog.kinds();
-    assert_eq!((again.since("A"), again.removal("A")), (Some(3), Some(Removal::Detached)));
+    assert!(changed.has(first) && !again.has(first));
+    assert_eq!((again.id("A").unwrap().version, again.removal("A")), (3, Some(Removal::Detached)));
 }
 
 #[test]

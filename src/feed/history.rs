@@ -6,7 +6,7 @@ use crate::{
     broker::{Compacted, Fetch, History, Page},
     catalog::Catalog,
     error::chain,
-    model::{Epoch, Revision},
+    model::{Epoch, KindId, Revision},
     store::{HubConnection, ReadPosition, SealError, SealedRow, Target},
     telemetry::Metrics,
 };
@@ -128,7 +128,7 @@ impl HistoryReader {
 }
 
 impl History for HistoryReader {
-    fn cached(&self, after: Revision, head: Revision) -> Option<Arc<Page>> {
+    fn cached(&self, kind: &KindId, after: Revision, head: Revision) -> Option<Arc<Page>> {
         let mut pages = self.shared.pages.lock();
         pages.now += 1;
         let now = pages.now;
@@ -138,24 +138,28 @@ impl History for HistoryReader {
         let (begin, _) = pages.lines(after);
         let mut reaching = pages.entries.range_mut((begin, after.next())..=(begin, head));
         let (entry, page) = reaching
-            .find_map(|(_, entry)| Some((entry.page.get()?.clone(), entry)))
+            .find_map(|(_, entry)| Some((entry.page.get().filter(|page| page.knows(kind))?.clone(), entry)))
             .map(|(page, entry)| (entry, page))?;
         entry.used = now;
         Some(page)
     }
 
-    fn fetch(&self, after: Revision, head: Revision) -> Fetch {
-        let shared = self.shared.clone();
+    fn fetch(&self, kind: &KindId, after: Revision, head: Revision) -> Fetch {
+        let (shared, kind) = (self.shared.clone(), kind.clone());
         // A task of its own, and not its stream's: a stream whose connection blocks is not polled, and must not hold up the others that
         // wait for the reader. It ends with the stream.
         let runtime = shared.runtime.clone();
         let task = AbortOnDropHandle::new(runtime.spawn(async move {
             loop {
-                let (key, page) = shared.entry(after, head);
+                let (key, page) = shared.entry(&kind, after, head);
                 let page = page.get_or_try_init(|| shared.read(after, head, key)).await.cloned();
                 shared.make_room();
                 match page {
-                    Ok(page) => return Ok(page),
+                    Ok(page) if page.knows(&kind) => return Ok(page),
+                    // It was read before the kind came. The next one that is read knows it, unless the kind has gone meanwhile: then its
+                    // streams are about to end.
+                    Ok(_) if shared.catalog.kinds().has(&kind) => {}
+                    Ok(_) => return std::future::pending().await,
                     Err(Unread::Compacted(compacted)) => return Err(compacted),
                     Err(Unread::Finer) => {}
                 }
@@ -176,11 +180,16 @@ impl History for HistoryReader {
 }
 
 impl Shared {
-    fn entry(&self, after: Revision, head: Revision) -> (Key, Arc<OnceCell<Arc<Page>>>) {
+    /// A page that is there, is on its way or is to be read. One that does not know the kind is no such page: it is forgotten.
+    fn entry(&self, kind: &KindId, after: Revision, head: Revision) -> (Key, Arc<OnceCell<Arc<Page>>>) {
         let mut pages = self.pages.lock();
         let key = pages.key(after, head);
         pages.now += 1;
         let used = pages.now;
+        let is_stale = |entry: &Entry| entry.page.get().is_some_and(|page| !page.knows(kind));
+        if pages.entries.get(&key).is_some_and(is_stale) {
+            pages.entries.remove(&key);
+        }
         let entry = pages.entries.entry(key).or_insert_with(|| Entry { page: Arc::default(), used });
         entry.used = used;
         (key, entry.page.clone())
@@ -249,7 +258,9 @@ impl Shared {
         // A page that the floor is in begins at the floor.
         let after = begin.max(oldest);
         let mut position = if end.revision == after { *end } else { ReadPosition::after(after) };
-        let mut batches = self.catalog.kinds().batches();
+        // Of one list, for the whole of the page.
+        let kinds = self.catalog.kinds();
+        let mut batches = kinds.batches();
         let mut bytes = 0;
         while position.revision < upto {
             let left = u32::try_from(upto.get() - position.revision.get()).unwrap_or(u32::MAX);
@@ -268,7 +279,7 @@ impl Shared {
             }
         }
         *end = position;
-        Ok(Some(Page::new(after, upto, batches.into_map())))
+        Ok(Some(Page::new((after, upto), kinds, batches.into_map())))
     }
 
     /// So many events fill a page where one was to be: fewer than it was to have.

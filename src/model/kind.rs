@@ -54,6 +54,24 @@ impl fmt::Display for KindName {
     }
 }
 
+/// A kind as it came into the catalog: one that went and came again under its name is another.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct KindId {
+    /// Its name.
+    pub name: KindName,
+    /// The catalog's version at which it came.
+    pub version: u64,
+}
+
+/// Why a kind is not watched any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// Its table was dropped.
+    Dropped,
+    /// Its table is there, and is not to be watched any more.
+    Detached,
+}
+
 /// A watched table with a key of one text column. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {

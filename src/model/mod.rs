@@ -9,6 +9,6 @@ mod selector;
 
 pub use attributed::{AttributedChange, Gap, GapCause};
 pub use change::{Change, ChangeType};
-pub use kind::{KindName, Table};
+pub use kind::{KindId, KindName, Removal, Table};
 pub use position::{Epoch, Revision, Start};
 pub use selector::{Selector, TypeSet};

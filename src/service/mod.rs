@@ -136,6 +136,7 @@ fn ended(ending: Ending) -> Error {
             Error::Unavailable { why: "the hub is shutting down", retry_after }
         }
         Ending::EpochChanged { epoch } => Error::EpochChanged { current: epoch },
+        Ending::Removed { kind, why } => Error::Removed { kind, why },
         Ending::SlowConsumer => Error::SlowConsumer,
         Ending::FilterFailed => Error::Internal(Malformed.into()),
         Ending::Compacted { asked, oldest } => Error::RevisionCompacted { asked, oldest },
@@ -143,5 +144,8 @@ fn ended(ending: Ending) -> Error {
 }
 
 fn topic(era: &Era, kind: &KindName) -> Result<Arc<Topic>, Error> {
-    era.topic(kind.as_str()).ok_or_else(|| Error::Internal(anyhow::anyhow!("kind {kind} is not registered")))
+    era.topic(kind.as_str()).ok_or_else(|| match era.kinds().removal(kind.as_str()) {
+        Some(why) => Error::Removed { kind: kind.clone(), why },
+        None => Error::Internal(anyhow::anyhow!("kind {kind} is not registered")),
+    })
 }

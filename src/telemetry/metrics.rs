@@ -141,6 +141,14 @@ impl Metrics {
         self.streams.of(kind)
     }
 
+    /// Lets go of the series of a kind that is not watched any more.
+    pub fn forget(&self, kind: &str) {
+        self.streams.forget(kind);
+        // There may be none.
+        let _ = self.undecodable_rows.remove_label_values(&[kind]);
+        let _ = self.capture_faults.remove_label_values(&[kind]);
+    }
+
     /// The handle of bulk calls.
     pub fn bulk(&self) -> BulkMetrics {
         self.bulk.clone()

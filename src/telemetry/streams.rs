@@ -94,6 +94,27 @@ impl StreamFamilies {
         })
     }
 
+    /// Lets go of a kind's series. Handles of them still count, and nobody sees it.
+    pub(super) fn forget(&self, kind: &str) {
+        for gauges in [&self.subscribers, &self.window_events, &self.window_bytes, &self.lag] {
+            let _ = gauges.remove_label_values(&[kind]);
+        }
+        for counters in [
+            &self.sent,
+            &self.catch_ups,
+            &self.disconnects,
+            &self.conflations,
+            &self.conflated,
+            &self.filter_evaluations,
+        ] {
+            let _ = counters.remove_label_values(&[kind]);
+        }
+        for reason in ["buffer", "window"] {
+            let _ = self.dropped.remove_label_values(&[kind, reason]);
+        }
+        let _ = self.duration.remove_label_values(&[kind]);
+    }
+
     pub(super) fn of(&self, kind: &str) -> KindMetrics {
         let kind = &[kind];
         let dropped = |reason| self.dropped.with_label_values(&[kind[0], reason]);

@@ -27,12 +27,14 @@ pub(crate) async fn run(parts: Parts, every: Duration, stop: CancellationToken) 
 }
 
 async fn inspect(parts: &Parts) -> Result<(), Error> {
-    for kind in parts.catalog.kinds().iter() {
+    let kinds = parts.catalog.kinds();
+    for kind in kinds.iter() {
         let (name, table) = (kind.name(), &kind.table.name);
         let faults = parts.store.capture_faults(name.as_str(), Some(table)).await?;
         parts.metrics.capture_faults.with_label_values(&[name.as_str()]).set(faults.len() as i64);
         parts.health.capture(name, faults);
     }
+    parts.health.keep(|kind| kinds.get(kind.as_str()).is_some());
     parts.health.inspected();
     let oldest = parts.store.oldest_open_transaction().await?;
     parts.metrics.oldest_open_transaction.set(oldest.as_secs_f64());

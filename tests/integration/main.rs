@@ -10,6 +10,7 @@ mod bulk;
 mod burst;
 mod capture;
 mod capture_names;
+mod catalog;
 mod commands;
 mod controllers;
 mod delays;

@@ -11,7 +11,7 @@ use crate::{
     catalog::{Kind, Renderer, Unreadable},
     error::Error,
     faces::grpc::Grpc,
-    model::Table,
+    model::{Revision, Table},
     proto::rh_trex::v1::dinosaur_service_server::DinosaurServiceServer,
     service::UseCases,
     store::{Migration, Scope},
@@ -53,6 +53,7 @@ impl ServedKind for Dinosaurs {
             table: Table::new(KIND, TABLE, "id"),
             schema: &SCHEMA,
             scope: Some(Scope { name: KIND, migrations: MIGRATIONS, table: Some(TABLE) }),
+            since: Revision::ZERO,
             renderer: Arc::new(Rows),
         }
     }

@@ -83,6 +83,12 @@ impl Asides {
         self.set_out(self.asides.len() - 1, era, upto, None);
     }
 
+    /// Forgets kinds that went, while all are halted.
+    pub(super) fn forget(&mut self, gone: &[KindName]) {
+        self.asides.iter_mut().for_each(|aside| aside.kinds.retain(|kind| !gone.contains(kind)));
+        self.asides.retain(|aside| !aside.kinds.is_empty());
+    }
+
     /// Forgets them all: the history that they read is no more.
     pub(super) fn clear(&mut self) {
         self.asides.clear();

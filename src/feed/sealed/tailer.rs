@@ -10,6 +10,7 @@ use super::{
 use crate::{
     backoff::Backoff,
     broker::{Era, History},
+    catalog::Kinds,
     feed::{HistorySlot, Parts, Settings, Wakeups, history::HistoryReader},
     model::Revision,
     store::{Doubt, HubConnection, ReadPosition, SealError, Sealed, SealedRow, Span, begin_epoch},
@@ -57,6 +58,8 @@ pub(super) struct Tailer {
     parts: Parts,
     settings: Settings,
     hears: watch::Receiver<Heard>,
+    /// That the catalog has changed.
+    changes: watch::Receiver<Kinds>,
     /// What had been heard when the last round began.
     seen: Heard,
     history: HistorySlot,
@@ -73,7 +76,8 @@ impl Tailer {
         history: HistorySlot,
     ) -> Self {
         let asides = Asides::new(parts.clone(), settings.wakeups == Wakeups::Listen);
-        Self { parts, settings, hears, seen: Heard::default(), history, published: None, asides }
+        let changes = parts.catalog.changes();
+        Self { parts, settings, hears, changes, seen: Heard::default(), history, published: None, asides }
     }
 
     /// Until told to stop. Whatever fails, the connection is made anew and what was missed is read: streams notice a pause and no loss.
@@ -217,14 +221,31 @@ impl Tailer {
         let ended = tokio::select! {
             biased;
             ended = self.asides.ended() => Some(ended),
+            // The sender is in the parts.
+            _ = self.changes.changed() => None,
             () = hearing => None,
         };
         self.seen = *self.hears.borrow_and_update();
         ended
     }
 
+    /// Makes the topics agree with the catalog, at the position up to which everything is published. The kinds that went are not to be
+    /// published any more by anybody, for one of the same name may have come: so the readers aside stand still meanwhile.
+    async fn follow_catalog(&mut self) {
+        let Some((era, position)) = self.published.clone() else { return };
+        if !self.parts.broker.is_behind(&era) {
+            return;
+        }
+        self.asides.halt().await;
+        let gone = self.parts.broker.follow(&era, position.revision);
+        self.asides.forget(&gone);
+        self.asides.resume(&era, position.revision);
+        tracing::info!(version = era.kinds().version(), revision = %position.revision, ?gone, "following the catalog");
+    }
+
     /// Seals once and publishes everything that is sealed. Returns how many transactions were found.
     async fn round(&mut self, connection: &HubConnection) -> Result<u64, SealError> {
+        self.follow_catalog().await;
         let Some((era, position)) = self.published.clone() else { return Ok(0) };
         // What another hub seals between this seal and its read is read too: the position may pass `sealed`.
         let mut read = position;

@@ -16,7 +16,7 @@ use trex::{
     catalog::Catalog,
     faces::Registry,
     feed::{reader::LogReader, snapshot::Snapshots},
-    model::{Epoch, Revision, Selector, Start},
+    model::{Epoch, KindId, Revision, Selector, Start},
     proto::rh_trex::v1::{
         CreateDinosaurRequest, DeleteDinosaurRequest, DinosaurWatchEvent, EventType, GetDinosaurRequest,
         ListDinosaursRequest, WatchDinosaursRequest,
@@ -148,11 +148,11 @@ async fn every_real_name_is_seen_exactly_once() {
 struct NoHistory;
 
 impl History for NoHistory {
-    fn cached(&self, _: Revision, _: Revision) -> Option<Arc<Page>> {
+    fn cached(&self, _: &KindId, _: Revision, _: Revision) -> Option<Arc<Page>> {
         None
     }
 
-    fn fetch(&self, _: Revision, _: Revision) -> Fetch {
+    fn fetch(&self, _: &KindId, _: Revision, _: Revision) -> Fetch {
         Box::pin(pending())
     }
 

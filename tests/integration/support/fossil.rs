@@ -10,7 +10,7 @@ use trex::{
     catalog::{Kind, Renderer, Unreadable},
     faces::ServedKind,
     faces::grpc::Grpc,
-    model::{Table, filter::Schema},
+    model::{Revision, Table, filter::Schema},
     service::UseCases,
     store::{Migration, Scope},
 };
@@ -83,6 +83,7 @@ pub fn fossil_kind(name: &'static str, table: &'static str, migrations: &'static
         table: Table::new(name, table, "site"),
         schema: &SCHEMA,
         scope: Some(Scope { name, migrations, table: Some(table) }),
+        since: Revision::ZERO,
         renderer: Arc::new(FossilRows),
     }
 }
