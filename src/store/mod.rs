@@ -10,10 +10,12 @@ mod fault;
 mod hub;
 mod lease;
 mod letters;
+mod lock;
 mod migrate;
 mod rows;
 mod snapshot;
 mod status;
+mod transaction;
 
 pub use audit::{AuditFilter, AuditPlace, AuditRecord};
 pub use bulk::{Batch, BulkTable, Failure, Import, NewRow, NotWritten, Written};
