@@ -5,7 +5,8 @@
 //! sent again. So every item is created once, or fails once, whatever happens to the hub, to its database or to the connection. A second
 //! process may offer the same items again from the first on; those that were decided before are passed over. Step by step: docs/bulk.md.
 
-use super::{BadAddress, FIRST_PAUSE, LAST_PAUSE, cause, chain, endpoint};
+use super::{BACKOFF, BadAddress, cause, chain, endpoint};
+use crate::backoff::Backoff;
 use crate::proto::{
     codec::Streamed,
     rh_trex::v1::{
@@ -77,7 +78,7 @@ pub struct Import {
     /// Whether no more items will be offered.
     complete: bool,
     link: Link,
-    pause: Duration,
+    backoff: Backoff,
 }
 
 type Requests = mpsc::Sender<Vec<ImportDinosaursItem>>;
@@ -103,14 +104,8 @@ impl Import {
         let endpoint = endpoint(server)?;
         let batch = usize::try_from(options.batch_size).unwrap_or(usize::MAX).max(ASSUMED_BATCH);
         let window = Window::new(KEPT_BATCHES.saturating_mul(batch), options.acknowledged);
-        let mut import = Self {
-            endpoint,
-            options,
-            window,
-            complete: false,
-            link: Link::Closed(Ok(())),
-            pause: FIRST_PAUSE,
-        };
+        let mut import =
+            Self { endpoint, options, window, complete: false, link: Link::Closed(Ok(())), backoff: BACKOFF };
         import.open(Duration::ZERO);
         Ok(import)
     }
@@ -191,7 +186,7 @@ impl Import {
 
     fn decided(&mut self, answer: ImportDinosaursResponse, moved: bool) -> ImportNotice {
         if moved {
-            self.pause = FIRST_PAUSE;
+            self.backoff.reset();
         }
         let ImportDinosaursResponse { next_index, created, failed, errors, errors_omitted } = answer;
         ImportNotice::Decided(Decided { next_index, created, failed, errors, errors_omitted })
@@ -214,8 +209,7 @@ impl Import {
 
     fn disconnected(&mut self, status: &Status) -> ImportNotice {
         let asked = status.get_details_retry_info().and_then(|retry| retry.retry_delay);
-        let retry_in = asked.unwrap_or_default().max(self.pause.mul_f64(0.5 + fastrand::f64() / 2.0));
-        self.pause = (self.pause * 2).min(LAST_PAUSE);
+        let retry_in = asked.unwrap_or_default().max(self.backoff.next_pause());
         self.open(retry_in);
         ImportNotice::Disconnected { why: format!("{:?}: {}", status.code(), cause(status)), retry_in }
     }

@@ -10,6 +10,7 @@ mod import;
 pub use import::{Decided, Import, ImportNotice, ImportOptions};
 
 use crate::{
+    backoff::Backoff,
     error::chain,
     model::Revision,
     proto::rh_trex::v1::{
@@ -24,8 +25,8 @@ use tonic::{
 };
 use tonic_types::StatusExt;
 
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LAST_PAUSE: Duration = Duration::from_secs(5);
+/// Between attempts to connect.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 /// Keeps the position of a quiet watch from falling behind what is retained.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -93,7 +94,8 @@ pub struct Watch {
     position: WatchStart,
     stream: Option<Streaming<DinosaurWatchEvent>>,
     epoch: String,
-    pause: Duration,
+    /// Grows until something is delivered that need not come again: a hub that answers and then fails is no better than none.
+    backoff: Backoff,
     /// Waited for before the next attempt.
     due: Option<Duration>,
 }
@@ -109,7 +111,7 @@ impl Watch {
             position,
             stream: None,
             epoch: String::new(),
-            pause: FIRST_PAUSE,
+            backoff: BACKOFF,
             due: None,
         })
     }
@@ -146,10 +148,12 @@ impl Watch {
             // The state is complete at the bookmark that follows it, and not before.
             EventType::Snapshot => Notice::Event(Box::new(event)),
             EventType::Bookmark => {
+                self.backoff.reset();
                 self.position = WatchStart::After(revision, Some(self.epoch.clone()));
                 Notice::Complete { revision, dropped: event.dropped_before }
             }
             _ => {
+                self.backoff.reset();
                 self.position = WatchStart::After(revision, Some(self.epoch.clone()));
                 Notice::Event(Box::new(event))
             }
@@ -173,7 +177,6 @@ impl Watch {
             self.position = WatchStart::After(revision, Some(self.epoch.clone()));
         }
         self.stream = Some(response.into_inner());
-        self.pause = FIRST_PAUSE;
         Ok(Notice::Connected { revision, epoch: self.epoch.clone(), state })
     }
 
@@ -198,8 +201,7 @@ impl Watch {
     fn disconnected(&mut self, status: &Status) -> Notice {
         self.stream = None;
         let asked = status.get_details_retry_info().and_then(|retry| retry.retry_delay);
-        let retry_in = asked.unwrap_or_default().max(self.pause.mul_f64(0.5 + fastrand::f64() / 2.0));
-        self.pause = (self.pause * 2).min(LAST_PAUSE);
+        let retry_in = asked.unwrap_or_default().max(self.backoff.next_pause());
         self.due = Some(retry_in);
         Notice::Disconnected { why: format!("{:?}: {}", status.code(), cause(status)), retry_in }
     }
@@ -283,6 +285,27 @@ mod tests {
         }
         for bad in ["", "http://", "a b"] {
             assert!(matches!(endpoint(bad), Err(BadAddress::Url(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn pauses_grow_until_the_watch_moves_on() {
+        let mut watch = watch("localhost:1");
+        let retry_in = |watch: &mut Watch| match watch.disconnected(&Status::unavailable("")) {
+            Notice::Disconnected { retry_in, .. } => retry_in,
+            other => panic!("{other:?}"),
+        };
+        let event = |of: EventType| DinosaurWatchEvent { r#type: of.into(), ..Default::default() };
+        for _ in 0..6 {
+            // The state begins each time, and is never complete.
+            watch.received(event(EventType::Snapshot));
+            retry_in(&mut watch);
+        }
+        assert!(retry_in(&mut watch) >= Duration::from_secs(2));
+        for moves_on in [EventType::Bookmark, EventType::Created] {
+            watch.received(event(moves_on));
+            assert!(retry_in(&mut watch) <= Duration::from_millis(100));
+            retry_in(&mut watch);
         }
     }
 

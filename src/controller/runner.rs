@@ -5,6 +5,7 @@
 
 use super::{Controller, Failure, Parts, Settings, turn::Work};
 use crate::{
+    backoff::Backoff,
     model::{AttributedChange, ChangeType, Epoch, Gap, Revision},
     store::{ControllerConnection, ControllerPosition, SnapshotRow, Standing, TableSnapshot, Turn},
 };
@@ -56,7 +57,7 @@ pub(super) async fn run(
         undone: None,
         delivered: false,
         head: Revision::ZERO,
-        pause: settings.look,
+        backoff: Backoff::new(settings.look, LONGEST_PAUSE),
         tidied: None,
         surveyed: None,
     };
@@ -79,8 +80,8 @@ struct Runner {
     delivered: bool,
     /// The newest sealed revision at the last look.
     head: Revision,
-    /// After the next failure.
-    pause: Duration,
+    /// After failures.
+    backoff: Backoff,
     tidied: Option<Instant>,
     surveyed: Option<Instant>,
 }
@@ -89,7 +90,7 @@ impl Runner {
     async fn run_for_ever(&mut self) {
         loop {
             match self.look().await {
-                Ok(true) => self.pause = self.settings.look,
+                Ok(true) => self.backoff.reset(),
                 Ok(false) => self.wait().await,
                 Err(error) => {
                     let name = self.controller.name();
@@ -97,8 +98,7 @@ impl Runner {
                     self.parts.metrics.controller(name).held_up();
                     // With what it may have left undone.
                     self.connection = None;
-                    tokio::time::sleep(self.pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-                    self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+                    tokio::time::sleep(self.backoff.next_pause()).await;
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 use super::{Controller, Failure, Settings};
 use crate::{
+    backoff::Backoff,
     model::{AttributedChange, ChangeType},
     store::{DueLetter, Turn},
     telemetry::Metrics,
@@ -139,11 +140,8 @@ impl Work<'_> {
         }
     }
 
-    /// After so many failures of a change: between half and all of a pause that doubles, so that what failed together is not tried
-    /// together for ever.
+    /// After this number of failures of a change.
     fn pause(&self, failed: u32) -> Duration {
-        let doubled = 2u32.saturating_pow(failed.saturating_sub(1));
-        let pause = self.settings.first_pause.saturating_mul(doubled).min(self.settings.longest_pause);
-        pause.mul_f64(0.5 + fastrand::f64() / 2.0)
+        Backoff::new(self.settings.first_pause, self.settings.longest_pause).after(failed)
     }
 }

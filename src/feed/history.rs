@@ -214,7 +214,7 @@ impl Shared {
 
     /// Reads a page, however long the database is out of sight: streams notice a pause.
     async fn read(&self, after: Revision, head: Revision, key: Key) -> Result<Arc<Page>, Unread> {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::default();
         let mut reader = self.reader.lock().await;
         loop {
             if self.pages.lock().key(after, head) != key {
@@ -234,7 +234,7 @@ impl Shared {
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "reading history");
                     *reader = None;
-                    tokio::time::sleep(backoff.next()).await;
+                    tokio::time::sleep(backoff.next_pause()).await;
                 }
             }
         }

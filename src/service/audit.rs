@@ -137,9 +137,9 @@ impl Means {
             return Err(Error::Unimplemented { what: "an audit trail, which a hub keeps with --audit," });
         }
         let beginning = async {
-            let mut backoff = Backoff::new();
+            let mut backoff = Backoff::default();
             loop {
-                tokio::time::sleep(backoff.next()).await;
+                tokio::time::sleep(backoff.next_pause()).await;
                 if let Some(complete) = self.store.audited(AuditTrail::NAME).await? {
                     return Ok(complete);
                 }

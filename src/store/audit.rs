@@ -1,7 +1,7 @@
 //! The audit trail: written by its controller, read by its service.
 
 use super::{
-    Store,
+    DatabaseError, Store,
     controller::{Turn, Unnested, change},
 };
 use crate::{
@@ -70,7 +70,7 @@ const COLUMNS: &str =
 
 impl Turn<'_> {
     /// Writes changes into the trail. One that is there already is an error, and not passed over: the position moves in this transaction.
-    pub async fn record(&self, changes: &[AttributedChange]) -> Result<(), tokio_postgres::Error> {
+    pub async fn record(&self, changes: &[AttributedChange]) -> Result<(), DatabaseError> {
         let columns = Unnested::new(changes.iter());
         let sql = format!(
             "INSERT INTO hub.audit ({}) SELECT {} FROM {}",
@@ -82,7 +82,7 @@ impl Turn<'_> {
     }
 
     /// Says in the trail that changes may be missing up to a place.
-    pub async fn record_gap(&self, gap: &Gap) -> Result<(), tokio_postgres::Error> {
+    pub async fn record_gap(&self, gap: &Gap) -> Result<(), DatabaseError> {
         let sql = "INSERT INTO hub.audit (revision, epoch, kind, resource_id, type, captured_at) VALUES ($1, $2, '', '', 0, clock_timestamp())";
         let (revision, epoch) = (gap.resume.to_sql(), gap.epoch.as_str());
         self.query(sql, &[(&revision, Type::INT8), (&epoch, Type::TEXT)]).await.map(drop)

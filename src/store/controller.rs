@@ -1,6 +1,9 @@
 //! Controllers' positions, and the transactions in which these move together with the effects.
 
-use super::{Driven, Store, Target};
+use super::{
+    DatabaseError, Driven, Store, Target,
+    transaction::{Begin, Isolation, Transaction},
+};
 use crate::{
     error::Error,
     model::{AttributedChange, ChangeType, Epoch, Gap, GapCause, Revision},
@@ -10,7 +13,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 use tokio_postgres::{
-    Row,
+    Client, Row,
     types::{ToSql, Type},
 };
 
@@ -180,7 +183,7 @@ impl Store {
 }
 
 /// `None`: a new epoch is being begun, or must be.
-fn standing(row: &Row) -> Result<Option<Standing>, tokio_postgres::Error> {
+fn standing(row: &Row) -> Result<Option<Standing>, DatabaseError> {
     let (epoch, head): (Option<&str>, Option<i64>) = (row.try_get(4)?, row.try_get(6)?);
     let (Some(current), Some(head)) = (epoch, head) else { return Ok(None) };
     let position = ControllerPosition { revision: Revision::from_sql(row.try_get(2)?), seq: row.try_get(3)? };
@@ -228,38 +231,38 @@ pub struct ControllerConnection(Driven);
 
 impl ControllerConnection {
     /// Connects.
-    pub async fn open(target: &Target) -> Result<Self, tokio_postgres::Error> {
+    pub async fn open(target: &Target) -> Result<Self, DatabaseError> {
         Ok(Self(target.open().await?))
     }
 
     /// Takes a turn of a controller, if nobody else has taken it or is at it. The row's lock is the lease: it goes with the session. The
     /// turn's number is the fence: whoever was frozen and wakes finds another one.
-    pub async fn take_turn(&self, name: &str, turn: i64) -> Result<Option<Turn<'_>>, tokio_postgres::Error> {
+    pub async fn take_turn(&self, name: &str, turn: i64) -> Result<Option<Turn<'_>>, DatabaseError> {
         // Position and effects are in one transaction: a crash of the server that loses it loses both, and it is done again. So nobody
         // waits for the disk. Statements here answer with few bytes: a hub that freezes is seen idle, and not as a slow reader.
-        let begin = format!(
-            "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = {}; SET LOCAL statement_timeout = {}; SET LOCAL synchronous_commit = off",
-            SILENCE.as_millis(),
-            STATEMENT_TIMEOUT.as_millis()
-        );
-        self.0.batch_execute(&begin).await?;
+        let transaction = Begin::new("turn", Isolation::ReadCommitted)
+            .limit("idle_in_transaction_session_timeout", SILENCE)
+            .limit("statement_timeout", STATEMENT_TIMEOUT)
+            .set("synchronous_commit", "off")
+            .on(&*self.0)
+            .await?;
         let claim = "SELECT set_config('hub.origin', 'controller/' || name, true) FROM hub.controller WHERE name = $1 AND turn = $2
                      FOR UPDATE SKIP LOCKED";
-        let claimed = self.0.query_typed(claim, &[(&name, Type::TEXT), (&turn, Type::INT8)]).await?;
+        let claimed = transaction.query_typed(claim, &[(&name, Type::TEXT), (&turn, Type::INT8)]).await?;
         if claimed.is_empty() {
-            self.0.batch_execute("ROLLBACK").await?;
+            transaction.roll_back().await?;
             return Ok(None);
         }
-        Ok(Some(Turn { client: &self.0, name: name.to_owned() }))
+        Ok(Some(Turn { transaction, name: name.to_owned() }))
     }
 
     /// Keeps the server from taking this hub for frozen while a controller works on something else. Ends only with an error.
-    pub async fn stay_awake(&self) -> tokio_postgres::Error {
+    pub async fn stay_awake(&self) -> DatabaseError {
         let mut interval = tokio::time::interval(SILENCE / 4);
         loop {
             interval.tick().await;
             if let Err(error) = self.0.batch_execute("").await {
-                return error;
+                return error.into();
             }
         }
     }
@@ -267,7 +270,7 @@ impl ControllerConnection {
 
 /// A controller's turn: a transaction that holds its row. What is not committed is undone when its connection is dropped.
 pub struct Turn<'a> {
-    client: &'a Driven,
+    transaction: Transaction<&'a Client>,
     name: String,
 }
 
@@ -276,29 +279,25 @@ pub type Parameters<'a> = [(&'a (dyn ToSql + Sync), Type)];
 
 impl Turn<'_> {
     /// Runs a statement in the transaction of the turn: its effect is committed together with the position, once. Returns its rows.
-    pub async fn query(
-        &self,
-        sql: &str,
-        parameters: &Parameters<'_>,
-    ) -> Result<Vec<Row>, tokio_postgres::Error> {
-        self.client.query_typed(sql, parameters).await
+    pub async fn query(&self, sql: &str, parameters: &Parameters<'_>) -> Result<Vec<Row>, DatabaseError> {
+        Ok(self.transaction.query_typed(sql, parameters).await?)
     }
 
     /// What follows can be undone by itself.
-    pub async fn savepoint(&self) -> Result<(), tokio_postgres::Error> {
-        self.client.batch_execute("SAVEPOINT attempt").await
+    pub async fn savepoint(&self) -> Result<(), DatabaseError> {
+        Ok(self.transaction.batch_execute("SAVEPOINT attempt").await?)
     }
 
     /// What followed the savepoint stays, if it keeps what is checked at the commit otherwise. That is as deferred as it was for what
     /// comes next.
-    pub async fn release(&self) -> Result<(), tokio_postgres::Error> {
+    pub async fn release(&self) -> Result<(), DatabaseError> {
         let check = "SAVEPOINT checked; SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK TO SAVEPOINT checked";
-        self.client.batch_execute(&format!("{check}; RELEASE SAVEPOINT attempt")).await
+        Ok(self.transaction.batch_execute(&format!("{check}; RELEASE SAVEPOINT attempt")).await?)
     }
 
     /// Undoes what followed the savepoint, and forgets that.
-    pub async fn undo(&self) -> Result<(), tokio_postgres::Error> {
-        self.client.batch_execute("ROLLBACK TO SAVEPOINT attempt; RELEASE SAVEPOINT attempt").await
+    pub async fn undo(&self) -> Result<(), DatabaseError> {
+        Ok(self.transaction.batch_execute("ROLLBACK TO SAVEPOINT attempt; RELEASE SAVEPOINT attempt").await?)
     }
 
     /// Moves the position and commits.
@@ -307,7 +306,7 @@ impl Turn<'_> {
         position: ControllerPosition,
         epoch: &Epoch,
         holder: &str,
-    ) -> Result<(), tokio_postgres::Error> {
+    ) -> Result<(), DatabaseError> {
         let sql = "UPDATE hub.controller SET revision = $2, seq = $3, epoch = $4, turn = turn + 1, moved_at = clock_timestamp(),
                      holder = coalesce(host(inet_client_addr()) || ' ', '') || $5 WHERE name = $1";
         let revision = position.revision.to_sql();
@@ -319,20 +318,20 @@ impl Turn<'_> {
             (&holder, Type::TEXT),
         ];
         self.query(sql, &parameters).await?;
-        self.client.batch_execute("COMMIT").await
+        self.transaction.commit().await
     }
 
     /// Commits, with the position where it is.
-    pub async fn commit(self, holder: &str) -> Result<(), tokio_postgres::Error> {
+    pub async fn commit(self, holder: &str) -> Result<(), DatabaseError> {
         let sql = "UPDATE hub.controller SET turn = turn + 1, moved_at = clock_timestamp(),
                      holder = coalesce(host(inet_client_addr()) || ' ', '') || $2 WHERE name = $1";
         self.query(sql, &[(&self.name, Type::TEXT), (&holder, Type::TEXT)]).await?;
-        self.client.batch_execute("COMMIT").await
+        self.transaction.commit().await
     }
 
     /// Gives the turn back.
-    pub async fn give_up(self) -> Result<(), tokio_postgres::Error> {
-        self.client.batch_execute("ROLLBACK").await
+    pub async fn give_up(self) -> Result<(), DatabaseError> {
+        self.transaction.roll_back().await
     }
 
     /// The name of the controller.
@@ -340,15 +339,15 @@ impl Turn<'_> {
         &self.name
     }
 
-    pub(super) fn driven(&self) -> &Driven {
-        self.client
+    pub(super) fn client(&self) -> &Client {
+        &self.transaction
     }
 
     /// Those resources of these changes that have dead letters.
     pub async fn held_up(
         &self,
         changes: &[AttributedChange],
-    ) -> Result<HashSet<(String, String)>, tokio_postgres::Error> {
+    ) -> Result<HashSet<(String, String)>, DatabaseError> {
         let kinds: Vec<_> = changes.iter().map(|change| change.kind.as_str()).collect();
         let ids: Vec<_> = changes.iter().map(|change| change.resource_id.as_str()).collect();
         let sql = "SELECT DISTINCT d.kind, d.resource_id FROM unnest($2, $3) u(kind, resource_id)

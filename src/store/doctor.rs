@@ -1,6 +1,6 @@
 //! What `trex doctor` asks a database. It changes nothing, and needs no right but to connect.
 
-use super::{Driven, Scope, Store, Target};
+use super::{Driven, Scope, Store, Target, lock::HubLock};
 use crate::error::chain;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio_postgres::{Row, types::Type};
@@ -268,8 +268,8 @@ async fn schema(client: &Driven) -> Result<SchemaState, tokio_postgres::Error> {
     let hubs = format!(
         "SELECT count(DISTINCT pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2
          AND classid = {} AND objid = {} AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
-        super::hub::LOCKS,
-        super::hub::PRESENT
+        HubLock::CLASS,
+        HubLock::Present as i32
     );
     state.hubs = rows(client, &hubs).await?.first().map_or(Ok(0), |row| row.try_get(0))?;
     Ok(state)

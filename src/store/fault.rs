@@ -7,7 +7,7 @@ use crate::{
 };
 use std::{error::Error as _, fmt, str::Utf8Error, string::FromUtf8Error, time::Duration};
 use tokio_postgres::{
-    error::DbError,
+    error::{DbError, SqlState},
     types::{WasNull, WrongType},
 };
 
@@ -45,7 +45,7 @@ impl Fault {
     /// Of a failure of the driver.
     pub fn of(error: &tokio_postgres::Error) -> Self {
         match error.as_db_error() {
-            Some(fault) => Self::of_answer(fault),
+            Some(answer) => Self::of_sqlstate(answer.code().code()),
             None => Self::of_driver(error),
         }
     }
@@ -56,23 +56,6 @@ impl Fault {
             Some(cause) if cause.is::<WrongType>() || cause.is::<WasNull>() => Self::Internal,
             // A socket, a handshake, a limit of the driver.
             _ => Self::Unavailable,
-        }
-    }
-
-    /// Of an error that the server sent.
-    fn of_answer(fault: &DbError) -> Self {
-        let context = fault.where_().unwrap_or_default();
-        match Self::of_sqlstate(fault.code().code()) {
-            // What the hub's functions cannot do is no fault of the row that they were given.
-            Self::Row | Self::Taken | Self::Encoding | Self::Internal if is_of_the_hub(context) => {
-                Self::Internal
-            }
-            // A function of the application raised it, under whatever SQLSTATE it chose; or a policy of its table.
-            Self::Unavailable if fault.code().code() == "55000" && !context.is_empty() => Self::Row,
-            Self::Internal if !context.is_empty() || fault.routine() == Some("ExecWithCheckOptions") => {
-                Self::Row
-            }
-            fault => fault,
         }
     }
 
@@ -102,12 +85,6 @@ impl Fault {
     }
 }
 
-/// Whether a context, the server's list of the functions that it was in, names one of schema `hub`.
-fn is_of_the_hub(context: &str) -> bool {
-    let in_a_word = |c: char| c.is_alphanumeric() || c == '_';
-    context.match_indices("hub.").any(|(at, _)| !context[..at].ends_with(in_a_word))
-}
-
 /// A failure of the database as it is shown: the server's message, its SQLSTATE and its hint. The detail stays out: it quotes rows.
 #[derive(Debug)]
 pub struct DatabaseError(tokio_postgres::Error);
@@ -123,21 +100,31 @@ impl DatabaseError {
         self.0.as_db_error()
     }
 
+    /// The words for a write of a row of this kind.
+    pub(super) fn of_a_row(self, kind: &KindName) -> Error {
+        self.refusal(kind).unwrap_or_else(|| self.into())
+    }
+
     /// The words for a write that the database refuses because of its row, of this kind. `None`: the row is not at fault.
+    ///
+    /// Only for statements on the application's tables. Their triggers and policies may choose any SQLSTATE.
     pub fn refusal(&self, kind: &KindName) -> Option<Error> {
         let answer = self.answer()?;
+        let in_a_function = answer.where_().is_some_and(|context| !context.is_empty());
         match self.fault() {
-            Fault::Taken => Some(Error::AlreadyExists { kind: kind.clone() }),
-            Fault::Row | Fault::Encoding => {
-                tracing::debug!(error = %self, "the database refuses a row");
-                Some(Error::Refused {
-                    sqlstate: answer.code().code().to_owned(),
-                    constraint: answer.constraint().map(str::to_owned),
-                    message: answer.message().to_owned(),
-                })
-            }
-            _ => None,
+            Fault::Taken => return Some(Error::AlreadyExists { kind: kind.clone() }),
+            Fault::Row | Fault::Encoding => {}
+            Fault::Internal if in_a_function || answer.routine() == Some("ExecWithCheckOptions") => {}
+            Fault::Unavailable
+                if in_a_function && *answer.code() == SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE => {}
+            _ => return None,
         }
+        tracing::debug!(error = %self, "the database refuses a row");
+        Some(Error::Refused {
+            sqlstate: answer.code().code().to_owned(),
+            constraint: answer.constraint().map(str::to_owned),
+            message: answer.message().to_owned(),
+        })
     }
 }
 
@@ -209,7 +196,7 @@ impl From<deadpool_postgres::PoolError> for Error {
 
 #[cfg(test)]
 mod tests {
-    use super::{Fault, is_of_the_hub};
+    use super::Fault;
 
     #[test]
     fn a_sqlstate_is_about_one_thing() {
@@ -240,18 +227,6 @@ mod tests {
             for code in codes {
                 assert_eq!(Fault::of_sqlstate(code), fault, "{code}");
             }
-        }
-    }
-
-    #[test]
-    fn only_the_schema_of_the_hub_is_the_hubs() {
-        for context in
-            ["PL/pgSQL function hub.capture() line 3 at RAISE", "SQL function \"f\"\nFunktion hub.key(text)"]
-        {
-            assert!(is_of_the_hub(context), "{context}");
-        }
-        for context in ["", "PL/pgSQL function github.f() line 3", "PL/pgSQL function f() line 3 at RAISE"] {
-            assert!(!is_of_the_hub(context), "{context}");
         }
     }
 }

@@ -11,6 +11,8 @@ pub use touched::Touched;
 use super::{
     DatabaseError, Fault,
     connection::{Driven, Target},
+    lock::HubLock,
+    transaction::{Begin, Isolation},
 };
 use crate::model::{Change, ChangeType, Epoch, Revision};
 use futures_util::{StreamExt, TryStreamExt, future};
@@ -25,13 +27,6 @@ use tokio_postgres::{
     AsyncMessage, Row, Statement,
     types::{ToSql, Type},
 };
-
-/// Advisory locks of this class are the hub's flags; see `0002_capture.sql`.
-pub(super) const LOCKS: i32 = 1_953_654_136;
-const SEAL_LOCK: i32 = 1;
-const COMPACT_LOCK: i32 = 5;
-const BUSY: i32 = 2;
-pub(super) const PRESENT: i32 = 3;
 
 /// A busy hub seals every few milliseconds. One that holds `busy` and is silent for so long is frozen: the server ends its session,
 /// and writers ring again.
@@ -257,16 +252,10 @@ impl HubConnection {
         })
     }
 
-    /// Where the database's default isolation cannot be set aside for the session. In one packet; COMMIT after a failure rolls back.
+    /// Where the database's default isolation cannot be set aside for the session.
     async fn seal_in_transaction(&self) -> Result<Vec<Row>, tokio_postgres::Error> {
-        let (begun, rows, committed) = tokio::join!(
-            self.client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED"),
-            self.client.query_typed(SEAL, &[]),
-            self.client.batch_execute("COMMIT"),
-        );
-        begun?;
-        let rows = rows?;
-        committed.map(|()| rows)
+        let begin = Begin::new("seal", Isolation::ReadCommitted);
+        begin.around(&self.client, self.client.query_typed(SEAL, &[])).await
     }
 
     /// At most `most` sealed events after a position, which moves on to the last of them. A page has at least one event, if there is any,
@@ -343,9 +332,10 @@ impl HubConnection {
     /// because of the attempt.
     pub async fn take_busy(&self, wait: Duration) -> Result<bool, SealError> {
         let statement = format!(
-            "SET lock_timeout = {}; SET idle_session_timeout = {}; SELECT pg_advisory_lock({LOCKS}, {BUSY}); RESET lock_timeout",
+            "SET lock_timeout = {}; SET idle_session_timeout = {}; SELECT pg_advisory_lock({}); RESET lock_timeout",
             wait.as_millis().max(1),
             BUSY_IDLE_TIMEOUT.as_millis(),
+            HubLock::Busy,
         );
         match answered(self.client.batch_execute(&statement)).await {
             Ok(()) => Ok(true),
@@ -357,7 +347,7 @@ impl HubConnection {
 
     /// Asks for bells again.
     pub async fn release_busy(&self) -> Result<(), SealError> {
-        let statement = format!("SELECT pg_advisory_unlock({LOCKS}, {BUSY}); RESET idle_session_timeout");
+        let statement = format!("SELECT pg_advisory_unlock({}); RESET idle_session_timeout", HubLock::Busy);
         answered(self.client.batch_execute(&statement)).await
     }
 
@@ -388,6 +378,11 @@ impl HubConnection {
 async fn answered<T>(
     question: impl Future<Output = Result<T, tokio_postgres::Error>>,
 ) -> Result<T, SealError> {
+    answered_with(async { Ok(question.await?) }).await
+}
+
+/// The same for a question of several parts.
+async fn answered_with<T>(question: impl Future<Output = Result<T, DatabaseError>>) -> Result<T, SealError> {
     match tokio::time::timeout(PATIENCE, question).await {
         Ok(answer) => Ok(answer?),
         Err(_) => Err(SealError::Silent),
@@ -454,7 +449,7 @@ impl BellConnection {
         });
         let client = Driven::new(client, driver);
         client.batch_execute("LISTEN hub_doorbell; LISTEN hub_sealed").await?;
-        client.batch_execute(&format!("SELECT pg_advisory_lock_shared({LOCKS}, {PRESENT})")).await?;
+        client.batch_execute(&format!("SELECT pg_advisory_lock_shared({})", HubLock::Present)).await?;
         Ok(Self { client, bells })
     }
 

@@ -1,6 +1,6 @@
 //! A pooled connection on loan for one statement.
 
-use super::DatabaseError;
+use super::{DatabaseError, transaction::Begin};
 use crate::call::Call;
 use deadpool_postgres::{ClientWrapper, Object};
 use tokio_postgres::{
@@ -65,16 +65,15 @@ impl Lease {
             let (say, statement) =
                 (connection.prepare_cached(say).await?, connection.prepare_cached(sql).await?);
             let said: [&(dyn ToSql + Sync); 2] = [&call.actor(), &call.trace()];
-            let (begun, said, rows, committed) = tokio::join!(
-                connection.batch_execute("BEGIN"),
-                connection.query(&say, &said),
-                connection.query(&statement, parameters),
-                connection.batch_execute("COMMIT"),
-            );
-            begun.and(said)?;
-            // COMMIT after a failure rolls back, and succeeds.
-            let rows = rows?;
-            committed.map(|()| rows)
+            let work = async {
+                let (said, rows) = tokio::join!(
+                    biased;
+                    connection.query(&say, &said),
+                    connection.query(&statement, parameters),
+                );
+                said.and(rows)
+            };
+            Begin::as_the_session("attributed").around(connection, work).await
         };
         let result = result.await;
         self.0 = None;

@@ -1,8 +1,9 @@
 //! Dead letters: what a controller could not handle, and what waits behind it.
 
 use super::{
-    Driven, Store, Target,
+    DatabaseError, Driven, Store, Target,
     controller::{Turn, Unnested, change},
+    transaction::{Begin, Isolation},
 };
 use crate::{
     error::Error,
@@ -10,12 +11,14 @@ use crate::{
 };
 use std::time::{Duration, SystemTime};
 use tokio_postgres::{
-    Row,
+    Client, Row,
     types::{ToSql, Type},
 };
 
 /// Of an error's text so much is kept, in characters.
 const ERROR_LENGTH: usize = 2000;
+/// A controller's turn is waited for as long: longer than one may take.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// A dead letter that is to be tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +77,7 @@ fn due(row: &Row) -> Result<DueLetter, Error> {
     Ok(DueLetter { id: row.try_get(0)?, attempts: count(row, 1)?, change: change(row, 4, epoch, revision)? })
 }
 
-fn count(row: &Row, column: usize) -> Result<u32, tokio_postgres::Error> {
+fn count(row: &Row, column: usize) -> Result<u32, DatabaseError> {
     Ok(u32::try_from(row.try_get::<_, i32>(column)?).unwrap_or(0))
 }
 
@@ -83,7 +86,7 @@ impl Turn<'_> {
     pub async fn park<'a>(
         &self,
         changes: impl Iterator<Item = &'a AttributedChange> + Clone,
-    ) -> Result<(), tokio_postgres::Error> {
+    ) -> Result<(), DatabaseError> {
         let columns = Unnested::new(changes);
         let sql = format!(
             "INSERT INTO hub.dead_letter (controller, {}) SELECT $12, {} FROM {} ORDER BY u.place",
@@ -102,7 +105,7 @@ impl Turn<'_> {
         failed: &AttributedChange,
         error: &str,
         after: Duration,
-    ) -> Result<(), tokio_postgres::Error> {
+    ) -> Result<(), DatabaseError> {
         let columns = Unnested::new(std::iter::once(failed));
         let sql = format!(
             "INSERT INTO hub.dead_letter (controller, attempts, error, failed_at, due_at, {})
@@ -120,14 +123,14 @@ impl Turn<'_> {
     }
 
     /// Holds a dead letter. `false`: it is gone, or not due any more.
-    pub async fn hold(&self, letter: i64) -> Result<bool, tokio_postgres::Error> {
+    pub async fn hold(&self, letter: i64) -> Result<bool, DatabaseError> {
         let sql = "SELECT FROM hub.dead_letter WHERE id = $1 AND due_at <= clock_timestamp() FOR UPDATE";
         Ok(!self.query(sql, &[(&letter, Type::INT8)]).await?.is_empty())
     }
 
     /// It has been handled: the next of its resource is due.
-    pub async fn settle(&self, letter: i64) -> Result<(), tokio_postgres::Error> {
-        remove(self.driven(), letter).await.map(drop)
+    pub async fn settle(&self, letter: i64) -> Result<(), DatabaseError> {
+        remove(self.client(), letter).await.map(drop)
     }
 
     /// It failed again, and is tried after this time; `None`: not by itself.
@@ -136,7 +139,7 @@ impl Turn<'_> {
         letter: i64,
         error: &str,
         after: Option<Duration>,
-    ) -> Result<(), tokio_postgres::Error> {
+    ) -> Result<(), DatabaseError> {
         let sql =
             "UPDATE hub.dead_letter SET attempts = attempts + 1, error = $2, failed_at = clock_timestamp(),
                      due_at = clock_timestamp() + make_interval(secs => $3) WHERE id = $1";
@@ -153,7 +156,7 @@ fn shortened(error: &str) -> String {
 }
 
 /// Takes a letter away. If it was the first of its resource the next one is due.
-async fn remove(client: &Driven, letter: i64) -> Result<bool, tokio_postgres::Error> {
+async fn remove(client: &Client, letter: i64) -> Result<bool, DatabaseError> {
     let sql = "WITH gone AS (DELETE FROM hub.dead_letter WHERE id = $1 RETURNING id, controller, kind, resource_id),
                next AS (
                  UPDATE hub.dead_letter d SET due_at = clock_timestamp() FROM gone g
@@ -181,16 +184,12 @@ pub enum Which {
 
 impl DeadLetters {
     /// Of this database.
-    pub async fn open(target: &Target) -> Result<Self, tokio_postgres::Error> {
+    pub async fn open(target: &Target) -> Result<Self, DatabaseError> {
         Ok(Self(target.open().await?))
     }
 
     /// At most `most` of them, resource by resource, in the order in which they are tried.
-    pub async fn list(
-        &self,
-        controller: Option<&str>,
-        most: u32,
-    ) -> Result<Vec<Letter>, tokio_postgres::Error> {
+    pub async fn list(&self, controller: Option<&str>, most: u32) -> Result<Vec<Letter>, DatabaseError> {
         let sql = "SELECT id, controller, kind, resource_id, revision, attempts, error, failed_at, due_at FROM hub.dead_letter
                    WHERE $1::text IS NULL OR controller = $1 ORDER BY controller, kind, resource_id, id LIMIT $2";
         let parameters: [(&(dyn ToSql + Sync), Type); 2] =
@@ -215,7 +214,7 @@ impl DeadLetters {
 
     /// Has the first letters of the resources of these tried again, now and as often as new ones; those behind follow in order. Returns how
     /// many resources that concerns.
-    pub async fn retry(&self, which: &Which) -> Result<u64, tokio_postgres::Error> {
+    pub async fn retry(&self, which: &Which) -> Result<u64, DatabaseError> {
         self.change("UPDATE hub.dead_letter d SET attempts = 0, due_at = clock_timestamp()
                      WHERE d.id IN (SELECT min(f.id) FROM hub.dead_letter f
                                     JOIN (SELECT DISTINCT controller, kind, resource_id FROM hub.dead_letter WHERE {which}) w
@@ -226,47 +225,49 @@ impl DeadLetters {
     }
 
     /// Lets these go without an effect. Where others waited behind them they are due. Returns how many went.
-    pub async fn discard(&self, which: &Which) -> Result<u64, tokio_postgres::Error> {
+    pub async fn discard(&self, which: &Which) -> Result<u64, DatabaseError> {
         match which {
             Which::One(letter) => {
-                self.begin(which).await?;
-                let gone = remove(&self.0, *letter).await?;
-                self.0.batch_execute("COMMIT").await?;
-                Ok(gone.into())
+                self.alone(which, async |client| Ok(remove(client, *letter).await?.into())).await
             }
             _ => self.change("DELETE FROM hub.dead_letter WHERE {which} RETURNING id", which).await,
         }
     }
 
-    async fn change(&self, sql: &str, which: &Which) -> Result<u64, tokio_postgres::Error> {
-        self.begin(which).await?;
-        let rows = match which {
-            Which::One(letter) => {
-                self.0.query_typed(&sql.replace("{which}", "id = $1"), &[(letter, Type::INT8)]).await?
-            }
-            Which::Of(name) => {
-                self.0.query_typed(&sql.replace("{which}", "controller = $1"), &[(name, Type::TEXT)]).await?
-            }
-            Which::All => self.0.query_typed(&sql.replace("{which}", "true"), &[]).await?,
-        };
-        self.0.batch_execute("COMMIT").await?;
-        Ok(rows.len() as u64)
+    async fn change(&self, sql: &str, which: &Which) -> Result<u64, DatabaseError> {
+        let (condition, parameters) = which.condition(["id = $1", "controller = $1"]);
+        let sql = sql.replace("{which}", condition);
+        self.alone(which, async |client| Ok(client.query_typed(&sql, &parameters).await?.len() as u64)).await
     }
 
-    /// No controller is amid a turn while letters change: it might park something behind one that is just going.
-    async fn begin(&self, which: &Which) -> Result<(), tokio_postgres::Error> {
-        self.0.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '40s'").await?;
-        let of = match which {
-            Which::One(_) => "name = (SELECT controller FROM hub.dead_letter WHERE id = $1::bigint)",
-            Which::Of(_) => "name = $1::text",
-            Which::All => "true",
-        };
-        let sql = format!("SELECT FROM hub.controller WHERE {of} ORDER BY name FOR UPDATE");
-        match which {
-            Which::One(letter) => self.0.query_typed(&sql, &[(letter, Type::INT8)]).await,
-            Which::Of(name) => self.0.query_typed(&sql, &[(name, Type::TEXT)]).await,
-            Which::All => self.0.query_typed(&sql, &[]).await,
+    /// Does something while no controller is amid a turn: it might park something behind a letter that is just going.
+    async fn alone(
+        &self,
+        which: &Which,
+        work: impl AsyncFn(&Client) -> Result<u64, DatabaseError>,
+    ) -> Result<u64, DatabaseError> {
+        let (condition, parameters) = which.condition([
+            "name = (SELECT controller FROM hub.dead_letter WHERE id = $1::bigint)",
+            "name = $1::text",
+        ]);
+        let sql = format!("SELECT FROM hub.controller WHERE {condition} ORDER BY name FOR UPDATE");
+        Begin::new("dead_letters", Isolation::ReadCommitted)
+            .limit("lock_timeout", LOCK_TIMEOUT)
+            .run(&self.0, async |client| {
+                client.query_typed(&sql, &parameters).await?;
+                work(client).await
+            })
+            .await
+    }
+}
+
+impl Which {
+    /// What a row must fulfil to be meant, and the values for that.
+    fn condition(&self, [one, of]: [&'static str; 2]) -> (&'static str, Vec<(&(dyn ToSql + Sync), Type)>) {
+        match self {
+            Self::One(letter) => (one, vec![(letter, Type::INT8)]),
+            Self::Of(name) => (of, vec![(name, Type::TEXT)]),
+            Self::All => ("true", vec![]),
         }
-        .map(drop)
     }
 }

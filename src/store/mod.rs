@@ -10,10 +10,12 @@ mod fault;
 mod hub;
 mod lease;
 mod letters;
+mod lock;
 mod migrate;
 mod rows;
 mod snapshot;
 mod status;
+mod transaction;
 
 pub use audit::{AuditFilter, AuditPlace, AuditRecord};
 pub use bulk::{Batch, BulkTable, Failure, Import, NewRow, NotWritten, Written};
@@ -33,7 +35,11 @@ pub use rows::{Choice, Columns, Page};
 pub use snapshot::{SnapshotRow, TableSnapshot};
 pub use status::{DatabaseStatus, OpenTransaction};
 
-use crate::{call::Call, error::Error, model::Revision};
+use crate::{
+    call::Call,
+    error::Error,
+    model::{KindName, Revision},
+};
 use connection::OnRuntime;
 use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolConfig, RecyclingMethod, Runtime, Timeouts,
@@ -151,21 +157,26 @@ impl Store {
         Ok(self.pool.get().await?)
     }
 
-    /// As [`Store::run`], for a statement that writes: what it changes is recorded under whom the call is attributed to.
+    /// Runs one statement that writes a row of this kind, which the database may refuse. What it changes is recorded under whom the call
+    /// is attributed to.
     async fn write(
         &self,
         call: &Call,
+        kind: &KindName,
         name: &'static str,
         sql: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Error> {
-        if !call.is_attributed() {
-            return self.run(name, sql, parameters).await;
-        }
         let connection = self.connection().await?;
         let started = std::time::Instant::now();
-        let rows = Lease::new(connection).query_for(call, sql, parameters).await?;
-        tracing::debug!(statement = name, elapsed = ?started.elapsed(), rows = rows.len(), "attributed statement");
+        let lease = Lease::new(connection);
+        let rows = if call.is_attributed() {
+            lease.query_for(call, sql, parameters).await
+        } else {
+            lease.query(sql, parameters).await
+        };
+        let rows = rows.map_err(|error| DatabaseError::from(error).of_a_row(kind))?;
+        tracing::debug!(statement = name, elapsed = ?started.elapsed(), rows = rows.len(), "statement that writes");
         Ok(rows)
     }
 

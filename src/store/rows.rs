@@ -2,7 +2,7 @@
 //! what a kind knows how to read.
 
 use super::{
-    DatabaseError, Store,
+    Store,
     condition::{Parameter, condition, order},
 };
 use crate::{
@@ -110,7 +110,7 @@ impl Store {
         sql: &str,
         values: &[&(dyn ToSql + Sync)],
     ) -> Result<String, Error> {
-        let rows = self.write(call, statement, sql, values).await.map_err(|error| refused(table, error))?;
+        let rows = self.write(call, &table.kind, statement, sql, values).await?;
         found(table, id, &rows)
     }
 
@@ -147,13 +147,4 @@ impl Store {
 fn found(table: &Table, id: &str, rows: &[tokio_postgres::Row]) -> Result<String, Error> {
     let row = rows.first().ok_or_else(|| Error::NotFound { kind: table.kind.clone(), id: id.to_owned() })?;
     Ok(row.try_get(0)?)
-}
-
-/// The words for a write that the database refuses because of its row.
-fn refused(table: &Table, error: Error) -> Error {
-    let cause = match &error {
-        Error::Internal(cause) => cause.downcast_ref::<DatabaseError>(),
-        _ => None,
-    };
-    cause.and_then(|cause| cause.refusal(&table.kind)).unwrap_or(error)
 }

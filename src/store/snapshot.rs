@@ -1,28 +1,41 @@
 //! A table exactly as it was at one revision.
 
-use super::{SealError, Target, connection::Driven};
+use super::{
+    SealError, Target,
+    connection::Driven,
+    lock::HubLock,
+    transaction::{Begin, Isolation, Transaction},
+};
 use crate::model::{Epoch, Revision};
 use futures_util::{Stream, TryStreamExt};
 use std::time::Duration;
 use tokio_postgres::{
-    Row,
+    Client, Row,
     types::{ToSql, Type},
 };
 
 /// Rows per fetch.
 const FETCH: u32 = 500;
 const NO_PARAMETERS: [(&(dyn ToSql + Sync), Type); 0] = [];
+/// Neither a table nor the seal is waited for for long: the server would go on waiting for one who has given up.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// The lock is held for milliseconds by each who seals; a hub that freezes with it must not keep the others from sealing.
-const SEALER: &str =
-    "SET LOCAL lock_timeout = '10s'; SET LOCAL idle_in_transaction_session_timeout = '500ms'";
+const SEALER_IDLE_TIMEOUT: Duration = Duration::from_millis(500);
 /// As the capture writes rows and keys; see `hub.capture_settings`.
-const FORMATS: &str = "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD';
-    SET LOCAL intervalstyle = iso_8601; SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = hex; SET LOCAL lc_monetary = 'C'";
+const FORMATS: [(&str, &str); 7] = [
+    ("search_path", "pg_catalog, pg_temp"),
+    ("timezone", "'UTC'"),
+    ("datestyle", "'ISO, YMD'"),
+    ("intervalstyle", "iso_8601"),
+    ("extra_float_digits", "1"),
+    ("bytea_output", "hex"),
+    ("lc_monetary", "'C'"),
+];
 
 /// A reader of a table as it was at a revision. While it lives, the server keeps what it may yet read: it is to be read at the hub's pace
 /// and never at a client's.
 pub struct TableSnapshot {
-    session: Driven,
+    session: Transaction<Driven>,
     /// The revision, and the history that it belongs to.
     pub revision: Revision,
     /// The history.
@@ -58,21 +71,23 @@ impl TableSnapshot {
                        FROM hub.watched w JOIN pg_class c ON c.oid = w.relation JOIN pg_namespace n ON n.oid = c.relnamespace WHERE w.kind = $1";
             let described = one(&session, sql, &[(&kind, Type::TEXT)]).await?;
             let (table, key): (String, String) = (described.try_get(0)?, described.try_get(1)?);
-            let limit = limit.as_millis();
-            // A table that is locked is not waited for for long: the server would go on waiting for one who has given up.
-            let begin = format!(
-                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {FORMATS}; SET LOCAL lock_timeout = '10s'; SET LOCAL statement_timeout = {limit};
-                 SET LOCAL idle_in_transaction_session_timeout = {limit}; LOCK TABLE {table} IN ACCESS SHARE MODE"
-            );
-            session.batch_execute(&begin).await?;
-            sealer
-                .batch_execute(&format!("BEGIN ISOLATION LEVEL READ COMMITTED; {SEALER}; SELECT pg_advisory_xact_lock(1953654136, 1)"))
+            let begin = Begin::new("snapshot", Isolation::Snapshot)
+                .limit("lock_timeout", LOCK_TIMEOUT)
+                .limit("statement_timeout", limit)
+                .limit("idle_in_transaction_session_timeout", limit);
+            let begin = FORMATS.iter().fold(begin, |begin, (setting, value)| begin.set(setting, value));
+            let session = begin.then(&format!("LOCK TABLE {table} IN ACCESS SHARE MODE")).on(session).await?;
+            let sealer = Begin::new("seal_up_to_a_snapshot", Isolation::ReadCommitted)
+                .limit("lock_timeout", LOCK_TIMEOUT)
+                .limit("idle_in_transaction_session_timeout", SEALER_IDLE_TIMEOUT)
+                .then(&format!("SELECT pg_advisory_xact_lock({})", HubLock::Seal))
+                .on(sealer)
                 .await?;
             let snapshot: String =
                 one(&session, "SELECT pg_current_snapshot()::text", &[]).await?.try_get(0)?;
             let seal = "SELECT revision, epoch FROM hub.seal($1::text::pg_snapshot)";
             let sealed = one(&sealer, seal, &[(&snapshot, Type::TEXT)]).await?;
-            sealer.batch_execute("COMMIT").await?;
+            sealer.commit().await?;
             if Self::is_whole(&session, kind).await? {
                 let query = format!("SELECT {key}, to_json(t.*)::text FROM {table} t");
                 session.batch_execute(&format!("DECLARE rows NO SCROLL CURSOR FOR {query}")).await?;
@@ -84,7 +99,7 @@ impl TableSnapshot {
 
     /// `false`: some of the table was rewritten after the snapshot, and the snapshot would find it empty. That can be a partition that
     /// was attached after the table was locked, and then truncated.
-    async fn is_whole(session: &Driven, kind: &str) -> Result<bool, SealError> {
+    async fn is_whole(session: &Client, kind: &str) -> Result<bool, SealError> {
         let sql = "SELECT bool_and(c.relfilenode = coalesce(pg_relation_filenode(c.oid), 0))
                    FROM hub.watched w CROSS JOIN hub.parts(w.relation) p JOIN pg_class c ON c.oid = p.part
                    WHERE w.kind = $1 AND c.relkind = 'r'";
@@ -99,7 +114,7 @@ impl TableSnapshot {
 }
 
 async fn one(
-    session: &Driven,
+    session: &Client,
     sql: &str,
     parameters: &[(&(dyn ToSql + Sync), Type)],
 ) -> Result<Row, SealError> {

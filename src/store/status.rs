@@ -1,14 +1,8 @@
 //! What the database knows of its hubs, its writers and its log.
 
-use super::{
-    Store,
-    hub::{LOCKS, PRESENT},
-};
+use super::{Store, lock::HubLock};
 use crate::{error::Error, model::Revision};
 use std::time::Duration;
-
-/// Held by whoever trims the log (`0005_retention.sql`), and so touches it without having captured anything.
-const COMPACTION: i32 = 5;
 
 /// What the database knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,9 +37,11 @@ pub struct OpenTransaction {
 impl Store {
     /// What the database knows, at one moment.
     pub async fn status(&self) -> Result<DatabaseStatus, Error> {
+        let (class, compaction, present) =
+            (HubLock::CLASS, HubLock::Compaction as i32, HubLock::Present as i32);
         let sql = format!(
             "WITH here AS (SELECT * FROM pg_locks WHERE database = (SELECT oid FROM pg_database WHERE datname = current_database())),
-             flags AS (SELECT pid, objid FROM here WHERE locktype = 'advisory' AND classid = {LOCKS} AND objsubid = 2 AND granted),
+             flags AS (SELECT pid, objid FROM here WHERE locktype = 'advisory' AND classid = {class} AND objsubid = 2 AND granted),
              -- A transaction id is held by its own lock, which everybody may see: so the oldest is known whatever else may not be seen.
              writers AS (
                SELECT l.pid, l.virtualtransaction, (SELECT x.transactionid FROM pg_locks x
@@ -53,9 +49,9 @@ impl Store {
                  ORDER BY age(x.transactionid) DESC LIMIT 1) AS xid
                FROM here l
                WHERE l.locktype = 'relation' AND l.relation = 'hub.change'::regclass AND l.mode = 'RowExclusiveLock' AND l.granted
-                 AND NOT EXISTS (SELECT FROM flags f WHERE f.objid = {COMPACTION} AND f.pid = l.pid)),
+                 AND NOT EXISTS (SELECT FROM flags f WHERE f.objid = {compaction} AND f.pid = l.pid)),
              oldest AS (SELECT * FROM writers WHERE xid IS NOT NULL ORDER BY age(xid) DESC LIMIT 1)
-             SELECT log.revision, log.compacted, (SELECT count(DISTINCT pid) FROM flags WHERE objid = {PRESENT}),
+             SELECT log.revision, log.compacted, (SELECT count(DISTINCT pid) FROM flags WHERE objid = {present}),
                (SELECT count(*) FROM writers WHERE xid IS NOT NULL), o.xid IS NOT NULL, o.pid,
                extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared))::float8,
                coalesce(a.state, CASE WHEN p.gid IS NOT NULL THEN 'prepared' END), coalesce(a.application_name, p.gid),

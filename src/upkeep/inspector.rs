@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 pub(crate) async fn run(parts: Parts, every: Duration, stop: CancellationToken) {
     let inspect_for_ever = async {
         // Not for as long as one waits between two looks: nobody is served before the first.
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::default();
         while let Err(error) = inspect(&parts).await {
             tracing::warn!(error = chain(&error), "inspection");
-            tokio::time::sleep(backoff.next().min(every)).await;
+            tokio::time::sleep(backoff.next_pause().min(every)).await;
         }
         loop {
             tokio::time::sleep(every).await;

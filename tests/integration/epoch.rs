@@ -290,7 +290,7 @@ async fn another_timeline_is_another_epoch_of_the_same_numbers() {
     files.cluster.restart().await.unwrap();
     let request = WatchDinosaursRequest { send_initial_state: true, ..Default::default() };
     let status = refused(&hub, request).await;
-    assert_eq!(status.code(), Code::Unavailable, "never seal on a standby");
+    assert_eq!(status.code(), Code::Unavailable, "never seal on a standby: {status:?}");
     let created = hub.client().await.create_dinosaur(CreateDinosaurRequest { species: "s".into() }).await;
     assert_eq!(created.unwrap_err().code(), Code::Unavailable);
     assert_eq!(hub.app().health().reasons(), ["the database is not in sight"]);

@@ -453,8 +453,8 @@ BUGS = [
     Bug(
         "an-epoch-beside-retention",
         "src/store/hub/epoch.rs",
-        "[SEAL_LOCK, COMPACT_LOCK].map",
-        "[SEAL_LOCK].map",
+        "[HubLock::Seal, HubLock::Compaction].map",
+        "[HubLock::Seal].map",
         ("epoch::a_new_epoch_waits_for_retention",),
     ),
     Bug(

@@ -28,7 +28,7 @@ pub(super) async fn run(
 }
 
 async fn listen_for_ever(target: &Target, metrics: &Metrics, heard: &watch::Sender<Heard>) {
-    let mut backoff = Backoff::new();
+    let mut backoff = Backoff::default();
     loop {
         match timeout(HEARTBEAT, BellConnection::open(target)).await {
             Ok(Ok(mut connection)) => {
@@ -47,7 +47,7 @@ async fn listen_for_ever(target: &Target, metrics: &Metrics, heard: &watch::Send
             }
             Err(_) => tracing::debug!("cannot listen: the server does not answer"),
         }
-        tokio::time::sleep(backoff.next()).await;
+        tokio::time::sleep(backoff.next_pause()).await;
     }
 }
 

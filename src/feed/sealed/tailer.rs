@@ -83,13 +83,13 @@ impl Tailer {
     /// Until told to stop. Whatever fails, the connection is made anew and what was missed is read: streams notice a pause and no loss.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let health = self.parts.health.clone();
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::default();
         let tail_for_ever = async {
             loop {
                 let error = self.tail(&mut backoff).await;
                 self.parts.doorbell.set(DoorbellState::Away);
                 health.database_lost(&error);
-                tokio::time::sleep(backoff.next()).await;
+                tokio::time::sleep(backoff.next_pause()).await;
             }
         };
         stop.run_until_cancelled(tail_for_ever).await;

@@ -1,13 +1,19 @@
 //! Whether the numbers of a database mean what they meant, and what to do when they may not.
 
-use super::{
-    COMPACT_LOCK, HubConnection, LOCKS, LastRead, PATIENCE, ReadPosition, SEAL_LOCK, SealError, answered,
-};
+use super::{HubConnection, LastRead, PATIENCE, ReadPosition, SealError, answered, answered_with};
 use crate::{
     model::Epoch,
-    store::{Driven, Target},
+    store::{
+        Target,
+        lock::HubLock,
+        transaction::{Begin, Isolation},
+    },
 };
-use tokio_postgres::types::{ToSql, Type};
+use std::time::Duration;
+use tokio_postgres::{
+    Client,
+    types::{ToSql, Type},
+};
 
 impl HubConnection {
     /// Whether the numbers of this database mean what they meant, as far as that can be seen from inside.
@@ -77,25 +83,25 @@ pub async fn begin_epoch(target: &Target, doubt: Doubt<'_>) -> Result<(), SealEr
         Doubt::Forgotten(served) => (true, Some(served.as_str())),
         Doubt::Told => (true, None),
     };
-    let (lock, session) = answered(async {
+    let (lock, session) = answered_with(async {
         let (lock, session) = (target.open().await?, target.open().await?);
         // A hub that freezes with the lock must not keep the others from sealing for ever. Who waits for it leaves before its client gives up.
-        let limits = format!(
-            "SET LOCAL idle_in_transaction_session_timeout = {}; SET LOCAL lock_timeout = {}",
-            PATIENCE.as_millis(),
-            (PATIENCE / 3).as_millis()
-        );
         let locks =
-            [SEAL_LOCK, COMPACT_LOCK].map(|lock| format!("SELECT pg_advisory_xact_lock({LOCKS}, {lock})"));
-        lock.batch_execute(&format!("BEGIN; {limits}; {}", locks.join("; "))).await?;
-        // Sooner than the locks, so that a frozen hub never commits without them.
-        let limits = format!(
-            "SET LOCAL idle_in_transaction_session_timeout = {}; SET LOCAL statement_timeout = 0",
-            (PATIENCE / 2).as_millis()
-        );
+            [HubLock::Seal, HubLock::Compaction].map(|lock| format!("SELECT pg_advisory_xact_lock({lock})"));
+        let lock = Begin::new("epoch_locks", Isolation::ReadCommitted)
+            .limit("idle_in_transaction_session_timeout", PATIENCE)
+            .limit("lock_timeout", PATIENCE / 3)
+            .then(&locks.join("; "))
+            .on(lock)
+            .await?;
         // What nobody waits for any more is to end. Some platforms cannot tell, and refuse it.
         let _ = session.batch_execute("SET client_connection_check_interval = '1s'").await;
-        session.batch_execute(&format!("BEGIN ISOLATION LEVEL REPEATABLE READ; {limits}")).await?;
+        // Sooner than the locks, so that a frozen hub never commits without them.
+        let session = Begin::new("begin_epoch", Isolation::RepeatableRead)
+            .limit("idle_in_transaction_session_timeout", PATIENCE / 2)
+            .limit("statement_timeout", Duration::ZERO)
+            .on(session)
+            .await?;
         Ok((lock, session))
     })
     .await?;
@@ -106,17 +112,17 @@ pub async fn begin_epoch(target: &Target, doubt: Doubt<'_>) -> Result<(), SealEr
         error = stay_awake(&lock) => return Err(error),
         begun = session.query_typed("SELECT hub.begin_epoch($1, $2)", &parameters) => begun?,
     };
-    answered(async {
+    answered_with(async {
         // The locks are still there.
         lock.batch_execute("").await?;
-        session.batch_execute("COMMIT").await?;
-        lock.batch_execute("COMMIT").await
+        session.commit().await?;
+        lock.commit().await
     })
     .await
 }
 
 /// Keeps the server from taking this hub for frozen. Ends only with an error.
-async fn stay_awake(lock: &Driven) -> SealError {
+async fn stay_awake(lock: &Client) -> SealError {
     let mut interval = tokio::time::interval(PATIENCE / 4);
     loop {
         interval.tick().await;

@@ -1,0 +1,27 @@
+//! The advisory locks by which hubs and writers know of each other.
+
+use std::fmt;
+
+/// A lock of the hub. It is written into a statement as its two keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HubLock {
+    /// Held by whoever numbers what was committed.
+    Seal = 1,
+    /// Held by a hub that looks by itself: writers need not ring.
+    Busy = 2,
+    /// Shared by the hubs that listen: somebody hears when a writer rings.
+    Present = 3,
+    /// Held by whoever trims the log, and so touches it without having captured anything.
+    Compaction = 5,
+}
+
+impl HubLock {
+    /// The first key of each; see `hub.capture`.
+    pub(super) const CLASS: i32 = 1_953_654_136;
+}
+
+impl fmt::Display for HubLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {}", Self::CLASS, *self as i32)
+    }
+}
