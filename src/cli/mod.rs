@@ -2,6 +2,7 @@
 
 mod admin;
 mod audit;
+mod bench;
 mod config;
 mod dead_letters;
 mod doctor;
@@ -46,8 +47,9 @@ enum Command {
     Subscriptions(subscriptions::Subscriptions),
     /// Say how a hub is: ready or why not, its revisions, its doorbell, its database
     Status(status::Status),
-    // It says more of itself.
+    // These two say more of themselves.
     Doctor(Box<doctor::Doctor>),
+    Bench(bench::Bench),
     /// Bring a database to the schema of this program, and mend its triggers
     Migrate(migrate::Migrate),
     /// Declare that revisions begin to mean something else: after the files of the database were rolled back while no hub ran
@@ -94,6 +96,7 @@ pub fn main() -> ExitCode {
                     Command::Subscriptions(subscriptions) => subscriptions.run().await.map(done),
                     Command::Status(status) => status.run().await.map(done),
                     Command::Doctor(doctor) => doctor.run().await,
+                    Command::Bench(bench) => bench.run().await,
                     Command::Audit(audit) => audit.run().await.map(done),
                     Command::DeadLetters(letters) => letters.run().await.map(done),
                     Command::Migrate(migrate) => migrate.run().await.map(done),

@@ -5,6 +5,7 @@
 mod admin;
 mod api;
 mod audit_cli;
+mod bench_cli;
 mod bookmarks;
 mod bulk;
 mod burst;
