@@ -26,9 +26,9 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-/// Advisory locks of this class are the hub's flags; see `0002_capture.sql`.
+/// Advisory locks of this class are the hub's flags; see `hub.lock_class`.
 pub(super) const LOCKS: i32 = 1_953_654_136;
-const SEAL_LOCK: i32 = 1;
+pub(super) const SEAL_LOCK: i32 = 1;
 const COMPACT_LOCK: i32 = 5;
 const BUSY: i32 = 2;
 pub(super) const PRESENT: i32 = 3;

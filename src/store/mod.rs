@@ -12,6 +12,7 @@ mod lease;
 mod letters;
 mod migrate;
 mod rows;
+mod schema;
 mod snapshot;
 mod status;
 

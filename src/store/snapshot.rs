@@ -1,6 +1,10 @@
 //! A table exactly as it was at one revision.
 
-use super::{SealError, Target, connection::Driven};
+use super::{
+    SealError, Target,
+    connection::Driven,
+    hub::{LOCKS, SEAL_LOCK},
+};
 use crate::model::{Epoch, Revision};
 use futures_util::{Stream, TryStreamExt};
 use std::time::Duration;
@@ -17,7 +21,8 @@ const SEALER: &str =
     "SET LOCAL lock_timeout = '10s'; SET LOCAL idle_in_transaction_session_timeout = '500ms'";
 /// As the capture writes rows and keys; see `hub.capture_settings`.
 const FORMATS: &str = "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD';
-    SET LOCAL intervalstyle = iso_8601; SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = hex; SET LOCAL lc_monetary = 'C'";
+    SET LOCAL intervalstyle = iso_8601; SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = hex; SET LOCAL lc_monetary = 'C';
+    SET LOCAL quote_all_identifiers = off";
 
 /// A reader of a table as it was at a revision. While it lives, the server keeps what it may yet read: it is to be read at the hub's pace
 /// and never at a client's.
@@ -54,10 +59,9 @@ impl TableSnapshot {
     pub async fn open(target: &Target, kind: &str, limit: Duration) -> Result<Self, SealError> {
         loop {
             let (sealer, session) = (target.open().await?, target.open().await?);
-            let sql = "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), hub.key_expression(hub.key_columns(c.oid), 't')
-                       FROM hub.watched w JOIN pg_class c ON c.oid = w.relation JOIN pg_namespace n ON n.oid = c.relnamespace WHERE w.kind = $1";
+            let sql = "SELECT relation, query FROM hub.state_query($1)";
             let described = one(&session, sql, &[(&kind, Type::TEXT)]).await?;
-            let (table, key): (String, String) = (described.try_get(0)?, described.try_get(1)?);
+            let (table, query): (String, String) = (described.try_get(0)?, described.try_get(1)?);
             let limit = limit.as_millis();
             // A table that is locked is not waited for for long: the server would go on waiting for one who has given up.
             let begin = format!(
@@ -66,7 +70,7 @@ impl TableSnapshot {
             );
             session.batch_execute(&begin).await?;
             sealer
-                .batch_execute(&format!("BEGIN ISOLATION LEVEL READ COMMITTED; {SEALER}; SELECT pg_advisory_xact_lock(1953654136, 1)"))
+                .batch_execute(&format!("BEGIN ISOLATION LEVEL READ COMMITTED; {SEALER}; SELECT pg_advisory_xact_lock({LOCKS}, {SEAL_LOCK})"))
                 .await?;
             let snapshot: String =
                 one(&session, "SELECT pg_current_snapshot()::text", &[]).await?.try_get(0)?;
@@ -74,7 +78,6 @@ impl TableSnapshot {
             let sealed = one(&sealer, seal, &[(&snapshot, Type::TEXT)]).await?;
             sealer.batch_execute("COMMIT").await?;
             if Self::is_whole(&session, kind).await? {
-                let query = format!("SELECT {key}, to_json(t.*)::text FROM {table} t");
                 session.batch_execute(&format!("DECLARE rows NO SCROLL CURSOR FOR {query}")).await?;
                 let revision = Revision::from_sql(sealed.try_get("revision")?);
                 return Ok(Self { session, revision, epoch: Epoch::new(sealed.try_get("epoch")?) });
