@@ -144,6 +144,16 @@ fn sql_text_lives_under_store() {
 }
 
 #[test]
+fn sql_that_is_sent_is_ascii() {
+    // A database may have an encoding that lacks any other sign, in comments and in literals.
+    forbid("every encoding has it", |source| source.is_under(&["store"]), |line| !line.is_ascii());
+    let mut found = Vec::new();
+    files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), "sql", &mut found);
+    let odd: Vec<_> = found.iter().filter(|path| !fs::read_to_string(path).unwrap().is_ascii()).collect();
+    assert!(odd.is_empty(), "{odd:?}");
+}
+
+#[test]
 fn tonic_stays_at_the_edge() {
     let edge = ["faces", "proto", "client", "cli"];
     forbid(

@@ -1,6 +1,6 @@
 //! What `trex doctor` asks a database. It changes nothing, and needs no right but to connect.
 
-use super::{Driven, Scope, Store, Target, lock::HubLock};
+use super::{Driven, Migration, Scope, Store, Target, lock::HubLock, schema};
 use crate::error::chain;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio_postgres::{Row, types::Type};
@@ -98,10 +98,10 @@ pub struct WatchedTable {
 
 /// The newest migration that this program knows, per scope.
 pub fn known_migrations(kinds: &[Scope]) -> Vec<(String, i32)> {
-    let newest = |scope: &Scope| scope.migrations.last().map_or(0, |migration| migration.version);
-    std::iter::once(&super::migrate::HUB)
-        .chain(kinds)
-        .map(|scope| (scope.name.to_owned(), newest(scope)))
+    let newest = |migrations: &[Migration]| migrations.last().map_or(0, |migration| migration.version);
+    let own = (schema::SCOPE.to_owned(), newest(schema::TABLES));
+    std::iter::once(own)
+        .chain(kinds.iter().map(|kind| (kind.name.to_owned(), newest(kind.migrations))))
         .collect()
 }
 

@@ -11,12 +11,14 @@ pub(super) enum HubLock {
     Busy = 2,
     /// Shared by the hubs that listen: somebody hears when a writer rings.
     Present = 3,
+    /// Held by whoever changes the schema of the hub.
+    Migration = 4,
     /// Held by whoever trims the log, and so touches it without having captured anything.
     Compaction = 5,
 }
 
 impl HubLock {
-    /// The first key of each; see `hub.capture`.
+    /// The first key of each; see `hub.lock_class`.
     pub(super) const CLASS: i32 = 1_953_654_136;
 }
 

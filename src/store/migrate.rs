@@ -1,14 +1,23 @@
-//! Brings a database to the schema of this program: numbered files, each in a transaction of its own, under one advisory lock.
+//! Brings a database to the schema of this program: the hub's own, the tables of compiled kinds, and the triggers of every watched
+//! table. Each step is a transaction under one advisory lock. Where nothing is to be done, nothing is locked.
 
-use super::{Driven, Target};
-use sha2::{Digest, Sha256};
-use std::{fmt::Write, time::Duration};
-use tokio::time::timeout;
+use super::{Driven, Target, lock::HubLock, schema};
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+use tokio_postgres::error::SqlState;
 
 /// CREATE OR REPLACE TRIGGER, idle_session_timeout.
 const OLDEST_SERVER: i32 = 140_000;
 /// A server that has not taken a connection within this is not there.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// Of each lock that a step takes: every writer of the table queues behind whoever waits for it.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(200);
+/// Between two tries, which let the writers pass that queued behind the first.
+const PAUSES: [Duration; 2] = [Duration::from_millis(300), Duration::from_secs(2)];
+/// A step that found its table locked for this long is given up.
+const STEP_LIMIT: Duration = Duration::from_secs(60);
+/// Each character of these has one in UTF-8, which is what the hub speaks.
+const ENCODINGS: &str = "{UTF8,LATIN1,LATIN2,LATIN4,LATIN5,LATIN6,LATIN7,LATIN8,LATIN9,LATIN10,ISO_8859_5,KOI8R,KOI8U,WIN866,WIN1256}";
 
 /// One numbered file. Once released it never changes.
 #[derive(Debug, Clone, Copy)]
@@ -21,48 +30,16 @@ pub struct Migration {
     pub sql: &'static str,
 }
 
-/// The hub's schema, or a kind's tables: each numbers its own migrations.
+/// A kind's tables: each kind numbers its own migrations.
 #[derive(Debug, Clone, Copy)]
 pub struct Scope {
-    /// `hub`, or the kind.
+    /// The kind.
     pub name: &'static str,
     /// In order.
     pub migrations: &'static [Migration],
-    /// For a kind: the table to watch, with its schema.
+    /// The table to watch, with its schema.
     pub table: Option<&'static str>,
 }
-
-/// The hub's own schema.
-pub(super) const HUB: Scope = Scope {
-    name: "hub",
-    migrations: &[
-        Migration { version: 1, name: "log", sql: include_str!("migrations/0001_log.sql") },
-        Migration { version: 2, name: "capture", sql: include_str!("migrations/0002_capture.sql") },
-        Migration { version: 3, name: "seal", sql: include_str!("migrations/0003_seal.sql") },
-        Migration { version: 4, name: "head", sql: include_str!("migrations/0004_head.sql") },
-        Migration { version: 5, name: "retention", sql: include_str!("migrations/0005_retention.sql") },
-        Migration { version: 6, name: "epoch", sql: include_str!("migrations/0006_epoch.sql") },
-        Migration { version: 7, name: "imports", sql: include_str!("migrations/0007_imports.sql") },
-        Migration { version: 8, name: "controllers", sql: include_str!("migrations/0008_controllers.sql") },
-        Migration { version: 9, name: "one epoch", sql: include_str!("migrations/0009_one_epoch.sql") },
-        Migration {
-            version: 10,
-            name: "seal by range",
-            sql: include_str!("migrations/0010_seal_by_range.sql"),
-        },
-        Migration {
-            version: 11,
-            name: "capture order",
-            sql: include_str!("migrations/0011_capture_order.sql"),
-        },
-        Migration {
-            version: 12,
-            name: "names and plans",
-            sql: include_str!("migrations/0012_names_and_plans.sql"),
-        },
-    ],
-    table: None,
-};
 
 /// Why a database cannot be brought to this program's schema.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +66,11 @@ pub enum MigrateError {
         /// Which.
         version: i32,
     },
+    /// The schema was made by a build from before the baseline.
+    #[error(
+        "schema hub was made by a trex from before its first release, which this program cannot carry over: run DROP SCHEMA hub CASCADE and start again; the watched tables keep their rows, and the history begins anew"
+    )]
+    Earlier,
     /// A statement failed.
     #[error("{scope} migration {version} ({name})")]
     Statement {
@@ -101,6 +83,14 @@ pub enum MigrateError {
         /// Why.
         source: tokio_postgres::Error,
     },
+    /// A function of the hub cannot be made.
+    #[error("function hub.{name}")]
+    Function {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: tokio_postgres::Error,
+    },
     /// A table cannot be watched.
     #[error("cannot watch {table}")]
     Watch {
@@ -109,9 +99,32 @@ pub enum MigrateError {
         /// Why.
         source: tokio_postgres::Error,
     },
+    /// A table of this name is there, and is not what this program would make.
+    #[error("table {table} is there already and cannot be watched as {kind}: {difference}")]
+    Misfit {
+        /// The table.
+        table: &'static str,
+        /// What it was to be.
+        kind: &'static str,
+        /// What is different.
+        difference: String,
+    },
+    /// Somebody holds a lock on a table.
+    #[error(
+        "{what} is locked by a transaction that has not ended within {STEP_LIMIT:?}; its triggers could not be changed"
+    )]
+    Locked {
+        /// The table, or the schema.
+        what: &'static str,
+    },
     /// The server is too old.
     #[error("the server is Postgres {0}; trex needs 14 or newer")]
     OldServer(String),
+    /// Not all of what the database can hold can be sent.
+    #[error(
+        "the database has the encoding {0}, of which not every character can be written in UTF-8; trex needs a database made with ENCODING 'UTF8', or a complete one such as LATIN1 or LATIN9"
+    )]
+    Encoding(String),
     /// The server takes the connection and says nothing.
     #[error("the server does not answer within {CONNECT_LIMIT:?}")]
     Silent,
@@ -120,102 +133,249 @@ pub enum MigrateError {
     Database(#[from] tokio_postgres::Error),
 }
 
+impl MigrateError {
+    /// Whether a lock was not to be had in time.
+    fn is_lock(&self) -> bool {
+        let (Self::Database(source)
+        | Self::Statement { source, .. }
+        | Self::Watch { source, .. }
+        | Self::Function { source, .. }) = self
+        else {
+            return false;
+        };
+        [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED]
+            .iter()
+            .any(|state| source.code() == Some(state))
+    }
+}
+
 /// Applies what is missing and mends the capture of every kind. Returns how many migrations were applied.
 pub async fn migrate(target: &Target, kinds: &[Scope]) -> Result<usize, MigrateError> {
     let client = timeout(CONNECT_LIMIT, target.open()).await.map_err(|_| MigrateError::Silent)??;
-    // Never queue behind a long transaction for a lock on a user's table: every writer would queue behind us.
-    client.batch_execute("SET client_min_messages = warning; SET default_transaction_isolation = 'read committed'; SET lock_timeout = '10s'; SELECT pg_advisory_lock(1953654136, 4)").await?;
-    let server = client
-        .query_one(
-            "SELECT current_setting('server_version'), current_setting('server_version_num')::int",
-            &[],
-        )
-        .await?;
+    let settings = "SET client_min_messages = warning; SET default_transaction_isolation = 'read committed';
+        SET default_transaction_read_only = off; SET check_function_bodies = off; SET standard_conforming_strings = on;
+        SET search_path = public, pg_temp; SET quote_all_identifiers = off; SET row_security = on";
+    client.batch_execute(settings).await?;
+    check_server(&client).await?;
+    let has_hub = has_hub(&client).await?;
+    // Before anything is made, so that nothing is left behind.
+    for kind in kinds {
+        check_fit(&client, kind, has_hub).await?;
+    }
+    let mut applied = 0;
+    if !has_hub || !schema::is_current(&client).await? {
+        applied += patiently(&client, Step::Hub).await?;
+        // In a transaction of its own: the snapshot from which numbering begins.
+        client.batch_execute("SELECT hub.begin_history()").await?;
+    }
+    for kind in kinds {
+        if !is_kind_current(&client, kind).await? {
+            applied += patiently(&client, Step::Kind(kind)).await?;
+        }
+    }
+    Ok(applied)
+}
+
+async fn check_server(client: &Driven) -> Result<(), MigrateError> {
+    let ask = "SELECT current_setting('server_version'), current_setting('server_version_num')::int,
+                 current_setting('server_encoding'), current_setting('server_encoding') = ANY ($1::text::text[])";
+    let server = client.query_one(ask, &[&ENCODINGS]).await?;
     if server.try_get::<_, i32>(1)? < OLDEST_SERVER {
         return Err(MigrateError::OldServer(server.try_get(0)?));
     }
-    prepare(&client).await?;
-    let mut applied = 0;
-    for scope in std::iter::once(&HUB).chain(kinds) {
-        applied += apply(&client, scope).await?;
+    match server.try_get(3)? {
+        true => Ok(()),
+        false => Err(MigrateError::Encoding(server.try_get(2)?)),
     }
-    for Scope { name, table, .. } in kinds {
-        if let Some(table) = table {
-            let watched = client.execute("SELECT hub.watch($1, $2::text::regclass)", &[name, table]).await;
-            watched.map_err(|source| MigrateError::Watch { table, source })?;
-        }
-    }
-    client.batch_execute("SELECT pg_advisory_unlock(1953654136, 4)").await?;
-    Ok(applied)
 }
 
-/// Asks before it creates: a role without CREATE on the database may find its schema made for it.
-async fn prepare(client: &Driven) -> Result<(), MigrateError> {
-    if client.query_opt("SELECT FROM pg_namespace WHERE nspname = 'hub'", &[]).await?.is_none() {
-        client.batch_execute("CREATE SCHEMA hub").await?;
+/// Whether the hub's tables are there. One that an earlier build made has no digests of its functions.
+async fn has_hub(client: &Driven) -> Result<bool, MigrateError> {
+    let ask = "SELECT to_regclass('hub.migration') IS NOT NULL, to_regclass('hub.function') IS NOT NULL";
+    let found = client.query_one(ask, &[]).await?;
+    match (found.try_get(0)?, found.try_get(1)?) {
+        (true, false) => Err(MigrateError::Earlier),
+        (has_hub, _) => Ok(has_hub),
     }
-    client
-        .batch_execute(
-            "CREATE TABLE IF NOT EXISTS hub.migration (scope text, version int, name text NOT NULL, checksum text NOT NULL,
-               applied_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (scope, version))",
-        )
-        .await?;
-    Ok(())
 }
 
-async fn apply(client: &Driven, scope: &Scope) -> Result<usize, MigrateError> {
-    let rows = client
-        .query(
-            "SELECT version, checksum FROM hub.migration WHERE scope = $1 ORDER BY version",
-            &[&scope.name],
-        )
-        .await?;
-    let known = scope.migrations.last().map_or(0, |newest| newest.version);
+/// Whether a kind's table is there and captured. Takes no lock.
+async fn is_kind_current(client: &Driven, kind: &Scope) -> Result<bool, MigrateError> {
+    if !missing(client, kind.name, kind.migrations).await?.is_empty() {
+        return Ok(false);
+    }
+    let Some(table) = kind.table else { return Ok(true) };
+    let faults = client.query("SELECT FROM hub.capture_faults($1, $2)", &[&kind.name, &table]).await?;
+    Ok(faults.is_empty())
+}
+
+async fn apply_kind(client: &Driven, kind: &Scope) -> Result<usize, MigrateError> {
+    let missing = missing(client, kind.name, kind.migrations).await?;
+    for migration in &missing {
+        note(client, kind.name, migration).await?;
+    }
+    if let Some(table) = kind.table {
+        let watched = client.execute("SELECT hub.watch($1, $2::text::regclass)", &[&kind.name, &table]).await;
+        watched.map_err(|source| MigrateError::Watch { table, source })?;
+    }
+    Ok(missing.len())
+}
+
+/// The migrations of a scope that were not applied yet; an error, if this program is not a later one than that which was here.
+pub(super) async fn missing(
+    client: &Driven,
+    scope: &'static str,
+    migrations: &'static [Migration],
+) -> Result<Vec<&'static Migration>, MigrateError> {
+    let sql = "SELECT version, checksum FROM hub.migration WHERE scope = $1 ORDER BY version";
+    let known = migrations.last().map_or(0, |newest| newest.version);
     let mut present = 0;
-    for row in &rows {
+    for row in client.query(sql, &[&scope]).await? {
         let (version, checksum): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
-        let Some(migration) = scope.migrations.iter().find(|migration| migration.version == version) else {
-            return Err(MigrateError::Newer { scope: scope.name, found: version, known });
+        let Some(migration) = migrations.iter().find(|migration| migration.version == version) else {
+            return Err(MigrateError::Newer { scope, found: version, known });
         };
-        if checksum != digest(migration.sql) {
-            return Err(MigrateError::Changed { scope: scope.name, version });
+        if checksum != schema::digest(migration.sql) {
+            return Err(MigrateError::Changed { scope, version });
         }
         present = version;
     }
-    let missing = scope.migrations.iter().filter(|migration| migration.version > present);
-    let mut applied = 0;
-    for migration in missing {
-        run(client, scope.name, migration).await.map_err(|source| MigrateError::Statement {
-            scope: scope.name,
-            version: migration.version,
-            name: migration.name,
-            source,
-        })?;
-        applied += 1;
-    }
-    Ok(applied)
+    Ok(migrations.iter().filter(|migration| migration.version > present).collect())
 }
 
-/// One transaction: the statements, and the note that they ran.
-async fn run(client: &Driven, scope: &str, migration: &Migration) -> Result<(), tokio_postgres::Error> {
+/// Runs a migration, and notes that it ran.
+pub(super) async fn note(
+    client: &Driven,
+    scope: &'static str,
+    migration: &Migration,
+) -> Result<(), MigrateError> {
+    let Migration { version, name, sql } = *migration;
+    let failed = |source| MigrateError::Statement { scope, version, name, source };
+    client.batch_execute(sql).await.map_err(failed)?;
+    let note = "INSERT INTO hub.migration (scope, version, name, checksum) VALUES ($1, $2, $3, $4)";
+    client.execute(note, &[&scope, &version, &name, &schema::digest(sql)]).await.map_err(failed)?;
+    Ok(())
+}
+
+/// What is done in one transaction.
+#[derive(Clone, Copy)]
+enum Step<'a> {
+    /// The hub's own schema.
+    Hub,
+    /// A kind's tables, and their capture.
+    Kind(&'a Scope),
+}
+
+impl Step<'_> {
+    /// What it may find locked.
+    fn what(self) -> &'static str {
+        match self {
+            Self::Hub => "schema hub",
+            Self::Kind(kind) => kind.table.unwrap_or(kind.name),
+        }
+    }
+
+    /// All of it, or nothing.
+    async fn run(self, client: &Driven) -> Result<usize, MigrateError> {
+        let begin = format!(
+            "BEGIN; SET LOCAL lock_timeout = {}; SELECT pg_advisory_xact_lock({})",
+            LOCK_TIMEOUT.as_millis(),
+            HubLock::Migration
+        );
+        let result = async {
+            client.batch_execute(&begin).await?;
+            let done = match self {
+                Self::Hub => schema::apply(client).await?,
+                Self::Kind(kind) => apply_kind(client, kind).await?,
+            };
+            client.batch_execute("COMMIT").await?;
+            Ok(done)
+        }
+        .await;
+        if result.is_err() {
+            client.batch_execute("ROLLBACK").await?;
+        }
+        result
+    }
+}
+
+/// Again and again, until the locks that a step needs are to be had.
+async fn patiently(client: &Driven, step: Step<'_>) -> Result<usize, MigrateError> {
+    let what = step.what();
+    let [mut pause, longest] = PAUSES;
+    let tries = async {
+        loop {
+            match step.run(client).await {
+                Err(error) if error.is_lock() => tracing::info!(what, "waits for a lock"),
+                done => return done,
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(longest);
+        }
+    };
+    timeout(STEP_LIMIT, tries).await.unwrap_or(Err(MigrateError::Locked { what }))
+}
+
+/// Whether a table that is there before its kind's first migration is what that would make: the same columns, at least.
+async fn check_fit(client: &Driven, kind: &Scope, has_hub: bool) -> Result<(), MigrateError> {
+    let (Some(table), Some(first)) = (kind.table, kind.migrations.first()) else { return Ok(()) };
+    let is_there: bool =
+        client.query_one("SELECT to_regclass($1::text) IS NOT NULL", &[&table]).await?.try_get(0)?;
+    if !is_there
+        || has_hub && missing(client, kind.name, kind.migrations).await?.len() < kind.migrations.len()
+    {
+        return Ok(());
+    }
+    // What the migration would make is made, beside it, and taken back.
+    let beside = |text: &str| text.replace("public.", "pg_temp.");
     client.batch_execute("BEGIN").await?;
-    let result = async {
-        client.batch_execute(migration.sql).await?;
-        let note = "INSERT INTO hub.migration (scope, version, name, checksum) VALUES ($1, $2, $3, $4)";
-        client.execute(note, &[&scope, &migration.version, &migration.name, &digest(migration.sql)]).await?;
-        client.batch_execute("COMMIT").await
+    let difference = async {
+        for migration in kind.migrations {
+            client.batch_execute(&beside(migration.sql)).await.map_err(|source| MigrateError::Statement {
+                scope: kind.name,
+                version: first.version,
+                name: migration.name,
+                source,
+            })?;
+        }
+        let rows = client.query(DIFFERENCES, &[&table, &beside(table)]).await?;
+        Ok(rows.first().map(|row| row.try_get(0)).transpose()?)
     }
     .await;
-    if result.is_err() {
-        client.batch_execute("ROLLBACK").await?;
+    client.batch_execute("ROLLBACK").await?;
+    match difference {
+        Ok(Some(difference)) => Err(MigrateError::Misfit { table, kind: kind.name, difference }),
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
     }
-    result
 }
 
-fn digest(sql: &str) -> String {
-    Sha256::digest(sql.as_bytes()).iter().fold(String::new(), |mut hex, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
-}
+/// What keeps table $1 from serving as table $2 would.
+const DIFFERENCES: &str = "
+    WITH given AS (SELECT $1::text::regclass AS oid), wanted AS (SELECT $2::text::regclass AS oid),
+      have AS (SELECT a.* FROM pg_attribute a, given WHERE a.attrelid = given.oid AND a.attnum > 0 AND NOT a.attisdropped),
+      want AS (SELECT a.* FROM pg_attribute a, wanted WHERE a.attrelid = wanted.oid AND a.attnum > 0 AND NOT a.attisdropped)
+    SELECT format('it is no table') FROM given JOIN pg_class c USING (oid) WHERE c.relkind NOT IN ('r', 'p')
+    UNION ALL
+    SELECT format('it is not permanent') FROM given JOIN pg_class c USING (oid) WHERE c.relpersistence <> 'p'
+    UNION ALL
+    SELECT format('column %I %s is missing', w.attname, format_type(w.atttypid, w.atttypmod))
+    FROM want w WHERE NOT EXISTS (SELECT FROM have h WHERE h.attname = w.attname)
+    UNION ALL
+    SELECT format('column %I is %s, and not %s', w.attname, format_type(h.atttypid, h.atttypmod), format_type(w.atttypid, w.atttypmod))
+    FROM want w JOIN have h USING (attname) WHERE h.atttypid <> w.atttypid
+    UNION ALL
+    SELECT format('column %I allows NULL', w.attname) FROM want w JOIN have h USING (attname) WHERE w.attnotnull AND NOT h.attnotnull
+    UNION ALL
+    SELECT format('column %I has no default', w.attname) FROM want w JOIN have h USING (attname) WHERE w.atthasdef AND NOT h.atthasdef
+    UNION ALL
+    SELECT format('column %I may be neither NULL nor left out', h.attname) FROM have h LEFT JOIN want w USING (attname)
+    WHERE w.attnum IS NULL AND h.attnotnull AND NOT h.atthasdef AND h.attidentity = ''
+    UNION ALL
+    SELECT format('its primary key is %s, and not %s', coalesce(h.key, 'missing'), w.key)
+    FROM (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY k.n) AS key FROM wanted JOIN pg_index i ON i.indrelid = wanted.oid
+            CROSS JOIN unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n) JOIN want a ON a.attnum = k.attnum WHERE i.indisprimary) w,
+         (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY k.n) AS key FROM given JOIN pg_index i ON i.indrelid = given.oid
+            CROSS JOIN unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n) JOIN have a ON a.attnum = k.attnum WHERE i.indisprimary) h
+    WHERE h.key IS DISTINCT FROM w.key
+    LIMIT 1";

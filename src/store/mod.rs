@@ -13,6 +13,7 @@ mod letters;
 mod lock;
 mod migrate;
 mod rows;
+mod schema;
 mod snapshot;
 mod status;
 mod transaction;

@@ -22,7 +22,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// The lock is held for milliseconds by each who seals; a hub that freezes with it must not keep the others from sealing.
 const SEALER_IDLE_TIMEOUT: Duration = Duration::from_millis(500);
 /// As the capture writes rows and keys; see `hub.capture_settings`.
-const FORMATS: [(&str, &str); 7] = [
+const FORMATS: [(&str, &str); 8] = [
     ("search_path", "pg_catalog, pg_temp"),
     ("timezone", "'UTC'"),
     ("datestyle", "'ISO, YMD'"),
@@ -30,6 +30,7 @@ const FORMATS: [(&str, &str); 7] = [
     ("extra_float_digits", "1"),
     ("bytea_output", "hex"),
     ("lc_monetary", "'C'"),
+    ("quote_all_identifiers", "off"),
 ];
 
 /// A reader of a table as it was at a revision. While it lives, the server keeps what it may yet read: it is to be read at the hub's pace
@@ -67,10 +68,9 @@ impl TableSnapshot {
     pub async fn open(target: &Target, kind: &str, limit: Duration) -> Result<Self, SealError> {
         loop {
             let (sealer, session) = (target.open().await?, target.open().await?);
-            let sql = "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), hub.key_expression(hub.key_columns(c.oid), 't')
-                       FROM hub.watched w JOIN pg_class c ON c.oid = w.relation JOIN pg_namespace n ON n.oid = c.relnamespace WHERE w.kind = $1";
+            let sql = "SELECT relation, query FROM hub.state_query($1)";
             let described = one(&session, sql, &[(&kind, Type::TEXT)]).await?;
-            let (table, key): (String, String) = (described.try_get(0)?, described.try_get(1)?);
+            let (table, query): (String, String) = (described.try_get(0)?, described.try_get(1)?);
             let begin = Begin::new("snapshot", Isolation::Snapshot)
                 .limit("lock_timeout", LOCK_TIMEOUT)
                 .limit("statement_timeout", limit)
@@ -89,7 +89,6 @@ impl TableSnapshot {
             let sealed = one(&sealer, seal, &[(&snapshot, Type::TEXT)]).await?;
             sealer.commit().await?;
             if Self::is_whole(&session, kind).await? {
-                let query = format!("SELECT {key}, to_json(t.*)::text FROM {table} t");
                 session.batch_execute(&format!("DECLARE rows NO SCROLL CURSOR FOR {query}")).await?;
                 let revision = Revision::from_sql(sealed.try_get("revision")?);
                 return Ok(Self { session, revision, epoch: Epoch::new(sealed.try_get("epoch")?) });

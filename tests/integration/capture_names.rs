@@ -70,6 +70,6 @@ async fn a_column_of_somebody_elses_type_gets_a_search_path() {
     assert_eq!(faults().await, 1, "the functions were made for other columns");
     owner.batch_execute("SELECT hub.watch('Dinosaur', 'dinosaurs')").await.unwrap();
     assert_eq!(faults().await, 0);
-    let sql = "SELECT count(*) FROM pg_proc WHERE proname LIKE 'capture\\_%\\_Dinosaur' AND proconfig[1] = 'search_path=pg_catalog, pg_temp'";
+    let sql = "SELECT count(*) FROM pg_proc WHERE prorettype = 'trigger'::regtype AND pronamespace = 'hub'::regnamespace AND proconfig[1] = 'search_path=pg_catalog, pg_temp'";
     assert_eq!(owner.query_one(sql, &[]).await.unwrap().get::<_, i64>(0), 5);
 }

@@ -24,7 +24,7 @@ fn full(error: MigrateError) -> String {
 }
 
 /// Of all scopes: the hub's and one of the dinosaurs.
-const MIGRATIONS: usize = 13;
+const MIGRATIONS: usize = 5;
 
 #[tokio::test]
 async fn a_second_run_applies_nothing() {
@@ -73,7 +73,7 @@ async fn a_schema_newer_than_the_program_is_refused() {
     let refused = migrate(&database.target(), &scopes()).await.unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "the database has hub migration 99, this program knows only up to 12: run a newer trex"
+        "the database has hub migration 99, this program knows only up to 4: run a newer trex"
     );
 }
 
@@ -125,21 +125,21 @@ async fn a_touched_trigger_makes_the_hub_unready_until_migrate_mends_it() {
     for (touch, fault) in [
         (
             "ALTER TABLE dinosaurs DISABLE TRIGGER \"!trex_insert\"",
-            "public.dinosaurs: trigger !trex_insert is disabled or altered",
+            "public.dinosaurs: trigger !trex_insert is disabled: changes are not captured",
         ),
         ("DROP TRIGGER \"!trex_update\" ON dinosaurs", "public.dinosaurs: trigger !trex_update is missing"),
         (
             "CREATE OR REPLACE TRIGGER \"!trex_insert\" AFTER INSERT ON dinosaurs REFERENCING NEW TABLE AS new_rows
-               FOR EACH STATEMENT WHEN (false) EXECUTE FUNCTION hub.\"capture_insert_Dinosaur\"()",
-            "public.dinosaurs: trigger !trex_insert is disabled or altered",
+               FOR EACH STATEMENT WHEN (false) EXECUTE FUNCTION hub.capture_1_insert()",
+            "public.dinosaurs: trigger !trex_insert is altered",
         ),
         (
-            "CREATE TRIGGER \"!trex_second\" AFTER INSERT ON dinosaurs FOR EACH ROW EXECUTE FUNCTION hub.\"capture_insert_Dinosaur\"()",
+            "CREATE TRIGGER \"!trex_second\" AFTER INSERT ON dinosaurs FOR EACH ROW EXECUTE FUNCTION hub.capture_1_insert()",
             "public.dinosaurs: trigger !trex_second does not belong here",
         ),
         (
-            "CREATE OR REPLACE FUNCTION hub.\"capture_insert_Dinosaur\"() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
-            "public.dinosaurs: the capture function does not fit the table's columns or primary key",
+            "CREATE OR REPLACE FUNCTION hub.capture_1_insert() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+            "public.dinosaurs: a capture function is missing or altered",
         ),
     ] {
         session.batch_execute(touch).await.unwrap();

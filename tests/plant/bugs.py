@@ -13,10 +13,9 @@ POISONED = "controllers::letters::a_poisoned_resource_holds_up_only_itself"
 FILTERED = "filters::streams::what_a_filter_shows_keeps_every_promise"
 LISTED = "filters::lists::the_database_and_the_hub_agree_on_every_filter"
 
-RANGES = "src/store/migrations/0003_seal.sql"
-SEAL = "src/store/migrations/0010_seal_by_range.sql"
-CAPTURE = "src/store/migrations/0002_capture.sql"
-CAPTURE_ORDER = "src/store/migrations/0011_capture_order.sql"
+RANGES = "src/store/schema/functions/finished_between.sql"
+SEAL = "src/store/schema/functions/seal.sql"
+CAPTURE = "src/store/schema/functions/capture_template.sql"
 READ = "src/store/read.sql"
 TAILER = "src/feed/sealed/tailer.rs"
 ASIDE = "src/feed/sealed/aside.rs"
@@ -94,7 +93,7 @@ BUGS = [
     Bug(
         "number-without-the-lock",
         SEAL,
-        "PERFORM pg_advisory_xact_lock(1953654136, 1);",
+        "PERFORM pg_advisory_xact_lock(hub.lock_class(), 1);",
         "",
         ("stress::rivals::two_that_seal_at_once_number_nothing_twice",),
     ),
@@ -123,29 +122,29 @@ BUGS = [
     Bug(
         "swap-before-and-after",
         CAPTURE,
-        'CASE WHEN %5$s IS NOT NULL THEN pg_catalog.to_json(b.*) END, CASE WHEN %4$s IS NOT NULL THEN pg_catalog.to_json(a.*) END,',
-        'CASE WHEN %4$s IS NOT NULL THEN pg_catalog.to_json(a.*) END, CASE WHEN %5$s IS NOT NULL THEN pg_catalog.to_json(b.*) END,',
+        'CASE WHEN {old_key} IS NOT NULL THEN {old_row} END, CASE WHEN {new_key} IS NOT NULL THEN {new_row} END, {said}',
+        'CASE WHEN {new_key} IS NOT NULL THEN {new_row} END, CASE WHEN {old_key} IS NOT NULL THEN {old_row} END, {said}',
         (STRESS,),
     ),
     Bug(
         "creates-before-deletes",
-        CAPTURE_ORDER,
-        'ORDER BY %4$s IS NULL DESC',
-        'ORDER BY %4$s IS NULL',
+        CAPTURE,
+        'ORDER BY {new_key} IS NULL DESC',
+        'ORDER BY {new_key} IS NULL',
         (STRESS,),
     ),
     Bug(
         "what-triggers-changed-comes-first",
-        CAPTURE_ORDER,
-        "THEN hub.put_in_order(%1$L, captured) ELSE true END",
-        "THEN true ELSE true END",
+        CAPTURE,
+        "PERFORM hub.put_in_order({kind}, nesting[1], nesting[2], disturbed);",
+        "NULL;",
         ("capture::triggers::whatever_triggers_do_each_rows_changes_are_a_chain",),
     ),
     Bug(
         "no-bell-for-a-hub-that-sleeps",
-        CAPTURE,
-        'AND NOT (CASE WHEN pg_catalog.pg_try_advisory_lock(1953654136, 3)',
-        'AND (CASE WHEN pg_catalog.pg_try_advisory_lock(1953654136, 3)',
+        "src/store/schema/functions/bell_expression.sql",
+        "AND NOT (CASE WHEN pg_catalog.pg_try_advisory_lock({class}, 3)",
+        "AND (CASE WHEN pg_catalog.pg_try_advisory_lock({class}, 3)",
         (STRESS,),
     ),
     Bug(
@@ -459,7 +458,7 @@ BUGS = [
     ),
     Bug(
         "an-epoch-for-every-hub",
-        "src/store/migrations/0009_one_epoch.sql",
+        "src/store/schema/functions/begin_epoch.sql",
         "(NOT force OR served = ANY (before.replaces))",
         "NOT force",
         ("epoch::hubs_that_miss_the_same_history_begin_one_epoch",),
@@ -553,7 +552,7 @@ BUGS = [
     ),
     Bug(
         "controllers-read-by-seq-alone",
-        "src/store/migrations/0008_controllers.sql",
+        "src/store/schema/functions/changes_after.sql",
         "  ORDER BY l.revision, c.seq",
         "  ORDER BY c.seq",
         ("controllers::audit::it_has_every_change_once_and_in_order_though_its_hubs_die",),

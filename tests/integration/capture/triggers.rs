@@ -95,7 +95,7 @@ async fn a_trigger_that_comes_later_is_a_fault_until_the_table_is_watched_anew()
         .await;
     let faults = ledger.faults("Thing").await;
     assert!(
-        faults.iter().any(|fault| fault == "public.thing: trigger !trex_insert is disabled or altered"),
+        faults.iter().any(|fault| fault == "public.thing: trigger !trex_insert is altered"),
         "{faults:?}"
     );
     ledger.watch("Thing", "thing").await;

@@ -8,14 +8,15 @@ CREATE TABLE hub.change (
   kind        text        NOT NULL,
   resource_id text        NOT NULL,
   type        smallint    NOT NULL, -- 1 created, 2 updated, 3 deleted
-  after       json,
+  after       json, -- NULL although the row is there: it was too large, see hub.large_row
   before      json,
   captured_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   actor       text,
   origin      text,
-  trace       text
+  trace       text,
+  -- A primary key, for a publication of all tables must find a replica identity here.
+  PRIMARY KEY (xid, seq)
 );
-CREATE UNIQUE INDEX change_xid_seq ON hub.change (xid, seq);
 
 -- One row per sealed transaction. Its events have the revisions (revision - events, revision], in the order of `seq`:
 -- a transaction of a million rows costs the seal one row, not a million.
@@ -49,20 +50,7 @@ CREATE TABLE hub.incarnation (
   born              xid8   NOT NULL DEFAULT pg_current_xact_id(),
   database          oid    NOT NULL,
   system_identifier bigint NOT NULL,
-  timeline          text   NOT NULL
+  timeline          text   NOT NULL,
+  -- The epoch that was here before, and the one that was served by the hub that began this one.
+  replaces          text[] NOT NULL DEFAULT '{}'
 );
-
--- The watched tables.
-CREATE TABLE hub.watched (
-  kind     text     PRIMARY KEY,
-  relation regclass NOT NULL UNIQUE
-);
-
-CREATE FUNCTION hub.timeline() RETURNS text LANGUAGE sql AS $$
-  -- Not from the control file, which lags after a promotion.
-  SELECT substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)
-$$;
-
-CREATE FUNCTION hub.new_epoch() RETURNS text LANGUAGE sql AS $$
-  SELECT replace(gen_random_uuid()::text, '-', '')
-$$;

@@ -1,11 +1,11 @@
--- The seal of 0003, which sorted every row of every transaction that it numbered: of a million rows, on disk. The index has them in order.
-
 -- Numbers everything that finished since the last seal. READ COMMITTED only: an older snapshot would number twice.
 -- Nothing may be published before the commit of this transaction is acknowledged.
 -- `upto`: the snapshot of another transaction, taken since this session holds the seal lock; what that one sees is then exactly the
 -- state at the revision returned.
-CREATE OR REPLACE FUNCTION hub.seal(IN upto pg_snapshot, OUT revision bigint, OUT events bigint, OUT transactions bigint, OUT epoch text) LANGUAGE plpgsql
-  SET enable_seqscan = off SET jit = off SET max_parallel_workers_per_gather = 0 SET plan_cache_mode = force_generic_plan AS $$
+CREATE OR REPLACE FUNCTION hub.seal(IN upto pg_snapshot DEFAULT NULL, OUT revision bigint, OUT events bigint, OUT transactions bigint, OUT epoch text) LANGUAGE plpgsql
+  SET search_path = pg_catalog, hub, pg_temp
+  SET enable_seqscan = off SET jit = off SET max_parallel_workers_per_gather = 0 SET plan_cache_mode = force_generic_plan
+  SET enable_nestloop = on SET enable_indexscan = on SET enable_indexonlyscan = on AS $$
 DECLARE
   prev  hub.head;
   cur   pg_snapshot;
@@ -15,7 +15,7 @@ BEGIN
     RAISE EXCEPTION 'hub.seal() needs READ COMMITTED';
   END IF;
   PERFORM set_config('synchronous_commit', 'on', true);
-  PERFORM pg_advisory_xact_lock(1953654136, 1);
+  PERFORM pg_advisory_xact_lock(hub.lock_class(), 1);
   fault := hub.history_fault(false);
   IF fault IS NOT NULL THEN RAISE EXCEPTION USING ERRCODE = 'TX001', MESSAGE = fault; END IF;
   SELECT * INTO STRICT prev FROM hub.head;

@@ -1,0 +1,35 @@
+-- The body of a watched table's trigger function for an event: static SQL, so that each session plans it once, and for the time
+-- between a renamed column and the mended function a statement that is made anew each time.
+CREATE OR REPLACE FUNCTION hub.capture_source(watched_id int, event text, wanted_mode text) RETURNS text LANGUAGE sql STABLE
+  SET search_path = pg_catalog, hub, pg_temp AS $$
+  SELECT hub.fill(hub.capture_template('function'), jsonb_build_object(
+    'id', w.id,
+    'kind', quote_literal(w.kind),
+    'event', s.event_expression,
+    'bell', hub.bell_expression(),
+    'sessions', CASE WHEN event = 'truncate' THEN hub.capture_template('truncate_isolation')
+                     WHEN event <> 'row' THEN hub.capture_template('not_applied')
+                     WHEN wanted_mode <> 'row' THEN hub.capture_template('only_applied')
+                     ELSE '' END,
+    -- TRUNCATE is captured with the name that the table has then.
+    'names_hold', CASE WHEN event = 'truncate' THEN 'false' ELSE hub.names_hold(w.id) END,
+    'static', CASE WHEN s.is_first
+                THEN hub.fill(hub.capture_template('static_first'),
+                       jsonb_build_object('is_other', hub.capture_statement(w.id, 'first_' || event, false, NULL)))
+                ELSE '' END
+      || CASE event WHEN 'truncate' THEN ''
+           WHEN 'row' THEN hub.fill(hub.capture_template('static_rows'), jsonb_build_object(
+             'row_insert', hub.capture_statement(w.id, 'row_insert', false, NULL),
+             'row_delete', hub.capture_statement(w.id, 'row_delete', false, NULL),
+             'row_update', hub.capture_statement(w.id, 'row_update', false, NULL)))
+           ELSE hub.fill(hub.capture_template('static'),
+                  jsonb_build_object('statement', hub.capture_statement(w.id, event, false, NULL))) END,
+    'dynamic', hub.fill(CASE WHEN s.is_first THEN hub.capture_template('dynamic_first') ELSE '' END || hub.capture_template('dynamic'),
+                 jsonb_build_object('id', w.id, 'event', s.event_expression, 'first_event', quote_literal('first_' || event)))))
+  FROM hub.watched w
+  CROSS JOIN LATERAL (SELECT
+    wanted_mode = 'first' AND event IN ('insert', 'update', 'delete') AS is_first,
+    -- COLLATE, for a Turkish i is another one.
+    CASE event WHEN 'row' THEN '''row_'' OPERATOR(pg_catalog.||) pg_catalog.lower(TG_OP COLLATE pg_catalog."C")' ELSE quote_literal(event) END AS event_expression) s
+  WHERE w.id = watched_id
+$$;

@@ -1,0 +1,111 @@
+-- The text of what captures, with places. `function` is the body of a trigger function; the others are its statements.
+--   {new} {old}          the rows' aliases          {new_row} {old_row}  the rows as JSON
+--   {new_id} {old_id}    their resource ids         {new_key} {old_key}  a column that is NULL only where an outer join found no row
+--   {said}               actor, origin, trace
+-- Every name but a column's is qualified: it means the same whatever the writer's search_path is. No backslash, and nothing that
+-- Postgres may quote is compared: it means the same whatever the session's settings are.
+CREATE OR REPLACE FUNCTION hub.capture_template(part text) RETURNS text LANGUAGE sql IMMUTABLE
+  SET search_path = pg_catalog, hub, pg_temp AS $template$
+  SELECT CASE part
+    WHEN 'function' THEN $t$
+#variable_conflict use_variable
+DECLARE
+  actor  pg_catalog.text := CASE
+    WHEN pg_catalog.current_setting('hub.actor', true) OPERATOR(pg_catalog.<>) '' THEN pg_catalog.current_setting('hub.actor', true)
+    WHEN pg_catalog.current_setting('role') OPERATOR(pg_catalog.<>) 'none' THEN pg_catalog.current_setting('role')
+    ELSE session_user END;
+  origin pg_catalog.text := CASE WHEN pg_catalog.current_setting('hub.origin', true) OPERATOR(pg_catalog.<>) ''
+    THEN pg_catalog.current_setting('hub.origin', true) END;
+  trace  pg_catalog.text := CASE WHEN pg_catalog.current_setting('hub.trace', true) OPERATOR(pg_catalog.<>) ''
+    THEN pg_catalog.current_setting('hub.trace', true) END;
+  captured  pg_catalog.int8;
+  is_other  pg_catalog.bool;
+  nesting   pg_catalog.int8[];
+  disturbed pg_catalog.text[];
+BEGIN{sessions}
+  IF {names_hold} THEN{static}
+  ELSE{dynamic}
+  END IF;
+  IF captured OPERATOR(pg_catalog.>) 0 THEN
+    IF pg_catalog.pg_trigger_depth() OPERATOR(pg_catalog.>) 1
+      OR pg_catalog.current_setting('hub.nested_1', true) OPERATOR(pg_catalog.<>) '' THEN
+      nesting := hub.note_nesting(captured);
+      IF nesting IS NOT NULL THEN
+        EXECUTE hub.disturbed_query({id}, {event}) INTO disturbed USING actor, origin, trace, NEW, OLD;
+        PERFORM hub.put_in_order({kind}, nesting[1], nesting[2], disturbed);
+      END IF;
+    END IF;
+    IF {bell} THEN
+      PERFORM pg_catalog.pg_notify('hub_doorbell', '');
+    END IF;
+  END IF;
+  RETURN NULL;
+END $t$
+    -- Of the rows that replication applies only row triggers are told, so the row trigger captures those, and nothing else does.
+    WHEN 'not_applied' THEN $t$
+  IF pg_catalog.current_setting('session_replication_role') OPERATOR(pg_catalog.=) 'replica' THEN RETURN NULL; END IF;$t$
+    WHEN 'only_applied' THEN $t$
+  IF pg_catalog.current_setting('session_replication_role') OPERATOR(pg_catalog.<>) 'replica' THEN RETURN NULL; END IF;$t$
+    -- In mode `first` the trigger of the first row captures for all: the transition tables are complete by then, and in the order
+    -- in which the triggers fire.
+    WHEN 'first_insert' THEN 'SELECT NOT ({same_as_new}) FROM new_rows a LIMIT 1'
+    WHEN 'first_update' THEN 'SELECT NOT ({same_as_old}) FROM old_rows b LIMIT 1'
+    WHEN 'first_delete' THEN 'SELECT NOT ({same_as_old}) FROM old_rows b LIMIT 1'
+    WHEN 'insert' THEN $t$
+    INSERT INTO hub.change (kind, resource_id, type, after, actor, origin, trace)
+      SELECT {kind}, {new_id}, 1, {new_row}, {said} FROM new_rows a$t$
+    WHEN 'delete' THEN $t$
+    INSERT INTO hub.change (kind, resource_id, type, before, actor, origin, trace)
+      SELECT {kind}, {old_id}, 3, {old_row}, {said} FROM old_rows b$t$
+    -- A changed key leaves an old row and a new row without a partner: a delete and a create, the deletes first.
+    WHEN 'update' THEN $t$
+    INSERT INTO hub.change (kind, resource_id, type, before, after, actor, origin, trace)
+      SELECT {kind}, CASE WHEN {new_key} IS NULL THEN {old_id} ELSE {new_id} END,
+             CASE WHEN {new_key} IS NULL THEN 3 WHEN {old_key} IS NULL THEN 1 ELSE 2 END,
+             CASE WHEN {old_key} IS NOT NULL THEN {old_row} END, CASE WHEN {new_key} IS NOT NULL THEN {new_row} END, {said}
+      FROM old_rows b FULL JOIN new_rows a ON {same_key}
+      ORDER BY {new_key} IS NULL DESC$t$
+    WHEN 'row_insert' THEN $t$
+    INSERT INTO hub.change (kind, resource_id, type, after, actor, origin, trace)
+      SELECT {kind}, {new_id}, 1, {new_row}, {said}$t$
+    WHEN 'row_delete' THEN $t$
+    INSERT INTO hub.change (kind, resource_id, type, before, actor, origin, trace)
+      SELECT {kind}, {old_id}, 3, {old_row}, {said}$t$
+    WHEN 'row_update' THEN $t$
+    INSERT INTO hub.change (kind, resource_id, type, before, after, actor, origin, trace)
+      SELECT {kind}, v.resource_id, v.type, v.before, v.after, {said}
+      FROM (SELECT 1 AS n, {new_id} AS resource_id, 2 AS type, {old_row} AS before, {new_row} AS after WHERE {same_key}
+            UNION ALL SELECT 2, {old_id}, 3, {old_row}, NULL WHERE NOT ({same_key})
+            UNION ALL SELECT 3, {new_id}, 1, NULL, {new_row} WHERE NOT ({same_key})) v
+      ORDER BY v.n$t$
+    WHEN 'truncate' THEN $t$
+    INSERT INTO hub.change (kind, resource_id, type, before, actor, origin, trace)
+      SELECT {kind}, {old_id}, 3, {old_row}, {said} FROM ONLY {table} b$t$
+    WHEN 'truncate_isolation' THEN $t$
+  IF pg_catalog.current_setting('transaction_isolation') OPERATOR(pg_catalog.<>) 'read committed' THEN
+    RAISE EXCEPTION 'TRUNCATE of the watched table % needs READ COMMITTED', TG_RELID::pg_catalog.regclass
+      USING ERRCODE = 'object_not_in_prerequisite_state',
+            DETAIL = 'A snapshot taken earlier cannot see every row that TRUNCATE deletes.',
+            HINT = 'Use DELETE, or TRUNCATE in a READ COMMITTED transaction.';
+  END IF;$t$
+    -- How a trigger function runs a statement with the names that columns have now. Without a column of its key a row has no
+    -- identity, and is not captured: whoever mends the capture begins the table's history anew.
+    WHEN 'dynamic' THEN $t$
+    EXECUTE coalesce(hub.capture_statement({id}, {event}, true, TG_RELID), 'SELECT WHERE false') USING actor, origin, trace, NEW, OLD;
+    GET DIAGNOSTICS captured = ROW_COUNT;$t$
+    WHEN 'dynamic_first' THEN $t$
+    EXECUTE coalesce(hub.capture_statement({id}, {first_event}, true, TG_RELID), 'SELECT true')
+      INTO is_other USING actor, origin, trace, NEW, OLD;
+    IF is_other THEN RETURN NULL; END IF;$t$
+    WHEN 'static_rows' THEN $t$
+    IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN{row_insert};
+    ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN{row_delete};
+    ELSE{row_update};
+    END IF;
+    GET DIAGNOSTICS captured = ROW_COUNT;$t$
+    WHEN 'static_first' THEN $t$
+    IF ({is_other}) THEN RETURN NULL; END IF;$t$
+    WHEN 'static' THEN $t${statement};
+    GET DIAGNOSTICS captured = ROW_COUNT;$t$
+  END
+$template$;

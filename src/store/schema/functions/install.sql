@@ -1,0 +1,41 @@
+-- Makes a watched table's capture functions and triggers as they must be.
+CREATE OR REPLACE FUNCTION hub.install(watched_id int) RETURNS void LANGUAGE plpgsql
+  SET search_path = pg_catalog, hub, pg_temp SET quote_all_identifiers = off AS $$
+DECLARE
+  w hub.watched;
+  present_mode text;
+  t record;
+BEGIN
+  SELECT s.* INTO STRICT w FROM hub.watched s WHERE s.id = watched_id;
+  present_mode := hub.capture_mode(w.relation);
+  -- SECURITY DEFINER: a writer needs no right on hub.
+  FOR t IN SELECT e.event, hub.capture_settings(w.relation, w.key_names, e.event) AS settings FROM hub.capture_events() e(event) LOOP
+    EXECUTE format('CREATE OR REPLACE FUNCTION %s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER %s AS %L',
+      hub.capture_function(w.id, t.event),
+      (SELECT string_agg(format('SET %s = %s', split_part(s, '=', 1),
+         -- A list is not quoted as a whole.
+         CASE WHEN left(s, 12) = 'search_path=' THEN split_part(s, '=', 2) ELSE quote_literal(split_part(s, '=', 2)) END),
+         ' ' ORDER BY n)
+       FROM unnest(t.settings) WITH ORDINALITY u(s, n)),
+      hub.capture_source(w.id, t.event, present_mode));
+  END LOOP;
+
+  FOR t IN SELECT m.relation, m.name FROM hub.misplaced_triggers(w.id) m WHERE NOT m.is_clone LOOP
+    EXECUTE format('DROP TRIGGER %I ON %s', t.name, t.relation);
+  END LOOP;
+  FOR t IN SELECT x.*, p.depth FROM hub.wanted_triggers(w.id) x JOIN hub.parts(w.relation) p ON p.part = x.relation
+    ORDER BY p.depth
+  LOOP
+    IF t.name <> '!trex_row' OR t.depth = 0 THEN
+      EXECUTE format('CREATE OR REPLACE TRIGGER %I %s ON %s %s FOR EACH %s EXECUTE FUNCTION %s()', t.name, t.event, t.relation,
+        CASE WHEN t.old_table IS NOT NULL OR t.new_table IS NOT NULL THEN concat_ws(' ', 'REFERENCING',
+          CASE WHEN t.old_table IS NOT NULL THEN 'OLD TABLE AS old_rows' END,
+          CASE WHEN t.new_table IS NOT NULL THEN 'NEW TABLE AS new_rows' END) END,
+        t.level, t.function);
+    END IF;
+    EXECUTE format('ALTER TABLE ONLY %s ENABLE %s TRIGGER %I', t.relation,
+      CASE t.enabled WHEN 'A' THEN 'ALWAYS' WHEN 'R' THEN 'REPLICA' ELSE '' END, t.name);
+  END LOOP;
+  UPDATE hub.watched s SET mode = present_mode, shape = hub.capture_shape(s.id), made = hub.capture_digest(s.id)
+    WHERE s.id = w.id;
+END $$;
