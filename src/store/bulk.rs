@@ -8,7 +8,10 @@ use crate::{
     model::{KindName, Table},
 };
 use std::{borrow::Cow, time::Duration};
-use tokio_postgres::types::ToSql;
+use tokio_postgres::{
+    error::{DbError, SqlState},
+    types::ToSql,
+};
 
 /// A setting that there is not: a statement that asks for it fails, which SQL has no other word for.
 const OPEN_FATE: &str = "hub.the_fate_of_a_row_is_open";
@@ -97,6 +100,10 @@ pub enum NotWritten {
     Refused(Error),
     /// Nothing of it is in, for the sake of another transaction: try again.
     Conflict,
+    /// Nothing of it is in: it takes longer than a statement may.
+    TooSlow,
+    /// Nothing of it is in: the table's key is deferrable, or not unique, and so none that `ON CONFLICT` can go by.
+    NoArbiter,
     /// Another stream goes on with this import, or it has expired.
     TakenOver,
     /// The database does not serve.
@@ -163,6 +170,7 @@ impl Store {
     }
 
     /// Writes a batch, recorded under whoever makes the call. `taken`: the failure of a row whose key exists, but for the index.
+    /// `arbiter`: whether such rows are passed over, and told in [`Written::taken`]; else they are refused like any other.
     pub async fn write_batch(
         &self,
         call: &Call,
@@ -170,8 +178,9 @@ impl Store {
         import: Option<&Import>,
         batch: &Batch,
         taken: &Failure,
+        arbiter: bool,
     ) -> Result<Written, NotWritten> {
-        let arrays = Arrays::of(table, batch);
+        let arrays = Arrays::of(table, batch, arbiter);
         let mut parameters = Parameters(Vec::with_capacity(16));
         let position = import
             .map(|import| [import.number, import.generation, sql_index(batch.start), sql_index(batch.end)]);
@@ -219,6 +228,7 @@ impl<'a> Parameters<'a> {
 struct Arrays<'a> {
     /// Whether any row brings its key: without, the statement is a simpler one.
     keyed: bool,
+    arbiter: bool,
     rows: i64,
     indices: Vec<i64>,
     keys: Vec<Option<&'a str>>,
@@ -227,12 +237,13 @@ struct Arrays<'a> {
 }
 
 impl<'a> Arrays<'a> {
-    fn of(table: &BulkTable, batch: &'a Batch) -> Self {
+    fn of(table: &BulkTable, batch: &'a Batch, arbiter: bool) -> Self {
         let rows = &batch.rows;
         let column = |n: usize| rows.iter().map(|row| row.values.get(n).and_then(Option::as_deref)).collect();
         let failures = &batch.failures;
         Self {
             keyed: rows.iter().any(|row| row.key.is_some()),
+            arbiter,
             rows: i64::try_from(rows.len()).unwrap_or(i64::MAX),
             indices: rows.iter().map(|row| sql_index(row.index)).collect(),
             keys: rows.iter().map(|row| row.key.as_deref()).collect(),
@@ -254,6 +265,12 @@ impl BulkTable {
     /// `fence` is empty, or a query that has one row if the batch may be written, with a comma.
     fn insert<'a>(&self, arrays: &'a Arrays<'a>, fence: &str, parameters: &mut Parameters<'a>) -> String {
         let Table { name, key, .. } = &self.table;
+        if arrays.rows == 0 {
+            // Not even the triggers of a statement without rows may refuse what is known of its items.
+            return format!(
+                "WITH {fence} counted AS (SELECT 0::bigint AS created, '{{}}'::bigint[] AS taken)"
+            );
+        }
         let from = if fence.is_empty() { "" } else { "fence, " };
         let columns = self.columns.iter().map(|(column, _)| *column).collect::<Vec<_>>().join(", ");
         let numbered = self.columns.iter().enumerate();
@@ -279,6 +296,8 @@ impl BulkTable {
         }
         let (at, keys) = (parameters.add(&arrays.indices), parameters.add(&arrays.keys));
         let literal = format!("'{}'", name.replace('\'', "''"));
+        let on_conflict =
+            if arrays.arbiter { format!("ON CONFLICT ({key}) DO NOTHING") } else { String::new() };
         // Of equal keys the first is created. NOT IN, and no join: it is hashed, whatever the planner thinks of the size of an array.
         // Only a trigger can leave out a row whose key is free: without one no key is looked for in the table, and with one the newest
         // rows of others, which the statement does not see, are found when the row is alone.
@@ -287,7 +306,7 @@ impl BulkTable {
              given AS MATERIALIZED (SELECT u.* FROM {from}unnest({at}::bigint[], {keys}::text[], {places}) u (at, key, {names})),
              bare AS (INSERT INTO {name} ({columns}) SELECT {values} FROM given WHERE key IS NULL RETURNING 1),
              keyed AS (INSERT INTO {name} ({key}, {columns}) SELECT key, {values} FROM given WHERE key IS NOT NULL ORDER BY at
-                       ON CONFLICT ({key}) DO NOTHING RETURNING {key}::text AS key),
+                       {on_conflict} RETURNING {key}::text AS key),
              missing AS MATERIALIZED (
                SELECT at, key, nth
                FROM (SELECT at, key, row_number() OVER (PARTITION BY key ORDER BY at) AS nth FROM given WHERE key IS NOT NULL) k
@@ -344,6 +363,8 @@ fn not_written(kind: &KindName, error: tokio_postgres::Error) -> NotWritten {
     let error = DatabaseError::from(error);
     match (error.fault(), error.answer()) {
         (Fault::Serialization, _) => NotWritten::Conflict,
+        (Fault::Timeout, Some(_)) => NotWritten::TooSlow,
+        (_, Some(answer)) if is_about_the_arbiter(answer) => NotWritten::NoArbiter,
         (_, Some(answer)) if answer.message().contains(OPEN_FATE) => NotWritten::Refused(Error::LeftOut),
         (fault, answer) => match error.refusal(kind) {
             Some(refused) => NotWritten::Refused(refused),
@@ -353,6 +374,16 @@ fn not_written(kind: &KindName, error: tokio_postgres::Error) -> NotWritten {
                 error: error.into(),
             },
         },
+    }
+}
+
+/// Whether `ON CONFLICT` cannot go by the key. The same SQLSTATEs are used for other things.
+fn is_about_the_arbiter(answer: &DbError) -> bool {
+    let routine = answer.routine().unwrap_or_default();
+    match *answer.code() {
+        SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE => routine == "ExecCheckIndexConstraints",
+        SqlState::INVALID_COLUMN_REFERENCE => routine == "infer_arbiter_indexes",
+        _ => false,
     }
 }
 

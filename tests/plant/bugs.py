@@ -380,6 +380,20 @@ BUGS = [
         ("lib::cli::import::records::tests",),
     ),
     Bug(
+        "a-trigger-refuses-what-is-known-of-its-items",
+        "src/store/bulk.rs",
+        "if arrays.rows == 0 {",
+        "if arrays.rows < 0 {",
+        ("bulk::refusals::a_trigger_that_refuses_every_statement_rejects_every_item",),
+    ),
+    Bug(
+        "a-deferrable-key-blocks-an-import",
+        "src/store/bulk.rs",
+        'routine == "ExecCheckIndexConstraints",',
+        'routine == "infer_arbiter_indexes",',
+        ("bulk::refusals::an_item_that_the_database_refuses_in_its_own_way_is_rejected_alone",),
+    ),
+    Bug(
         "guess-at-broken-quoting",
         "src/cli/import/csv.rs",
         "(State::Closed, _) if self.quoting == Quoting::Strict => {",

@@ -21,6 +21,8 @@ pub(super) struct Writer {
     table: BulkTable,
     call: Call,
     import: Option<Import>,
+    /// Whether the table's key can tell a batch which of its rows exist.
+    arbiter: bool,
     next_index: u64,
     created: u64,
     failed: u64,
@@ -30,7 +32,7 @@ impl Writer {
     pub(super) fn new(shared: Arc<Shared>, call: Call, table: BulkTable, import: Option<Import>) -> Self {
         let (next_index, created, failed) =
             import.map_or((0, 0, 0), |import| (import.next_index, import.created, import.failed));
-        Self { shared, call, table, import, next_index, created, failed }
+        Self { shared, call, table, import, arbiter: true, next_index, created, failed }
     }
 
     /// Every item below is decided.
@@ -50,20 +52,31 @@ impl Writer {
         Error::Interrupted { cause: Box::new(cause), next_index, created, failed, uncertain }
     }
 
-    /// Commits a batch: in one transaction, unless the database refuses some of its rows. Then it is halved until they are found, and each
-    /// part is a transaction of its own.
+    /// Commits a batch: in one transaction, unless the database refuses some of its rows, when they are written or at the commit, or they
+    /// take too long together. Then it is halved until they are found, and each part is a transaction of its own.
     pub(super) async fn commit(&mut self, batch: Batch) -> Result<Acknowledgement, Error> {
         let mut failures = Failures::default();
         let mut parts = vec![batch];
         while let Some(part) = parts.pop() {
             match self.write(&part).await {
                 Ok(written) => self.decided(part, &written, &mut failures),
+                // No row of it can be at fault.
+                Err(NotWritten::Refused(error)) if part.rows.is_empty() => {
+                    return Err(self.interrupted(error, 0));
+                }
+                Err(NotWritten::TooSlow) if part.rows.len() > 1 => {
+                    let (first, second) = halved(part);
+                    parts.extend([second, first]);
+                }
+                Err(NotWritten::TooSlow) => {
+                    return Err(self.interrupted(not_the_callers(Error::DeadlineExceeded), 0));
+                }
                 Err(NotWritten::Refused(error)) => match halves(part, &error) {
                     (first, Some(second)) => parts.extend([second, first]),
                     (known, None) => parts.push(known),
                 },
                 Err(NotWritten::TakenOver) => return Err(self.interrupted(Error::ImportTakenOver, 0)),
-                Err(NotWritten::Conflict) => {
+                Err(NotWritten::Conflict | NotWritten::NoArbiter) => {
                     let why = "the batch lost to other transactions again and again";
                     let cause = Error::Unavailable { why, retry_after: RETRY_AFTER };
                     return Err(self.interrupted(cause, 0));
@@ -78,7 +91,7 @@ impl Writer {
     }
 
     /// One transaction. A row that is alone and was left out is looked at again: another transaction may have brought its key meanwhile.
-    async fn write(&self, batch: &Batch) -> Result<Written, NotWritten> {
+    async fn write(&mut self, batch: &Batch) -> Result<Written, NotWritten> {
         if batch.rows.is_empty() && self.import.is_none() {
             return Ok(Written { created: 0, taken: Vec::new() });
         }
@@ -86,6 +99,10 @@ impl Writer {
         for _ in 1..ATTEMPTS {
             match self.attempt(batch).await {
                 Err(NotWritten::Conflict) => {}
+                Err(NotWritten::NoArbiter) => {
+                    self.arbiter = false;
+                    continue;
+                }
                 Err(NotWritten::Refused(Error::LeftOut)) if std::mem::take(&mut again) => continue,
                 result => return result,
             }
@@ -99,8 +116,9 @@ impl Writer {
         // Never closed.
         let _permit = self.shared.transactions.acquire().await.ok();
         let started = Instant::now();
-        let Self { shared, call, table, import, .. } = self;
-        let result = shared.store.write_batch(call, table, import.as_ref(), batch, &self.taken(0)).await;
+        let Self { shared, call, table, import, arbiter, .. } = self;
+        let taken = self.taken(0);
+        let result = shared.store.write_batch(call, table, import.as_ref(), batch, &taken, *arbiter).await;
         self.shared.metrics.batch(batch.rows.len(), started.elapsed());
         result
     }
@@ -142,13 +160,19 @@ fn halves(mut batch: Batch, error: &Error) -> (Batch, Option<Batch>) {
         batch.rows.clear();
         return (batch, None);
     }
+    let (first, second) = halved(batch);
+    (first, Some(second))
+}
+
+/// A batch of several rows in two parts.
+fn halved(mut batch: Batch) -> (Batch, Batch) {
     let rows = batch.rows.split_off(batch.rows.len() / 2);
     let start = rows.first().map_or(batch.end, |row| row.index);
     let first_failure = batch.failures.partition_point(|failure| failure.index < start);
     let failures = batch.failures.split_off(first_failure);
     let second = Batch { start, end: batch.end, rows, failures };
     batch.end = start;
-    (batch, Some(second))
+    (batch, second)
 }
 
 #[cfg(test)]

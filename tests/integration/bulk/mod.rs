@@ -5,6 +5,7 @@ mod create;
 mod endings;
 mod fairness;
 mod import;
+mod refusals;
 mod resuming;
 
 use crate::support::{Database, PATIENCE, TestHub};
