@@ -25,6 +25,9 @@ pub struct BulkTable {
     pub table: Table,
     /// Names and types, quoted where they need it.
     pub columns: &'static [(&'static str, &'static str)],
+    /// Whether `ON CONFLICT` can go by the key, as long as nothing else is known: rows whose keys exist are passed over then, and told
+    /// in [`Written::taken`]. Else they are refused like any other.
+    pub arbiter: bool,
 }
 
 /// A row to be created.
@@ -170,7 +173,6 @@ impl Store {
     }
 
     /// Writes a batch, recorded under whoever makes the call. `taken`: the failure of a row whose key exists, but for the index.
-    /// `arbiter`: whether such rows are passed over, and told in [`Written::taken`]; else they are refused like any other.
     pub async fn write_batch(
         &self,
         call: &Call,
@@ -178,9 +180,8 @@ impl Store {
         import: Option<&Import>,
         batch: &Batch,
         taken: &Failure,
-        arbiter: bool,
     ) -> Result<Written, NotWritten> {
-        let arrays = Arrays::of(table, batch, arbiter);
+        let arrays = Arrays::of(table, batch);
         let mut parameters = Parameters(Vec::with_capacity(16));
         let position = import
             .map(|import| [import.number, import.generation, sql_index(batch.start), sql_index(batch.end)]);
@@ -228,7 +229,6 @@ impl<'a> Parameters<'a> {
 struct Arrays<'a> {
     /// Whether any row brings its key: without, the statement is a simpler one.
     keyed: bool,
-    arbiter: bool,
     rows: i64,
     indices: Vec<i64>,
     keys: Vec<Option<&'a str>>,
@@ -237,13 +237,12 @@ struct Arrays<'a> {
 }
 
 impl<'a> Arrays<'a> {
-    fn of(table: &BulkTable, batch: &'a Batch, arbiter: bool) -> Self {
+    fn of(table: &BulkTable, batch: &'a Batch) -> Self {
         let rows = &batch.rows;
         let column = |n: usize| rows.iter().map(|row| row.values.get(n).and_then(Option::as_deref)).collect();
         let failures = &batch.failures;
         Self {
             keyed: rows.iter().any(|row| row.key.is_some()),
-            arbiter,
             rows: i64::try_from(rows.len()).unwrap_or(i64::MAX),
             indices: rows.iter().map(|row| sql_index(row.index)).collect(),
             keys: rows.iter().map(|row| row.key.as_deref()).collect(),
@@ -297,7 +296,7 @@ impl BulkTable {
         let (at, keys) = (parameters.add(&arrays.indices), parameters.add(&arrays.keys));
         let literal = format!("'{}'", name.replace('\'', "''"));
         let on_conflict =
-            if arrays.arbiter { format!("ON CONFLICT ({key}) DO NOTHING") } else { String::new() };
+            if self.arbiter { format!("ON CONFLICT ({key}) DO NOTHING") } else { String::new() };
         // Of equal keys the first is created. NOT IN, and no join: it is hashed, whatever the planner thinks of the size of an array.
         // Only a trigger can leave out a row whose key is free: without one no key is looked for in the table, and with one the newest
         // rows of others, which the statement does not see, are found when the row is alone.

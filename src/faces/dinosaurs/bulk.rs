@@ -19,7 +19,7 @@ use tonic::{Request, Status, Streaming};
 
 /// What is written of an item.
 fn written(table: &Table) -> BulkTable {
-    BulkTable { table: table.clone(), columns: &[("species", "text")] }
+    BulkTable { table: table.clone(), columns: &[("species", "text")], arbiter: true }
 }
 
 /// What `ImportDinosaurs` answers with.

@@ -21,8 +21,6 @@ pub(super) struct Writer {
     table: BulkTable,
     call: Call,
     import: Option<Import>,
-    /// Whether the table's key can tell a batch which of its rows exist.
-    arbiter: bool,
     next_index: u64,
     created: u64,
     failed: u64,
@@ -32,7 +30,7 @@ impl Writer {
     pub(super) fn new(shared: Arc<Shared>, call: Call, table: BulkTable, import: Option<Import>) -> Self {
         let (next_index, created, failed) =
             import.map_or((0, 0, 0), |import| (import.next_index, import.created, import.failed));
-        Self { shared, call, table, import, arbiter: true, next_index, created, failed }
+        Self { shared, call, table, import, next_index, created, failed }
     }
 
     /// Every item below is decided.
@@ -100,7 +98,7 @@ impl Writer {
             match self.attempt(batch).await {
                 Err(NotWritten::Conflict) => {}
                 Err(NotWritten::NoArbiter) => {
-                    self.arbiter = false;
+                    self.table.arbiter = false;
                     continue;
                 }
                 Err(NotWritten::Refused(Error::LeftOut)) if std::mem::take(&mut again) => continue,
@@ -116,9 +114,8 @@ impl Writer {
         // Never closed.
         let _permit = self.shared.transactions.acquire().await.ok();
         let started = Instant::now();
-        let Self { shared, call, table, import, arbiter, .. } = self;
-        let taken = self.taken(0);
-        let result = shared.store.write_batch(call, table, import.as_ref(), batch, &taken, *arbiter).await;
+        let Self { shared, call, table, import, .. } = self;
+        let result = shared.store.write_batch(call, table, import.as_ref(), batch, &self.taken(0)).await;
         self.shared.metrics.batch(batch.rows.len(), started.elapsed());
         result
     }
