@@ -38,12 +38,10 @@ type Events = Arc<parking_lot::Mutex<Vec<Happened>>>;
 /// Texts that rows have, in turn; the filters of the tests want those that begin with T.
 const SPECIES: [&str; 4] = ["Tarbo", "Allo", "Torvo", "Mega"];
 
-pub(super) static SCHEMA: Schema = Schema {
-    row: 2,
-    previous: 7,
-    occurred_at: 5,
-    fields: &[Field { names: &["species"], value: ValueType::Text, path: &[1], column: "species" }],
-};
+pub(super) static SCHEMA: std::sync::LazyLock<Arc<Schema>> = std::sync::LazyLock::new(|| {
+    let fields = vec![Field::of_message("species", ValueType::Text, &[], &[1])];
+    Arc::new(Schema { row: 2, previous: 7, occurred_at: 5, fields })
+});
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Row {

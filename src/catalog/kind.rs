@@ -15,7 +15,7 @@ pub struct Kind {
     /// Its name, its table and the key of that.
     pub table: Table,
     /// What filters and orders may say of its rows.
-    pub schema: &'static Schema,
+    pub schema: Arc<Schema>,
     /// What makes its table; `None`: the table is not ours to make.
     pub scope: Option<Scope>,
     /// Changes have been captured since after this revision; ZERO: for as long as the history reaches back.
@@ -38,10 +38,13 @@ impl fmt::Debug for Kind {
 }
 
 /// For `#[serde(deserialize_with)]`: a timestamp as Postgres writes it in JSON. What no protobuf timestamp can say (`infinity`,
-/// years before 1) is unset.
+/// years before 1 and after 9999) is unset.
 pub fn timestamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
     let text = Option::<std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-    Ok(text
-        .and_then(|text| text.parse::<jiff::Timestamp>().ok())
-        .map(|at| Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() }))
+    let micros = text.and_then(|text| crate::model::filter::message_time(&text));
+    Ok(micros.map(|micros| Timestamp {
+        seconds: micros.div_euclid(1_000_000),
+        // Less than a second.
+        nanos: micros.rem_euclid(1_000_000) as i32 * 1000,
+    }))
 }

@@ -124,7 +124,7 @@ pub(crate) struct EncodedEvent<'a> {
     change: ChangeType,
     resource_id: &'a str,
     message: &'a [u8],
-    schema: &'static Schema,
+    schema: &'a Schema,
     old: Option<&'a [u8]>,
     new: Option<&'a [u8]>,
 }
@@ -135,14 +135,14 @@ impl<'a> EncodedEvent<'a> {
         (change, resource_id): (ChangeType, &'a str),
         message: &'a [u8],
         previous: &'a [u8],
-        schema: &'static Schema,
+        schema: &'a Schema,
     ) -> Result<Self, Malformed> {
         let (old, new) = (find_bytes(previous, schema.previous)?, find_bytes(message, schema.row)?);
         Ok(Self { change, resource_id, message, schema, old, new })
     }
 
     /// An event of a segment.
-    pub(crate) fn of(segment: &'a Segment, event: usize, schema: &'static Schema) -> Result<Self, Malformed> {
+    pub(crate) fn of(segment: &'a Segment, event: usize, schema: &'a Schema) -> Result<Self, Malformed> {
         let change = segment.entries().get(event).ok_or(Malformed)?.change;
         Self::new(
             (change, segment.resource_id(event)),
@@ -188,11 +188,13 @@ fn value<'a>(row: &'a [u8], field: &Field) -> Result<Option<Value<'a>>, Malforme
         }
     }
     let bytes = find_bytes(message, *last)?;
-    Ok(match field.value {
+    Ok(match &field.value {
         ValueType::Text => {
             Some(Value::Text(std::str::from_utf8(bytes.unwrap_or_default()).map_err(|_| Malformed)?))
         }
         ValueType::Time => bytes.map(time).transpose()?.map(Value::Time),
+        // Messages have no other fields.
+        _ => None,
     })
 }
 

@@ -75,11 +75,11 @@ impl UseCases {
     /// A page of the resources.
     pub async fn list(&self, call: &Call, kind: &Kind, request: ListRequest<'_>) -> Result<Listed, Error> {
         let means = &self.enter(call, Action::List, Some(kind.name()))?.means;
-        let filter = Filter::parse(request.filter, kind.schema, Scope::Rows)
+        let filter = Filter::parse(request.filter, &kind.schema, Scope::Rows)
             .map_err(|fault| Error::invalid("filter", fault.to_string()))?;
-        let order_by = filter::order_by(request.order_by, kind.schema)
+        let order_by = filter::order_by(request.order_by, &kind.schema)
             .map_err(|fault| Error::invalid("order_by", fault.to_string()))?;
-        let choice = Choice { schema: kind.schema, filter: filter.as_ref(), order_by: &order_by };
+        let choice = Choice { schema: &kind.schema, filter: filter.as_ref(), visible: None, order_by: &order_by };
         let paging = Paging::new(request.page, request.size);
         // Before the page is read: what the page shows may come again to a watch from here, and nothing is missed.
         let revision = topic(&*means.era(call).await?, kind.name())?.head();

@@ -94,7 +94,7 @@ impl WatchRequest {
             }
             asked => asked,
         };
-        let filter = Filter::parse(&self.filter, kind.schema, Scope::Events)
+        let filter = Filter::parse(&self.filter, &kind.schema, Scope::Events)
             .map_err(|fault| Error::invalid("filter", fault.to_string()))?;
         Ok(Interest {
             selector: Selector::new(&self.types, self.resource_ids),

@@ -3,14 +3,14 @@
 
 use super::{
     Store,
-    condition::{Parameter, condition, order},
+    condition::{Parameter, condition, order, policy},
 };
 use crate::{
     call::Call,
     error::Error,
     model::{
         Table,
-        filter::{Filter, Order, Schema},
+        filter::{Bound, Filter, Order, Schema},
     },
 };
 use tokio_postgres::types::{ToSql, Type};
@@ -19,9 +19,11 @@ use tokio_postgres::types::{ToSql, Type};
 #[derive(Debug)]
 pub struct Choice<'a> {
     /// The fields that filter and order speak of.
-    pub schema: &'static Schema,
+    pub schema: &'a Schema,
     /// Those that match; `None`: all.
     pub filter: Option<&'a Filter>,
+    /// Those that the caller may see: the rule, and its claims; `None`: all.
+    pub visible: Option<(&'a Filter, &'a Bound)>,
     /// By these fields, then by the key.
     pub order_by: &'a [Order],
 }
@@ -29,7 +31,7 @@ pub struct Choice<'a> {
 impl Choice<'_> {
     /// Whether it is every row, in the order of the key.
     fn is_all(&self) -> bool {
-        self.filter.is_none() && self.order_by.is_empty()
+        self.filter.is_none() && self.visible.is_none() && self.order_by.is_empty()
     }
 }
 
@@ -124,14 +126,17 @@ impl Store {
     ) -> Result<Page, Error> {
         let Table { name, key, .. } = table;
         let mut values: Vec<Parameter> = vec![(Box::new(limit), Type::INT8), (Box::new(offset), Type::INT8)];
-        let chosen = match choice.filter {
-            Some(filter) => format!("{name} WHERE {}", condition(filter, &mut values)),
-            None => name.to_string(),
+        let filter = choice.filter.map(|filter| condition(filter, &mut values));
+        let visible = choice.visible.map(|(rule, claims)| policy(rule, claims, &mut values));
+        let conditions: Vec<_> = filter.into_iter().chain(visible).collect();
+        let chosen = match conditions.is_empty() {
+            true => format!("{name} t"),
+            false => format!("{name} t WHERE {}", conditions.join(" AND ")),
         };
         let order = order(choice.schema, choice.order_by, key);
         let sql = format!(
-            "SELECT (SELECT count(*) FROM {chosen}), (SELECT coalesce(array_agg(pg_catalog.to_json(p.*)::text ORDER BY {order}), '{{}}')
-             FROM (SELECT * FROM {chosen} ORDER BY {order} LIMIT $1 OFFSET $2) p)"
+            "SELECT (SELECT count(*) FROM {chosen}), (SELECT coalesce(array_agg(pg_catalog.to_json(t.*)::text ORDER BY {order}), '{{}}')
+             FROM (SELECT t.* FROM {chosen} ORDER BY {order} LIMIT $1 OFFSET $2) t)"
         );
         let rows = if choice.is_all() {
             self.run("page", &sql, &[&limit, &offset]).await?

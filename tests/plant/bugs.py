@@ -276,8 +276,8 @@ BUGS = [
     Bug(
         "compare-as-the-database-collates",
         "src/store/condition.rs",
-        'COLLATE \\"C\\" {} {}',
-        '{} {}',
+        'ValueType::Text | ValueType::Padded | ValueType::Enum(_) | ValueType::Other => {\n                self.text(field, &column, test)',
+        'ValueType::Text | ValueType::Padded | ValueType::Enum(_) | ValueType::Other => {\n                self.compared(&column, test, "text")',
         (LISTED,),
     ),
     Bug(

@@ -51,7 +51,7 @@ impl ServedKind for Dinosaurs {
     fn kind(&self) -> Kind {
         Kind {
             table: Table::new(KIND, TABLE, "id"),
-            schema: &SCHEMA,
+            schema: SCHEMA.clone(),
             scope: Some(Scope { name: KIND, migrations: MIGRATIONS, table: Some(TABLE) }),
             since: Revision::ZERO,
             renderer: Arc::new(Rows),

@@ -1,6 +1,12 @@
 //! What a filter says of an event: whether its watch sees it, and as what.
 
-use super::{ChangeType, Filter, Predicate, Subject, Test, Value};
+use super::{
+    Bound, ChangeType, Filter, Operand, Predicate, Subject, Test, Value,
+    row::{RowView, Wanted, at_path, is_beyond_text},
+    schema::{Schema, ValueType},
+    value::Tested,
+};
+use std::cell::OnceCell;
 
 /// An event's bytes are not those of its message. The hub wrote them itself, so this is a fault of the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +35,79 @@ pub trait Event {
 
     /// The value of the schema's field with this index; `None`: it is unset, or the row cannot be read.
     fn value(&self, row: Which, field: usize) -> Result<Option<Value<'_>>, Malformed>;
+}
+
+/// An event whose rows are JSON, as Postgres writes them.
+#[derive(Debug, Clone, Copy)]
+pub struct RowEvent<'a> {
+    /// What happened to the row.
+    pub change: ChangeType,
+    /// The row's key.
+    pub resource_id: &'a str,
+    /// When it happened, in microseconds since 1970; `None` for a row of an initial state.
+    pub occurred_at: Option<i64>,
+    /// The row before the change.
+    pub old: Option<&'a str>,
+    /// The row after it.
+    pub new: Option<&'a str>,
+}
+
+/// The same, with its rows looked through when they are first asked for.
+struct Scanned<'a> {
+    event: RowEvent<'a>,
+    wanted: &'a Wanted,
+    old: OnceCell<Option<RowView<'a>>>,
+    new: OnceCell<Option<RowView<'a>>>,
+}
+
+impl Event for Scanned<'_> {
+    fn change(&self) -> ChangeType {
+        self.event.change
+    }
+
+    fn resource_id(&self) -> &str {
+        self.event.resource_id
+    }
+
+    fn occurred_at(&self) -> Result<Option<i64>, Malformed> {
+        Ok(self.event.occurred_at)
+    }
+
+    fn value(&self, row: Which, field: usize) -> Result<Option<Value<'_>>, Malformed> {
+        let (cell, json) = match row {
+            Which::Old => (&self.old, self.event.old),
+            Which::New => (&self.new, self.event.new),
+        };
+        let view = match cell.get() {
+            Some(view) => view,
+            None => {
+                let view = json.map(|json| RowView::new(json, self.wanted)).transpose()?;
+                cell.get_or_init(|| view)
+            }
+        };
+        Ok(view.as_ref().and_then(|view| view.get(field)).map(Value::Json))
+    }
+}
+
+/// A row alone.
+struct Alone<'v, 'a>(&'v RowView<'a>);
+
+impl Event for Alone<'_, '_> {
+    fn change(&self) -> ChangeType {
+        ChangeType::Snapshot
+    }
+
+    fn resource_id(&self) -> &str {
+        ""
+    }
+
+    fn occurred_at(&self) -> Result<Option<i64>, Malformed> {
+        Ok(None)
+    }
+
+    fn value(&self, _: Which, field: usize) -> Result<Option<Value<'_>>, Malformed> {
+        Ok(self.0.get(field).map(Value::Json))
+    }
 }
 
 /// What becomes of an event for the watches with a filter.
@@ -74,31 +153,59 @@ impl Filter {
         Ok(if wanted { verdict } else { Verdict::Unwanted })
     }
 
+    /// Judges an event whose rows are JSON.
+    pub fn judge_rows(&self, event: RowEvent<'_>) -> Result<Verdict, Malformed> {
+        self.judge(&Scanned { event, wanted: &self.0.wanted, old: OnceCell::new(), new: OnceCell::new() })
+    }
+
+    /// Looks through a row for what this filter tests.
+    pub fn view<'a>(&'a self, json: &'a str) -> Result<RowView<'a>, Malformed> {
+        RowView::new(json, &self.0.wanted)
+    }
+
+    /// What a policy says of a row, in three values: a comparison with what is unset is unknown, and so is its negation. Only
+    /// `Some(true)` shows a row.
+    pub fn evaluate3(&self, row: &RowView<'_>, claims: &Bound) -> Result<Option<bool>, Malformed> {
+        let ground = Ground { schema: self.schema(), facts: None, strict: true, claims: &claims.0 };
+        self.predicate().holds(&Alone(row), Which::New, ground)
+    }
+
     fn holds(
         &self,
         event: &impl Event,
         row: Which,
         facts: Option<&Facts>,
     ) -> Result<Option<bool>, Malformed> {
-        self.predicate().holds(event, row, facts)
+        let ground = Ground { schema: self.schema(), facts, strict: false, claims: &[] };
+        self.predicate().holds(event, row, ground)
     }
 }
 
+/// What tests stand on.
+#[derive(Clone, Copy)]
+struct Ground<'a> {
+    schema: &'a Schema,
+    /// `None`: the event's own fields are left open.
+    facts: Option<&'a Facts>,
+    /// Whether a test of what is unset is unknown, and not merely false.
+    strict: bool,
+    claims: &'a [Vec<Operand>],
+}
+
 impl Predicate {
-    /// `None`: it depends on what is left open.
-    fn holds(
-        &self,
-        event: &impl Event,
-        row: Which,
-        facts: Option<&Facts>,
-    ) -> Result<Option<bool>, Malformed> {
+    /// `None`: it depends on what is left open, or unknown.
+    fn holds(&self, event: &impl Event, row: Which, ground: Ground<'_>) -> Result<Option<bool>, Malformed> {
         match self {
-            Self::All(parts) => decide(parts, false, |part| part.holds(event, row, facts)),
-            Self::Any(parts) => decide(parts, true, |part| part.holds(event, row, facts)),
-            Self::Not(inner) => Ok(inner.holds(event, row, facts)?.map(|holds| !holds)),
+            Self::All(parts) => decide(parts, false, |part| part.holds(event, row, ground)),
+            Self::Any(parts) => decide(parts, true, |part| part.holds(event, row, ground)),
+            Self::Not(inner) => Ok(inner.holds(event, row, ground)?.map(|holds| !holds)),
             Self::Test(subject, test) => {
-                let value = match (subject, facts) {
+                let value = match (subject, ground.facts) {
                     (Subject::Field(field), _) => event.value(row, *field)?,
+                    (Subject::Path(field, path), _) => match event.value(row, *field)? {
+                        Some(Value::Json(json)) => within(json, *field, path, ground.schema)?,
+                        _ => None,
+                    },
                     (Subject::ResourceId, _) => Some(Value::Text(event.resource_id())),
                     (Subject::Type, Some(facts)) => {
                         return Ok(Some(match test {
@@ -109,10 +216,29 @@ impl Predicate {
                     (Subject::OccurredAt, Some(facts)) => facts.occurred_at.map(Value::Time),
                     (Subject::Type | Subject::OccurredAt, None) => return Ok(None),
                 };
-                Ok(Some(value.is_some_and(|value| test.holds(value))))
+                let Some(value) = value else {
+                    return Ok((*test == Test::Present || !ground.strict).then_some(false));
+                };
+                let field = subject.field().and_then(|field| ground.schema.fields.get(field));
+                let holds = Tested { field, value, strict: ground.strict }.holds(test, ground.claims);
+                Ok(if ground.strict { holds } else { Some(holds == Some(true)) })
             }
         }
     }
+}
+
+/// What stands at a path of a document; `None`: nothing, or the document has texts that Postgres cannot say.
+fn within<'a>(
+    json: &'a str,
+    field: usize,
+    path: &[String],
+    schema: &Schema,
+) -> Result<Option<Value<'a>>, Malformed> {
+    let as_written = schema.fields.get(field).is_some_and(|field| field.value == ValueType::Json);
+    if as_written && is_beyond_text(json) {
+        return Ok(None);
+    }
+    Ok(at_path(json, path)?.map(Value::Json))
 }
 
 /// The first part that decides; else what is left open; else the opposite.
@@ -130,18 +256,4 @@ fn decide(
         }
     }
     Ok((!open).then_some(!deciding))
-}
-
-impl Test {
-    fn holds(&self, value: Value<'_>) -> bool {
-        match (self, value) {
-            (Self::Present, Value::Text(text)) => !text.is_empty(),
-            (Self::Present, Value::Time(_)) => true,
-            (Self::Matches(pattern), Value::Text(text)) => pattern.holds(text),
-            (Self::Text(comparison, with), Value::Text(text)) => comparison.holds(text, with.as_str()),
-            (Self::Time(comparison, with), Value::Time(time)) => comparison.holds(&time, with),
-            // The check lets no such test be made.
-            (Self::Type(_) | Self::Matches(_) | Self::Text(..) | Self::Time(..), _) => false,
-        }
-    }
 }

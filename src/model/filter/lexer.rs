@@ -15,9 +15,12 @@ pub(super) enum Kind {
     Close,
     Minus,
     Comparator(Comparator),
-    /// `AND`, `OR`, `NOT`, or a field's name.
+    Comma,
+    /// `AND`, `OR`, `NOT`, `IN`, or a field's name.
     Word(String),
-    /// What a field is compared with.
+    /// A field's name of several parts, some of them in quotes.
+    Path(Vec<String>),
+    /// What a field is compared with, or a field's name in quotes.
     Literal(Literal),
     End,
 }
@@ -31,6 +34,7 @@ pub(super) enum Comparator {
     Greater,
     AtLeast,
     Has,
+    In,
 }
 
 impl Comparator {
@@ -43,6 +47,7 @@ impl Comparator {
             Self::Greater => ">",
             Self::AtLeast => ">=",
             Self::Has => ":",
+            Self::In => "IN",
         }
     }
 }
@@ -52,6 +57,8 @@ impl Comparator {
 pub(super) struct Literal {
     pub(super) text: String,
     pub(super) stars: Vec<usize>,
+    /// Whether it stood in quotes.
+    pub(super) quoted: bool,
 }
 
 impl Literal {
@@ -80,13 +87,62 @@ impl<'a> Lexer<'a> {
         let kind = match c {
             '(' => self.single(Kind::Open),
             ')' => self.single(Kind::Close),
+            ',' => self.single(Kind::Comma),
             '-' => self.single(Kind::Minus),
             '=' | '!' | '<' | '>' | ':' => Kind::Comparator(self.comparator()?),
-            '"' | '\'' => Kind::Literal(self.quoted()?),
-            _ if is_name(c) => Kind::Word(self.run(is_name)),
+            '"' | '\'' => {
+                let literal = self.quoted()?;
+                if self.peek() == Some('.') && literal.stars.is_empty() {
+                    self.path(literal.text)?
+                } else {
+                    Kind::Literal(literal)
+                }
+            }
+            _ if is_name(c) => {
+                let run = self.run(is_name);
+                match run.strip_suffix('.') {
+                    Some(begin) if matches!(self.peek(), Some('"' | '\'')) => {
+                        let parts = begin.split('.').map(str::to_owned).collect();
+                        self.path_from(parts)?
+                    }
+                    _ => Kind::Word(run),
+                }
+            }
             _ => return Err(Fault::at(at, format!("{c:?} is not expected here"))),
         };
         Ok(Token { at, kind })
+    }
+
+    /// A name that goes on behind its first part, which stood in quotes.
+    fn path(&mut self, first: String) -> Result<Kind, Fault> {
+        let mut parts = vec![first];
+        while self.take_if(|c| c == '.').is_some() {
+            if matches!(self.peek(), Some('"' | '\'')) {
+                return self.path_from(parts);
+            }
+            let run = self.run(is_name);
+            let quote_follows = matches!(self.peek(), Some('"' | '\''));
+            match run.strip_suffix('.') {
+                Some(begin) if quote_follows => {
+                    parts.extend(begin.split('.').map(str::to_owned));
+                    return self.path_from(parts);
+                }
+                _ => parts.extend(run.split('.').map(str::to_owned)),
+            }
+        }
+        Ok(Kind::Path(parts))
+    }
+
+    /// A name whose next part stands in quotes.
+    fn path_from(&mut self, mut parts: Vec<String>) -> Result<Kind, Fault> {
+        let at = self.at;
+        let literal = self.quoted()?;
+        if !literal.stars.is_empty() {
+            return Err(Fault::at(at, r#"a name has no wildcards; as a character the star is written "\*""#));
+        }
+        let Kind::Path(rest) = self.path(literal.text)? else { return Ok(Kind::End) };
+        parts.extend(rest);
+        Ok(Kind::Path(parts))
     }
 
     /// The literal that must follow a comparator: a quoted string, or a run of characters up to a space or parenthesis.
@@ -108,10 +164,16 @@ impl<'a> Lexer<'a> {
                 }
                 Ok((at, literal))
             }
-            Some('(') => Err(Fault::at(at, "one value is expected here; write field = a OR field = b")),
+            Some('(') => Err(Fault::at(at, "one value is expected here; write field IN (a, b)")),
             Some(c) => Err(Fault::at(at, format!("a value is expected here, and not {c:?}"))),
             None => Err(Fault::at(at, "a value is missing")),
         }
+    }
+
+    /// Whether a claim comes, such as `$groups`.
+    pub(super) fn is_claim(&mut self) -> bool {
+        self.skip_whitespace();
+        self.peek() == Some('$')
     }
 
     fn peek(&mut self) -> Option<char> {
@@ -162,7 +224,7 @@ impl<'a> Lexer<'a> {
     fn quoted(&mut self) -> Result<Literal, Fault> {
         let opened = self.at;
         let quote = self.take();
-        let mut literal = Literal::default();
+        let mut literal = Literal { quoted: true, ..Literal::default() };
         loop {
             let at = self.at;
             match self.take() {

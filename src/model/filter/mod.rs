@@ -2,17 +2,26 @@
 //! once; then pure tests of values, without I/O. `docs/filters.md` is the language's reference.
 
 mod check;
+mod claims;
+mod decimal;
 mod evaluate;
 mod lexer;
+mod operand;
 mod order;
 mod parser;
 mod predicate;
+mod row;
 mod schema;
+mod time;
+mod value;
 
-pub use evaluate::{Event, Malformed, Verdict, Which};
+pub use claims::{Bound, Claim, ClaimValue};
+pub use evaluate::{Event, Malformed, RowEvent, Verdict, Which};
 pub use order::{Order, order_by};
-pub use predicate::{Comparison, Pattern, Predicate, Subject, Test};
-pub use schema::{Field, Schema, Scope, Value, ValueType};
+pub use predicate::{Comparison, Float, Operand, Pattern, Predicate, Subject, Test};
+pub use row::RowView;
+pub use schema::{Field, Schema, Scope, Unset, Value, ValueType};
+pub use value::message_time;
 
 use super::ChangeType;
 use std::{
@@ -25,7 +34,7 @@ use std::{
 pub const MAX_BYTES: usize = 4096;
 /// How deep parentheses and negations may go.
 pub const MAX_DEPTH: usize = 32;
-/// Comparisons in one filter, at most.
+/// Comparisons in one filter, at most; one with a list is one.
 pub const MAX_TESTS: usize = 100;
 
 /// What is wrong with a filter or an order, and where.
@@ -51,18 +60,33 @@ pub struct Filter(Arc<Inner>);
 struct Inner {
     text: String,
     predicate: Predicate,
-    schema: &'static Schema,
+    schema: Arc<Schema>,
+    /// The columns that it tests.
+    wanted: row::Wanted,
+    /// The claims that it speaks of, by slot.
+    claims: Vec<Claim>,
     /// Whether it has terms on the event itself, and not only on the row.
     on_event: bool,
 }
 
 impl Filter {
     /// Reads a filter; one without anything in it is none.
-    pub fn parse(text: &str, schema: &'static Schema, scope: Scope) -> Result<Option<Self>, Fault> {
+    pub fn parse(text: &str, schema: &Arc<Schema>, scope: Scope) -> Result<Option<Self>, Fault> {
         let Some(expression) = parser::parse(text)? else { return Ok(None) };
-        let predicate = check::check(&expression, schema, scope)?;
+        let mut check = check::Check { schema, scope, claims: Vec::new() };
+        let predicate = check.check(&expression)?;
+        let claims = check.claims;
+        Ok(Some(Self::new(text.trim(), predicate, schema.clone(), claims)))
+    }
+
+    fn new(text: &str, predicate: Predicate, schema: Arc<Schema>, claims: Vec<Claim>) -> Self {
+        let mut fields = Vec::new();
+        predicate.visit(&mut |subject, _| fields.extend(subject.field()));
+        let named =
+            fields.into_iter().filter_map(|field| Some((field, schema.fields.get(field)?.column.as_str())));
+        let wanted = row::Wanted::new(named);
         let on_event = predicate.is_on_event();
-        Ok(Some(Self(Arc::new(Inner { text: text.trim().to_owned(), predicate, schema, on_event }))))
+        Self(Arc::new(Inner { text: text.to_owned(), predicate, schema, wanted, claims, on_event }))
     }
 
     /// As it was written.
@@ -76,8 +100,8 @@ impl Filter {
     }
 
     /// The fields that it speaks of.
-    pub fn schema(&self) -> &'static Schema {
-        self.0.schema
+    pub fn schema(&self) -> &Schema {
+        &self.0.schema
     }
 }
 

@@ -32,6 +32,9 @@ pub fn order_by(text: &str, schema: &Schema) -> Result<Vec<Order>, Fault> {
             (Some("desc"), None) => true,
             _ => return Err(Fault::at(at, format!("after {name} there may be asc or desc"))),
         };
+        if schema.fields.get(field).is_some_and(|field| !field.sortable) {
+            return Err(Fault::at(at, format!("rows are not sorted by {name}, whose type has no order")));
+        }
         if orders.iter().any(|order| order.field == field) {
             return Err(Fault::at(at, format!("{name} is named twice")));
         }

@@ -5,7 +5,8 @@
 //! sequence   := factor { factor }
 //! factor     := term { "OR" term }
 //! term       := [ "NOT" | "-" ] simple
-//! simple     := "(" expression ")" | field comparator literal
+//! simple     := "(" expression ")" | field comparator literal | field "IN" "(" literal { "," literal } ")"
+//! field      := name { "." name }, where a name may stand in quotes
 //! ```
 
 use super::{
@@ -25,12 +26,51 @@ pub(super) enum Expression {
 /// A field, a comparator and a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Restriction {
-    pub(super) field: String,
-    pub(super) field_at: usize,
+    pub(super) field: Name,
     pub(super) comparator: Comparator,
     pub(super) comparator_at: usize,
+    pub(super) value: Said,
+    /// The other values of a list.
+    pub(super) others: Vec<Said>,
+}
+
+/// A value, and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Said {
+    pub(super) at: usize,
     pub(super) literal: Literal,
-    pub(super) literal_at: usize,
+}
+
+/// A field's name, or a path that begins with one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Name {
+    pub(super) at: usize,
+    pub(super) parts: Vec<String>,
+    /// Whether a part of it stood in quotes, so that its dots are characters.
+    quoted: bool,
+    whole: String,
+}
+
+impl Name {
+    fn unquoted(at: usize, whole: &str) -> Self {
+        let parts = whole.split('.').map(str::to_owned).collect();
+        Self { at, parts, quoted: false, whole: whole.to_owned() }
+    }
+
+    fn quoted(at: usize, parts: Vec<String>) -> Self {
+        let whole = parts.join(".");
+        Self { at, parts, quoted: true, whole }
+    }
+
+    /// What it may be as a whole, dots included.
+    pub(super) fn alias(&self) -> Option<&str> {
+        (!self.quoted).then_some(&self.whole)
+    }
+
+    /// For people.
+    pub(super) fn text(&self) -> String {
+        self.whole.clone()
+    }
 }
 
 /// Reads an expression; `None`: there is nothing.
@@ -99,9 +139,24 @@ impl Parser<'_> {
     fn simple(&mut self) -> Result<Expression, Fault> {
         match &self.next.kind {
             Kind::Open => self.composite(),
-            Kind::Word(name) if !is_keyword(name) => {
-                let field = name.clone();
-                self.restriction(field)
+            Kind::Word(word) if !is_keyword(word) => {
+                let name = Name::unquoted(self.next.at, word);
+                self.advance()?;
+                self.restriction(name)
+            }
+            Kind::Path(parts) => {
+                let name = Name::quoted(self.next.at, parts.clone());
+                self.advance()?;
+                self.restriction(name)
+            }
+            Kind::Literal(literal) if literal.stars.is_empty() => {
+                let name = Name::quoted(self.next.at, vec![literal.text.clone()]);
+                let alone = self.unexpected();
+                self.advance().map_err(|_| alone.clone())?;
+                if !matches!(self.next.kind, Kind::Comparator(_)) && !self.is_word("IN") {
+                    return Err(alone);
+                }
+                self.restriction(name)
             }
             _ => Err(self.unexpected()),
         }
@@ -125,34 +180,64 @@ impl Parser<'_> {
         Ok(inner)
     }
 
-    fn restriction(&mut self, field: String) -> Result<Expression, Fault> {
-        let field_at = self.advance()?.at;
-        let Kind::Comparator(comparator) = self.next.kind else {
-            return Err(if self.next.kind == Kind::Open {
-                Fault::at(field_at, format!("there is no function {field}, nor any other"))
-            } else {
-                Fault::at(
-                    field_at,
-                    format!("{field} stands alone; compare a field with a value, as in field = \"{field}\""),
-                )
-            });
+    /// What stands behind a field's name.
+    fn restriction(&mut self, field: Name) -> Result<Expression, Fault> {
+        let (at, name) = (field.at, field.text());
+        let comparator = match &self.next.kind {
+            Kind::Comparator(comparator) => *comparator,
+            Kind::Word(word) if word == "IN" => Comparator::In,
+            Kind::Open => return Err(Fault::at(at, format!("there is no function {name}, nor any other"))),
+            _ => {
+                let problem =
+                    format!("{name} stands alone; compare a field with a value, as in field = \"{name}\"");
+                return Err(Fault::at(at, problem));
+            }
         };
         let comparator_at = self.next.at;
         self.tests += 1;
         if self.tests > MAX_TESTS {
-            return Err(Fault::at(field_at, format!("there are more than {MAX_TESTS} comparisons")));
+            return Err(Fault::at(at, format!("there are more than {MAX_TESTS} comparisons")));
         }
-        // The lexer stands behind the comparator.
-        let (literal_at, literal) = self.lexer.literal()?;
-        self.next = self.lexer.token()?;
-        Ok(Expression::Restriction(Restriction {
-            field,
-            field_at,
-            comparator,
-            comparator_at,
-            literal,
-            literal_at,
-        }))
+        let (value, others) = match comparator {
+            Comparator::In => self.list()?,
+            // The lexer stands behind the comparator.
+            _ => {
+                let value = self.said()?;
+                self.next = self.lexer.token()?;
+                (value, Vec::new())
+            }
+        };
+        Ok(Expression::Restriction(Restriction { field, comparator, comparator_at, value, others }))
+    }
+
+    fn said(&mut self) -> Result<Said, Fault> {
+        self.lexer.literal().map(|(at, literal)| Said { at, literal })
+    }
+
+    /// What stands behind IN: values in parentheses, or a claim.
+    fn list(&mut self) -> Result<(Said, Vec<Said>), Fault> {
+        if self.lexer.is_claim() {
+            let claim = self.said()?;
+            self.next = self.lexer.token()?;
+            return Ok((claim, Vec::new()));
+        }
+        self.advance()?;
+        if self.next.kind != Kind::Open {
+            return Err(Fault::at(self.next.at, "after IN there are values in parentheses, as in IN (a, b)"));
+        }
+        let opened = self.next.at;
+        let (first, mut others) = (self.said()?, Vec::new());
+        loop {
+            self.next = self.lexer.token()?;
+            match self.next.kind {
+                Kind::Comma => others.push(self.said()?),
+                Kind::Close => break,
+                Kind::End => return Err(Fault::at(opened, "this parenthesis has no end")),
+                _ => return Err(Fault::at(self.next.at, "between the values of a list there are commas")),
+            }
+        }
+        self.advance()?;
+        Ok((first, others))
     }
 
     /// Goes on to the next token, and returns the one that was to come.
@@ -175,9 +260,9 @@ impl Parser<'_> {
 
     fn begins_term(&self) -> bool {
         match &self.next.kind {
-            Kind::Open | Kind::Minus | Kind::Literal(_) => true,
+            Kind::Open | Kind::Minus | Kind::Literal(_) | Kind::Path(_) => true,
             Kind::Word(word) => word != "AND" && word != "OR",
-            Kind::Close | Kind::Comparator(_) | Kind::End => false,
+            Kind::Close | Kind::Comma | Kind::Comparator(_) | Kind::End => false,
         }
     }
 
@@ -187,7 +272,9 @@ impl Parser<'_> {
             Kind::Close => "')' is not expected here".to_owned(),
             Kind::Minus => "'-' is not expected here".to_owned(),
             Kind::Comparator(comparator) => format!("{:?} has no field before it", comparator.as_str()),
+            Kind::Comma => "',' is not expected here".to_owned(),
             Kind::Word(word) => format!("{word} is not expected here"),
+            Kind::Path(parts) => format!("{} is not expected here", parts.join(".")),
             Kind::Literal(_) => {
                 "a value stands alone; compare a field with it, as in field = \"value\"".to_owned()
             }

@@ -1,47 +1,148 @@
-//! What a filter may speak of.
+//! What a filter may speak of: the columns of a table, made at run time.
 
-/// The fields of a kind: of its rows, and where its watch event has them. Numbers are those of protobuf fields.
-#[derive(Debug)]
+use std::sync::Arc;
+
+/// The columns of a table that may be seen.
+#[derive(Debug, Default)]
 pub struct Schema {
-    /// The event's field with the row.
+    /// Where a watch event of a compiled kind has its row: the number of a protobuf field.
     pub row: u32,
-    /// The event's field with the row before.
+    /// Where it has the row before.
     pub previous: u32,
-    /// The event's field with the time of the change.
+    /// Where it has the time of the change.
     pub occurred_at: u32,
-    /// The row's fields.
-    pub fields: &'static [Field],
+    /// In the order of the table.
+    pub fields: Vec<Field>,
 }
 
-/// A field of a row.
-#[derive(Debug)]
+/// A column.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field {
     /// What it is called, in a filter and an order; the first name is the usual one.
-    pub names: &'static [&'static str],
+    pub names: Vec<String>,
+    /// The column's name in the table and in the row's JSON, without quotes.
+    pub column: String,
     /// What it holds.
     pub value: ValueType,
-    /// Where the row's message has it: the number of a field, and within that message of another, and so on.
-    pub path: &'static [u32],
-    /// The table's column.
-    pub column: &'static str,
+    /// The type as SQL writes it, with its schema and quotes where they are needed, such as `pg_catalog.int8`.
+    pub sql_type: String,
+    /// When it is unset.
+    pub unset: Unset,
+    /// Whether rows can be sorted by it: its type has a default order.
+    pub sortable: bool,
+    /// Where the message of a compiled kind has it: the number of a field, and within that message of another, and so on.
+    pub path: Vec<u32>,
 }
 
-/// What a field holds.
+/// When a value counts as unset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unset {
+    /// When it is NULL.
+    Null,
+    /// As in a protobuf message: an empty text and NULL are the same, and are not present; a time outside of the years 1 to 9999 is
+    /// unset.
+    AsInMessages,
+}
+
+/// What a column holds, as far as filters tell values apart. Of a domain it is what the domain is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ValueType {
-    /// A `string`; the column's NULL is the empty one, as protobuf has it.
+    /// `bool`.
+    Bool,
+    /// `int2`, `int4`, `int8`.
+    Integer,
+    /// `numeric`.
+    Numeric,
+    /// `float4`.
+    Single,
+    /// `float8`.
+    Double,
+    /// `text`, `varchar`, `name`.
     Text,
-    /// A `google.protobuf.Timestamp`, which may be unset.
+    /// `bpchar`, whose trailing blanks mean nothing.
+    Padded,
+    /// `uuid`.
+    Uuid,
+    /// An enum, with its labels.
+    Enum(Vec<String>),
+    /// `date`.
+    Date,
+    /// `timestamp`.
+    Timestamp,
+    /// `timestamptz`.
     Time,
+    /// `json`.
+    Json,
+    /// `jsonb`.
+    Jsonb,
+    /// Anything else: it is the same if its text in JSON is.
+    Other,
+}
+
+impl ValueType {
+    /// The type of this name in `pg_catalog`. Enums are made with their labels.
+    pub fn of(name: &str) -> Self {
+        match name {
+            "bool" => Self::Bool,
+            "int2" | "int4" | "int8" => Self::Integer,
+            "numeric" => Self::Numeric,
+            "float4" => Self::Single,
+            "float8" => Self::Double,
+            "text" | "varchar" | "name" => Self::Text,
+            "bpchar" => Self::Padded,
+            "uuid" => Self::Uuid,
+            "date" => Self::Date,
+            "timestamp" => Self::Timestamp,
+            "timestamptz" => Self::Time,
+            "json" => Self::Json,
+            "jsonb" => Self::Jsonb,
+            _ => Self::Other,
+        }
+    }
+
+    /// Whether it has paths within it.
+    pub fn is_json(&self) -> bool {
+        matches!(self, Self::Json | Self::Jsonb)
+    }
+}
+
+impl Field {
+    /// A column of an attached table: NULL is unset.
+    pub fn new(column: &str, value: ValueType, sql_type: &str) -> Self {
+        Self {
+            names: vec![column.to_owned()],
+            column: column.to_owned(),
+            sortable: !matches!(value, ValueType::Json | ValueType::Other),
+            value,
+            sql_type: sql_type.to_owned(),
+            unset: Unset::Null,
+            path: Vec::new(),
+        }
+    }
+
+    /// A column of a compiled kind, which its message has at this path. `names` stand beside the column's own.
+    pub fn of_message(column: &str, value: ValueType, names: &[&str], path: &[u32]) -> Self {
+        let sql_type = if value == ValueType::Time { "pg_catalog.timestamptz" } else { "pg_catalog.text" };
+        let mut field = Self::new(column, value, sql_type);
+        field.names.extend(names.iter().map(ToString::to_string));
+        Self { unset: Unset::AsInMessages, path: path.to_vec(), ..field }
+    }
+
+    /// The same, of a type with an order that [`Field::new`] does not know of.
+    pub fn sortable(self, sortable: bool) -> Self {
+        Self { sortable, ..self }
+    }
 }
 
 /// A value of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Value<'a> {
-    /// Of [`ValueType::Text`].
+    /// A text of a message.
     Text(&'a str),
-    /// Of [`ValueType::Time`]: microseconds since 1970.
+    /// A time of a message, in microseconds since 1970.
     Time(i64),
+    /// As it stands in the row's JSON.
+    Json(&'a str),
 }
 
 /// What is filtered.
@@ -51,6 +152,8 @@ pub enum Scope {
     Rows,
     /// Events: beside the row there are `type`, `resource_id` and `occurred_at`.
     Events,
+    /// Rows that somebody may see: values may be claims, such as `$sub`.
+    Policy,
 }
 
 /// The names of the event's own fields.
@@ -58,19 +161,33 @@ pub(super) const TYPE: &str = "type";
 pub(super) const RESOURCE_ID: &str = "resource_id";
 pub(super) const OCCURRED_AT: &str = "occurred_at";
 
+/// Names that an error tells, at most.
+const TOLD: usize = 30;
+
 impl Schema {
+    /// The schema of an attached table.
+    pub fn new(fields: Vec<Field>) -> Arc<Self> {
+        Arc::new(Self { fields, ..Self::default() })
+    }
+
     /// The field of this name.
     pub(super) fn field(&self, name: &str) -> Option<usize> {
-        self.fields.iter().position(|field| field.names.contains(&name))
+        self.fields.iter().position(|field| field.names.iter().any(|known| known == name))
     }
 
     /// The usual names of what may be said in a scope, for people.
     pub(super) fn names(&self, scope: Scope) -> String {
-        let own = self.fields.iter().filter_map(|field| field.names.first().copied());
+        let own = self.fields.iter().filter_map(|field| field.names.first().map(String::as_str));
         let of_event = match scope {
-            Scope::Rows => &[][..],
+            Scope::Rows | Scope::Policy => &[][..],
             Scope::Events => &[TYPE, RESOURCE_ID, OCCURRED_AT],
         };
-        own.chain(of_event.iter().copied()).collect::<Vec<_>>().join(", ")
+        let all: Vec<_> = own.chain(of_event.iter().copied()).collect();
+        match all.get(..TOLD) {
+            Some(first) if all.len() > TOLD => {
+                format!("{} and {} more", first.join(", "), all.len() - TOLD)
+            }
+            _ => all.join(", "),
+        }
     }
 }

@@ -81,14 +81,12 @@ impl Renderer for FossilRows {
 pub fn fossil_kind(name: &'static str, table: &'static str, migrations: &'static [Migration]) -> Kind {
     Kind {
         table: Table::new(name, table, "site"),
-        schema: &SCHEMA,
+        schema: Arc::new(Schema { row: 2, previous: 7, occurred_at: 5, ..Schema::default() }),
         scope: Some(Scope { name, migrations, table: Some(table) }),
         since: Revision::ZERO,
         renderer: Arc::new(FossilRows),
     }
 }
-
-static SCHEMA: Schema = Schema { row: 2, previous: 7, occurred_at: 5, fields: &[] };
 
 /// The kind.
 pub struct Fossils;
