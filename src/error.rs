@@ -98,6 +98,9 @@ pub enum Error {
         /// Why, in the words of the database or of the application's trigger.
         message: String,
     },
+    /// The row is another by now than the caller says to have seen.
+    #[error("the row has changed since it was seen; get it again")]
+    RowChanged,
     /// The database takes a row without a word, and does not have it.
     #[error("a trigger of the table left it out")]
     LeftOut,
@@ -185,6 +188,7 @@ impl Error {
             Self::TooLarge(_) => Row::new(Code::ResourceExhausted, 413, "TOO_LARGE"),
             Self::Refused { .. } => Row::new(Code::InvalidArgument, 422, "REFUSED_BY_DATABASE"),
             Self::LeftOut => Row::new(Code::InvalidArgument, 422, "REFUSED_BY_DATABASE"),
+            Self::RowChanged => Row::new(Code::Aborted, 409, "ROW_CHANGED"),
             Self::ImportTakenOver => Row::new(Code::Aborted, 409, "IMPORT_TAKEN_OVER"),
             Self::ImportUnknown { .. } => Row::new(Code::OutOfRange, 410, "IMPORT_UNKNOWN"),
             Self::ImportDiffers { .. } => Row::new(Code::FailedPrecondition, 409, "IMPORT_DIFFERS"),
@@ -305,6 +309,7 @@ mod tests {
                 Error::RevisionCompacted { .. } => {}
                 Error::RevisionUnknown { .. } | Error::EpochChanged { .. } | Error::TooMany { .. } => {}
                 Error::SlowConsumer | Error::Refused { .. } | Error::LeftOut | Error::ImportTakenOver => {}
+                Error::RowChanged => {}
                 Error::ImportUnknown { .. } | Error::ImportDiffers { .. } | Error::Interrupted { .. } => {}
                 Error::TooLarge(_) | Error::Unimplemented { .. } | Error::Unavailable { .. } => {}
                 Error::DeadlineExceeded | Error::Internal(_) => {}
@@ -328,6 +333,7 @@ mod tests {
             Error::SlowConsumer,
             refused,
             Error::LeftOut,
+            Error::RowChanged,
             Error::ImportTakenOver,
             Error::ImportUnknown { acknowledged: 2, known: 1 },
             Error::ImportDiffers { known: 2, sent: 1 },

@@ -79,7 +79,13 @@ impl UseCases {
             .map_err(|fault| Error::invalid("filter", fault.to_string()))?;
         let order_by = filter::order_by(request.order_by, &kind.schema)
             .map_err(|fault| Error::invalid("order_by", fault.to_string()))?;
-        let choice = Choice { schema: &kind.schema, filter: filter.as_ref(), visible: None, order_by: &order_by };
+        let choice = Choice {
+            schema: &kind.schema,
+            filter: filter.as_ref(),
+            search: None,
+            visible: None,
+            order_by: &order_by,
+        };
         let paging = Paging::new(request.page, request.size);
         // Before the page is read: what the page shows may come again to a watch from here, and nothing is missed.
         let revision = topic(&*means.era(call).await?, kind.name())?.head();

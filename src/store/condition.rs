@@ -61,7 +61,8 @@ pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-fn column(field: &Field) -> String {
+/// A column of the table.
+pub(super) fn column(field: &Field) -> String {
     format!("t.{}", quoted(&field.column))
 }
 
@@ -300,7 +301,8 @@ fn text(value: String) -> Parameter {
     (Box::new(value), Type::TEXT)
 }
 
-fn sign(comparison: Comparison) -> &'static str {
+/// An operator.
+pub(super) fn sign(comparison: Comparison) -> &'static str {
     match comparison {
         Comparison::Equal => "=",
         Comparison::Less => "<",

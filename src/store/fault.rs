@@ -66,6 +66,8 @@ impl Fault {
             "55P03" => Self::Locked,
             "40001" | "40P01" => Self::Serialization,
             "23505" => Self::Taken,
+            // A value for a column that the table makes itself.
+            "428C9" => Self::Row,
             // Characters without an equivalent, and bytes that are no character.
             "22P05" | "22021" => Self::Encoding,
             // Read only, or not in a state for it: a standby, before or after a failover. Sessions that were idle or open for too long.

@@ -81,6 +81,36 @@ impl Lease {
     }
 }
 
+impl Lease {
+    /// The rows of a statement that is not prepared, in a transaction with these settings that says who is behind it. All goes out in
+    /// one packet, as in [`Lease::query_for`].
+    pub(super) async fn query_formatted(
+        mut self,
+        call: &Call,
+        settings: &[(&str, &str)],
+        sql: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let Some(connection) = &self.0 else { return Ok(Vec::new()) };
+        let say = "SELECT set_config('hub.actor', coalesce($1, ''), true), set_config('hub.trace', coalesce($2, ''), true)";
+        let (actor, trace) = (call.actor(), call.trace());
+        let said: [(&(dyn ToSql + Sync), Type); 2] = [(&actor, Type::TEXT), (&trace, Type::TEXT)];
+        let begin = Begin::as_the_session("formatted");
+        let begin = settings.iter().fold(begin, |begin, (setting, value)| begin.set(setting, value));
+        let work = async {
+            let (said, rows) = tokio::join!(
+                biased;
+                connection.query_typed(say, &said),
+                connection.query_typed(sql, parameters),
+            );
+            said.and(rows)
+        };
+        let result = begin.around(connection, work).await;
+        self.0 = None;
+        result
+    }
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
         if let (Some(connection), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {

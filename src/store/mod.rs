@@ -14,6 +14,7 @@ mod lock;
 mod migrate;
 mod rows;
 mod schema;
+mod search;
 mod snapshot;
 mod status;
 mod transaction;
@@ -32,7 +33,7 @@ pub use hub::{
 };
 pub use letters::{DeadLetters, DueLetter, Letter, Which};
 pub use migrate::{MigrateError, Migration, Scope, migrate};
-pub use rows::{Choice, Columns, Page};
+pub use rows::{Choice, Columns, LARGEST_PAGE, ListRows, Page, RowPage, RowTable, TableRow, Visible};
 pub use snapshot::{SnapshotRow, TableSnapshot};
 pub use status::{DatabaseStatus, OpenTransaction};
 

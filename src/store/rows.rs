@@ -1,16 +1,22 @@
 //! Statements on a watched table that serve any kind. Rows travel as JSON objects of their columns: what the capture records, and so
 //! what a kind knows how to read.
 
+mod any;
+mod keyset;
+
+pub use any::{LARGEST_PAGE, ListRows, RowPage, RowTable, TableRow, Visible};
+
 use super::{
     Store,
     condition::{Parameter, condition, order, policy},
+    search::search,
 };
 use crate::{
     call::Call,
     error::Error,
     model::{
         Table,
-        filter::{Bound, Filter, Order, Schema},
+        filter::{Bound, Filter, Order, Schema, Search},
     },
 };
 use tokio_postgres::types::{ToSql, Type};
@@ -22,6 +28,8 @@ pub struct Choice<'a> {
     pub schema: &'a Schema,
     /// Those that match; `None`: all.
     pub filter: Option<&'a Filter>,
+    /// The same in the language of upstream's REST API.
+    pub search: Option<&'a Search>,
     /// Those that the caller may see: the rule, and its claims; `None`: all.
     pub visible: Option<(&'a Filter, &'a Bound)>,
     /// By these fields, then by the key.
@@ -31,7 +39,7 @@ pub struct Choice<'a> {
 impl Choice<'_> {
     /// Whether it is every row, in the order of the key.
     fn is_all(&self) -> bool {
-        self.filter.is_none() && self.visible.is_none() && self.order_by.is_empty()
+        self.filter.is_none() && self.search.is_none() && self.visible.is_none() && self.order_by.is_empty()
     }
 }
 
@@ -127,8 +135,9 @@ impl Store {
         let Table { name, key, .. } = table;
         let mut values: Vec<Parameter> = vec![(Box::new(limit), Type::INT8), (Box::new(offset), Type::INT8)];
         let filter = choice.filter.map(|filter| condition(filter, &mut values));
+        let wanted = choice.search.map(|wanted| search(wanted, choice.schema, &mut values));
         let visible = choice.visible.map(|(rule, claims)| policy(rule, claims, &mut values));
-        let conditions: Vec<_> = filter.into_iter().chain(visible).collect();
+        let conditions: Vec<_> = filter.into_iter().chain(wanted).chain(visible).collect();
         let chosen = match conditions.is_empty() {
             true => format!("{name} t"),
             false => format!("{name} t WHERE {}", conditions.join(" AND ")),

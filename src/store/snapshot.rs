@@ -22,7 +22,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// The lock is held for milliseconds by each who seals; a hub that freezes with it must not keep the others from sealing.
 const SEALER_IDLE_TIMEOUT: Duration = Duration::from_millis(500);
 /// As the capture writes rows and keys; see `hub.capture_settings`.
-const FORMATS: [(&str, &str); 8] = [
+pub(super) const FORMATS: [(&str, &str); 8] = [
     ("search_path", "pg_catalog, pg_temp"),
     ("timezone", "'UTC'"),
     ("datestyle", "'ISO, YMD'"),

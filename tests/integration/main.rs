@@ -27,6 +27,7 @@ mod lifecycle;
 mod migrations;
 mod privileges;
 mod read_events;
+mod rows;
 mod side_by_side;
 mod slow_reader;
 mod small_frames;

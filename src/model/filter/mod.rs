@@ -12,6 +12,7 @@ mod parser;
 mod predicate;
 mod row;
 mod schema;
+mod search;
 mod time;
 mod value;
 
@@ -21,6 +22,7 @@ pub use order::{Order, order_by};
 pub use predicate::{Comparison, Float, Operand, Pattern, Predicate, Subject, Test};
 pub use row::RowView;
 pub use schema::{Field, Schema, Scope, Unset, Value, ValueType};
+pub use search::{Search, fields};
 pub use value::message_time;
 
 use super::ChangeType;

@@ -25,7 +25,7 @@ pub(super) fn operand(said: &Said, expected: Expected<'_>) -> Result<Operand, Fa
     typed(literal, expected).map_err(|problem| Fault::at(*at, problem))
 }
 
-fn typed(literal: &Literal, expected: Expected<'_>) -> Result<Operand, String> {
+pub(super) fn typed(literal: &Literal, expected: Expected<'_>) -> Result<Operand, String> {
     let text = literal.text.as_str();
     match expected.value {
         ValueType::Bool => match text {

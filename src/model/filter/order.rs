@@ -28,8 +28,9 @@ pub fn order_by(text: &str, schema: &Schema) -> Result<Vec<Order>, Fault> {
         let name = words.next().ok_or_else(|| Fault::at(at, "a field is missing"))?;
         let field = schema.field(name).ok_or_else(|| unknown(at, name, schema, Scope::Rows))?;
         let descending = match (words.next(), words.next()) {
-            (None | Some("asc"), None) => false,
-            (Some("desc"), None) => true,
+            (None, None) => false,
+            (Some(word), None) if word.eq_ignore_ascii_case("asc") => false,
+            (Some(word), None) if word.eq_ignore_ascii_case("desc") => true,
             _ => return Err(Fault::at(at, format!("after {name} there may be asc or desc"))),
         };
         if schema.fields.get(field).is_some_and(|field| !field.sortable) {

@@ -125,9 +125,16 @@ fn is_in(list: &[Operand], value: &Scalar<'_>) -> Option<bool> {
         let side = |operand: &Operand| operand.compare(value).map_or(Ordering::Less, Ordering::reverse);
         return Some(list.binary_search_by(side).is_ok());
     }
-    let mut comparable = list.iter().filter_map(|operand| operand.compare(value)).peekable();
-    comparable.peek()?;
-    Some(comparable.any(Ordering::is_eq))
+    // As a chain of ORs: what does not compare is unknown, unless another is the same.
+    let mut is_unknown = list.is_empty();
+    for operand in list {
+        match operand.compare(value) {
+            Some(Ordering::Equal) => return Some(true),
+            Some(_) => {}
+            None => is_unknown = true,
+        }
+    }
+    (!is_unknown).then_some(false)
 }
 
 /// What is between a JSON string's quotes, or a scalar without them as it stands.

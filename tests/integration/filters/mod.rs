@@ -3,4 +3,5 @@
 mod lists;
 mod oracle;
 mod streams;
+mod types;
 mod watches;

@@ -1,0 +1,149 @@
+//! Characters of a search to tokens.
+
+use super::super::Fault;
+
+/// A token, and the character at which it begins, from 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Token {
+    pub(super) at: usize,
+    pub(super) kind: Kind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Kind {
+    Open,
+    Close,
+    Comma,
+    /// `=`, `!=`, `<>`, `<`, `<=`, `>`, `>=`.
+    Sign(&'static str),
+    /// A keyword or a field's name, as it was written.
+    Word(String),
+    /// A field's name in double quotes.
+    Quoted(String),
+    /// A text in single quotes.
+    Text(String),
+    /// A number as it was written.
+    Number(String),
+    End,
+}
+
+impl Kind {
+    /// Whether it is this keyword, which is written in small letters here.
+    pub(super) fn is(&self, keyword: &str) -> bool {
+        matches!(self, Self::Word(word) if word.eq_ignore_ascii_case(keyword))
+    }
+
+    /// For people.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Self::Open => "'('".to_owned(),
+            Self::Close => "')'".to_owned(),
+            Self::Comma => "','".to_owned(),
+            Self::Sign(sign) => format!("{sign:?}"),
+            Self::Word(word) | Self::Number(word) => word.clone(),
+            Self::Quoted(name) => format!("{name:?}"),
+            Self::Text(text) => format!("{text:?}"),
+            Self::End => "the end".to_owned(),
+        }
+    }
+}
+
+pub(super) fn tokens(text: &str) -> Result<Vec<Token>, Fault> {
+    let mut lexer = Lexer { rest: text.chars().peekable(), at: 1 };
+    let mut tokens = Vec::new();
+    loop {
+        let token = lexer.token()?;
+        let is_end = token.kind == Kind::End;
+        tokens.push(token);
+        if is_end {
+            return Ok(tokens);
+        }
+    }
+}
+
+struct Lexer<'a> {
+    rest: std::iter::Peekable<std::str::Chars<'a>>,
+    at: usize,
+}
+
+impl Lexer<'_> {
+    fn take_if(&mut self, wanted: impl Fn(char) -> bool) -> Option<char> {
+        let c = self.rest.next_if(|c| wanted(*c))?;
+        self.at += 1;
+        Some(c)
+    }
+
+    fn run(&mut self, wanted: impl Fn(char) -> bool + Copy) -> String {
+        std::iter::from_fn(|| self.take_if(wanted)).collect()
+    }
+
+    fn token(&mut self) -> Result<Token, Fault> {
+        self.run(char::is_whitespace);
+        let at = self.at;
+        let Some(c) = self.rest.peek().copied() else { return Ok(Token { at, kind: Kind::End }) };
+        let kind = match c {
+            'a'..='z' | 'A'..='Z' | '_' => {
+                Kind::Word(self.run(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.'))
+            }
+            '0'..='9' | '-' | '+' => self.number(),
+            '\'' => Kind::Text(self.quoted('\'')?),
+            '"' => Kind::Quoted(self.quoted('"')?),
+            '=' | '!' | '<' | '>' => self.sign()?,
+            '(' | ')' | ',' => {
+                self.take_if(|_| true);
+                match c {
+                    '(' => Kind::Open,
+                    ')' => Kind::Close,
+                    _ => Kind::Comma,
+                }
+            }
+            _ => return Err(Fault::at(at, format!("{c:?} is not expected here"))),
+        };
+        Ok(Token { at, kind })
+    }
+
+    fn number(&mut self) -> Kind {
+        let mut number: String = self.take_if(|_| true).into_iter().collect();
+        loop {
+            number += &self.run(|c| c.is_ascii_alphanumeric() || c == '.');
+            // An exponent has a sign of its own.
+            match self.take_if(|c| matches!(c, '+' | '-') && number.ends_with(['e', 'E'])) {
+                Some(sign) => number.push(sign),
+                None => return Kind::Number(number),
+            }
+        }
+    }
+
+    fn sign(&mut self) -> Result<Kind, Fault> {
+        let at = self.at;
+        let first = self.take_if(|_| true);
+        let second = self.take_if(|c| c == '=' || (c == '>' && first == Some('<')));
+        Ok(Kind::Sign(match (first, second) {
+            // Both are written for equality.
+            (Some('='), _) => "=",
+            (Some('!'), Some('=')) | (Some('<'), Some('>')) => "!=",
+            (Some('<'), Some(_)) => "<=",
+            (Some('<'), None) => "<",
+            (Some('>'), Some(_)) => ">=",
+            (Some('>'), None) => ">",
+            _ => return Err(Fault::at(at, "'!' is not expected here; write not, or !=")),
+        }))
+    }
+
+    /// What stands in quotes; a doubled quote is one.
+    fn quoted(&mut self, quote: char) -> Result<String, Fault> {
+        let opened = self.at;
+        self.take_if(|c| c == quote);
+        let mut text = String::new();
+        loop {
+            text += &self.run(|c| c != quote);
+            if self.take_if(|c| c == quote).is_none() {
+                return Err(Fault::at(opened, "this string has no end"));
+            }
+            if self.take_if(|c| c == quote).is_none() {
+                return Ok(text);
+            }
+            text.push(quote);
+        }
+    }
+}

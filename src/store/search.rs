@@ -1,0 +1,89 @@
+//! Searches as SQL: names come from the schema, quoted; values travel as parameters. The table is called `t`.
+
+use super::condition::{Parameter, quoted, sign};
+use crate::model::filter::{Comparison, Field, Operand, Schema, Search, ValueType};
+use tokio_postgres::types::Type;
+
+/// Writes an expression that is true for the rows that are searched for, and false or NULL for the others.
+pub(super) fn search(search: &Search, schema: &Schema, parameters: &mut Vec<Parameter>) -> String {
+    let mut joined = |parts: &[Search], with: &str| {
+        let parts: Vec<_> = parts.iter().map(|part| self::search(part, schema, parameters)).collect();
+        format!("({})", parts.join(with))
+    };
+    match search {
+        Search::All(parts) => joined(parts, " AND "),
+        Search::Any(parts) => joined(parts, " OR "),
+        Search::Not(inner) => format!("(NOT {})", self::search(inner, schema, parameters)),
+        Search::Compare(field, ..)
+        | Search::In(field, _)
+        | Search::Like { field, .. }
+        | Search::IsNull(field) => match schema.fields.get(*field) {
+            Some(field) => test(search, field, parameters),
+            None => "false".to_owned(),
+        },
+    }
+}
+
+fn test(search: &Search, field: &Field, parameters: &mut Vec<Parameter>) -> String {
+    let column = format!("t.{}", quoted(&field.column));
+    let text = format!("{column}::pg_catalog.text COLLATE pg_catalog.\"C\"");
+    let mut place = |parameter: Parameter| {
+        parameters.push(parameter);
+        format!("${}", parameters.len())
+    };
+    match search {
+        Search::IsNull(_) => format!("({column} IS NOT DISTINCT FROM NULL)"),
+        Search::Like { pattern, any_case, .. } => {
+            let place = place((Box::new(pattern.clone()), Type::TEXT));
+            // Letters of any case are the database's to know.
+            match any_case {
+                true => format!("({column}::pg_catalog.text COLLATE pg_catalog.\"default\" ILIKE {place})"),
+                false => format!("({text} LIKE {place})"),
+            }
+        }
+        Search::Compare(_, comparison, operand) => {
+            let (cast, place) = (cast(&field.value), place((Box::new(operand.sql()), Type::TEXT)));
+            let sign = sign(*comparison);
+            match cast {
+                // The first may use an index; the second is exact under every collation.
+                "text" if *comparison == Comparison::Equal && field.value == ValueType::Text => {
+                    format!("({column} = {place} AND {text} = {place})")
+                }
+                "text" => format!("({text} {sign} {place})"),
+                cast => format!("({column} {sign} {place}::pg_catalog.{cast})"),
+            }
+        }
+        Search::In(_, operands) => {
+            let texts: Vec<_> = operands.iter().map(Operand::sql).collect();
+            let (cast, place) = (cast(&field.value), place((Box::new(texts), Type::TEXT_ARRAY)));
+            match cast {
+                "text" if field.value == ValueType::Text => {
+                    format!("({column} = ANY ({place}) AND {text} = ANY ({place}))")
+                }
+                "text" => format!("({text} = ANY ({place}))"),
+                cast => format!("({column} = ANY ({place}::pg_catalog.{cast}[]))"),
+            }
+        }
+        Search::All(_) | Search::Any(_) | Search::Not(_) => "false".to_owned(),
+    }
+}
+
+fn cast(value: &ValueType) -> &'static str {
+    match value {
+        ValueType::Bool => "bool",
+        ValueType::Integer => "int8",
+        ValueType::Numeric => "numeric",
+        ValueType::Single => "float4",
+        ValueType::Double => "float8",
+        ValueType::Uuid => "uuid",
+        ValueType::Date => "date",
+        ValueType::Timestamp => "timestamp",
+        ValueType::Time => "timestamptz",
+        ValueType::Text
+        | ValueType::Padded
+        | ValueType::Enum(_)
+        | ValueType::Json
+        | ValueType::Jsonb
+        | ValueType::Other => "text",
+    }
+}
