@@ -1,6 +1,6 @@
 //! What a slow stream with policy LATEST is to get: of each resource the newest event, with how many it stands for.
 
-use super::position::Chunk;
+use super::chunk::Chunk;
 use crate::{
     model::Revision,
     wire::{envelope, frame},

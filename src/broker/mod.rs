@@ -3,6 +3,7 @@
 //!
 //! Locks, in this order: a topic's registry, a subscriber's position, the log's window, a filter's verdicts. None is held across an await.
 
+mod chunk;
 mod clock;
 mod conflation;
 mod filters;
@@ -11,6 +12,7 @@ mod interest;
 mod position;
 mod sleepers;
 mod status;
+mod subscriber;
 mod subscription;
 mod topic;
 mod view;

@@ -13,14 +13,13 @@
 //!
 //! A stream that fell behind with LATEST conflates what it passes, live or from history, until it reaches the head.
 
-use super::{conflation::Conflation, filters::Source, interest::Policy, view::View};
+use super::{chunk::Chunk, conflation::Conflation, filters::Source, interest::Policy, view::View};
 use crate::{
     log::{self, Log, Segment},
     model::{Revision, filter::Malformed},
     telemetry::Reason,
     wire::envelope,
 };
-use bytes::Bytes;
 use std::{collections::VecDeque, ops::Range};
 
 /// Where the next event comes from.
@@ -76,16 +75,6 @@ pub(super) enum Wait {
     ForPage,
     /// What it lost is being counted.
     ForCount,
-}
-
-/// Frames for the wire.
-pub(super) struct Chunk {
-    pub(super) frames: Bytes,
-    pub(super) events: u64,
-    /// How many others they stand for.
-    pub(super) conflated: u64,
-    /// When the oldest of them was sealed.
-    pub(super) sealed_at: u64,
 }
 
 /// What falling behind did.

@@ -3,7 +3,8 @@
 use super::{
     interest::Interest,
     position::{Place, Position, Wait},
-    subscription::{Subscriber, complete_up_to},
+    subscriber::Subscriber,
+    subscription::complete_up_to,
     topic::Topic,
 };
 use crate::{

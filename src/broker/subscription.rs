@@ -2,45 +2,29 @@
 
 use super::{
     Ending,
+    chunk::Chunk,
     filters::Source,
     history::{Compacted, Fetch, Glimpse},
-    position::{Chunk, Place, Position, Wait},
-    topic::Topic,
-    view::View,
+    interest::Interest,
+    position::{Place, Position, Wait},
+    subscriber::Subscriber,
+    topic::{Refused, Topic},
 };
 use crate::{
     call::Call,
     log,
-    model::{Revision, filter::Malformed},
+    model::{Revision, Start, filter::Malformed},
     wire::{envelope, frame},
 };
 use bytes::Bytes;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::MutexGuard;
 use std::{
-    sync::{Arc, OnceLock},
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 /// A filtered stream looks at so many segments or pages before it lets others run.
 const LOOKS_PER_POLL: usize = 64;
-
-pub(super) struct Subscriber {
-    pub(super) id: u64,
-    pub(super) view: View,
-    pub(super) position: Mutex<Position>,
-    /// When it began, and after which revision.
-    pub(super) since: u64,
-    pub(super) after: Revision,
-    /// Whose it is; kept for whoever asks.
-    pub(super) call: OnceLock<Call>,
-}
-
-impl Subscriber {
-    pub(super) fn new(id: u64, view: View, position: Position, since: u64) -> Self {
-        let after = position.revision;
-        Self { id, view, position: Mutex::new(position), since, after, call: OnceLock::new() }
-    }
-}
 
 /// What a subscription has next.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,11 +43,15 @@ pub struct Subscription {
     fetch: Option<Fetch>,
 }
 
-impl Subscription {
-    pub(super) fn new(topic: Arc<Topic>, subscriber: Arc<Subscriber>) -> Self {
-        Self { topic, subscriber, fetch: None }
+impl Topic {
+    /// Takes a place in the log: what is appended from now on, or what comes after a revision.
+    pub fn subscribe(self: &Arc<Self>, start: Start, interest: Interest) -> Result<Subscription, Refused> {
+        let subscriber = self.register(start, interest)?;
+        Ok(Subscription { topic: self.clone(), subscriber, fetch: None })
     }
+}
 
+impl Subscription {
     /// The same, and known to belong to this call.
     pub fn of(self, call: Call) -> Self {
         // There is one; the first stands.

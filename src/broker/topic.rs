@@ -7,7 +7,7 @@ use super::{
     interest::Interest,
     position::{Fall, Place, Position, Wait},
     sleepers::Sleepers,
-    subscription::{Subscriber, Subscription},
+    subscriber::Subscriber,
     view::View,
 };
 use crate::{
@@ -174,8 +174,8 @@ impl Topic {
         self.sleepers.len()
     }
 
-    /// Takes a place in the log: what is appended from now on, or what comes after a revision in the window.
-    pub fn subscribe(self: &Arc<Self>, start: Start, interest: Interest) -> Result<Subscription, Refused> {
+    /// Gives a subscriber its place in the log. Whoever takes it must unsubscribe.
+    pub(super) fn register(&self, start: Start, interest: Interest) -> Result<Arc<Subscriber>, Refused> {
         let column = interest
             .filter
             .as_ref()
@@ -204,7 +204,7 @@ impl Topic {
         registry.insert(id, subscriber.clone());
         drop(registry);
         self.metrics.subscribed();
-        Ok(Subscription::new(self.clone(), subscriber))
+        Ok(subscriber)
     }
 
     fn place_after(&self, revision: Revision) -> Result<Place, Refused> {

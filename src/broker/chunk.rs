@@ -1,0 +1,13 @@
+//! What a stream is handed.
+
+use bytes::Bytes;
+
+/// Frames for the wire.
+pub(super) struct Chunk {
+    pub(super) frames: Bytes,
+    pub(super) events: u64,
+    /// How many others they stand for.
+    pub(super) conflated: u64,
+    /// When the oldest of them was sealed.
+    pub(super) sealed_at: u64,
+}
