@@ -1,5 +1,7 @@
 //! Bringing a database to the schema: once, by one, and never backwards; and what the hub says when its triggers were touched.
 
+mod found;
+
 use crate::support::{
     Database, TestHub,
     fossil::Fossils,

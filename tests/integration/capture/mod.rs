@@ -4,5 +4,6 @@ mod cascades;
 mod partitions;
 mod sessions;
 mod statements;
+mod strangers;
 mod triggers;
 mod values;

@@ -1,6 +1,7 @@
 -- A large row as JSON; NULL if that is larger than the setting `hub.max_row_bytes` (32 MiB), or cannot be made at all: a value has
 -- at most 1 GB, and a change holds two rows. Never an error, for it would be the writer's.
-CREATE OR REPLACE FUNCTION hub.large_row(given anyelement) RETURNS json LANGUAGE plpgsql STABLE AS $$
+CREATE OR REPLACE FUNCTION hub.large_row(given anyelement) RETURNS json LANGUAGE plpgsql STABLE
+  SET search_path = pg_catalog, hub, pg_temp AS $$
 DECLARE
   said  pg_catalog.text := pg_catalog.current_setting('hub.max_row_bytes', true);
   bound pg_catalog.int8 := 33554432;
