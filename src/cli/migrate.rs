@@ -1,6 +1,6 @@
 //! `trex migrate`.
 
-use super::print::print;
+use super::print::{print, say};
 use crate::{
     faces::Registry,
     store::{Target, migrate},
@@ -28,7 +28,15 @@ impl Migrate {
 
 /// These commands are about one database and have no default for it.
 pub(super) fn required(url: Option<&str>) -> anyhow::Result<Target> {
-    Target::parse(
-        url.ok_or_else(|| anyhow::anyhow!("--database-url or DATABASE_URL must say which database"))?,
-    )
+    let target = Target::parse(
+        given(url)
+            .ok_or_else(|| anyhow::anyhow!("--database-url or DATABASE_URL must say which database"))?,
+    )?;
+    target.notes().iter().for_each(|note| say(format!("trex: --database-url: {note}")));
+    Ok(target)
+}
+
+/// An empty variable is how some platforms say that there is none.
+pub(super) fn given(url: Option<&str>) -> Option<&str> {
+    url.filter(|url| !url.trim().is_empty())
 }

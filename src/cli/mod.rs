@@ -77,6 +77,7 @@ Examples:
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
+    crate::tls::install_provider();
     let command = match parse() {
         Ok(cli) => cli.command.unwrap_or(Command::Serve(Box::new(cli.serve))),
         Err(code) => return code,

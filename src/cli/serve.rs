@@ -1,6 +1,6 @@
 //! `trex serve`: arguments → logs → database → hub → drain.
 
-use super::{duration, print::print};
+use super::{duration, migrate::given, print::print};
 use crate::{
     app::{self, App, Endpoints},
     broker::Limits,
@@ -304,10 +304,13 @@ struct Database {
 
 impl Database {
     async fn open(serve: &Serve) -> anyhow::Result<Self> {
-        if let Some(url) = &serve.database_url {
+        if let Some(url) = given(serve.database_url.as_deref()) {
             let target = Target::parse(url)?;
+            for note in target.notes() {
+                tracing::warn!("--database-url: {note}");
+            }
             return Ok(Self {
-                url: url.clone(),
+                url: url.to_owned(),
                 shown_url: target.url(),
                 describe: format!("Postgres at {}", target.describe()),
                 embedded: None,

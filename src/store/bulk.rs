@@ -191,7 +191,7 @@ impl Store {
         };
         let connection =
             self.connection().await.map_err(|error| NotWritten::Failed { error, uncertain: false })?;
-        let lease = Lease::new(connection);
+        let lease = Lease::new(connection, &self.tls);
         let rows = if call.is_attributed() {
             lease.query_for(call, &sql, &parameters.0).await
         } else {

@@ -1,20 +1,24 @@
 //! A pooled connection on loan for one statement.
 
-use super::{DatabaseError, transaction::Begin};
+use super::{DatabaseError, tls::Connector, transaction::Begin};
 use crate::call::Call;
 use deadpool_postgres::{ClientWrapper, Object};
 use tokio_postgres::{
-    NoTls, Row,
+    Row,
     types::{ToSql, Type},
 };
 
 /// If it is dropped before the statement has ended, its caller's deadline has passed: the statement is cancelled and the connection
 /// leaves the pool, or the next caller would wait behind what this one no longer waits for.
-pub(super) struct Lease(Option<Object>);
+pub(super) struct Lease {
+    connection: Option<Object>,
+    /// For the request to cancel, which must be as well encrypted as the statement.
+    tls: Connector,
+}
 
 impl Lease {
-    pub(super) fn new(connection: Object) -> Self {
-        Self(Some(connection))
+    pub(super) fn new(connection: Object, tls: &Connector) -> Self {
+        Self { connection: Some(connection), tls: tls.clone() }
     }
 
     /// The rows of a statement, which is prepared once per connection.
@@ -43,10 +47,10 @@ impl Lease {
         mut self,
         query: impl AsyncFnOnce(&Object) -> Result<Vec<Row>, tokio_postgres::Error>,
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
-        let Some(connection) = &self.0 else { return Ok(Vec::new()) };
+        let Some(connection) = &self.connection else { return Ok(Vec::new()) };
         let result = query(connection).await;
         // It has ended: back to the pool.
-        self.0 = None;
+        self.connection = None;
         result
     }
 }
@@ -59,7 +63,7 @@ impl Lease {
         sql: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
-        let Some(connection) = &self.0 else { return Ok(Vec::new()) };
+        let Some(connection) = &self.connection else { return Ok(Vec::new()) };
         let result = async {
             let say = "SELECT set_config('hub.actor', coalesce($1, ''), true), set_config('hub.trace', coalesce($2, ''), true)";
             let (say, statement) =
@@ -76,7 +80,7 @@ impl Lease {
             Begin::as_the_session("attributed").around(connection, work).await
         };
         let result = result.await;
-        self.0 = None;
+        self.connection = None;
         result
     }
 }
@@ -113,16 +117,18 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let (Some(connection), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+        if let (Some(connection), Ok(runtime)) =
+            (self.connection.take(), tokio::runtime::Handle::try_current())
+        {
             let client = Object::take(connection);
-            runtime.spawn(cancel(client));
+            runtime.spawn(cancel(client, self.tls.clone()));
         }
     }
 }
 
 /// The session lives until the request to cancel is answered: it must not reach a later session with the same number.
-async fn cancel(client: ClientWrapper) {
-    if let Err(error) = client.cancel_token().cancel_query(NoTls).await {
+async fn cancel(client: ClientWrapper, tls: Connector) {
+    if let Err(error) = client.cancel_token().cancel_query(tls).await {
         tracing::debug!(error = %DatabaseError::from(error), "cancelling a statement");
     }
 }

@@ -12,11 +12,14 @@ mod lease;
 mod letters;
 mod lock;
 mod migrate;
+mod parameters;
+mod passfile;
 mod rows;
 mod schema;
 mod search;
 mod snapshot;
 mod status;
+mod tls;
 mod transaction;
 
 pub use audit::{AuditFilter, AuditPlace, AuditRecord};
@@ -61,6 +64,7 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub struct Store {
     pool: Pool,
+    tls: tls::Connector,
 }
 
 impl Store {
@@ -69,7 +73,7 @@ impl Store {
     pub fn new(target: &Target, size: usize, session: bool) -> Result<Self, deadpool_postgres::BuildError> {
         let manager = Manager::from_connect(
             target.config().clone(),
-            OnRuntime(Handle::current()),
+            OnRuntime { runtime: Handle::current(), target: target.clone() },
             // The driver tells a closed connection without asking the server.
             ManagerConfig { recycling_method: RecyclingMethod::Fast },
         );
@@ -95,7 +99,7 @@ impl Store {
                 })
             }))
             .build()?;
-        Ok(Self { pool })
+        Ok(Self { pool, tls: target.tls() })
     }
 
     /// Connections in use, and idle ones.
@@ -171,7 +175,7 @@ impl Store {
     ) -> Result<Vec<Row>, Error> {
         let connection = self.connection().await?;
         let started = std::time::Instant::now();
-        let lease = Lease::new(connection);
+        let lease = Lease::new(connection, &self.tls);
         let rows = if call.is_attributed() {
             lease.query_for(call, sql, parameters).await
         } else {
@@ -191,7 +195,7 @@ impl Store {
     ) -> Result<Vec<Row>, Error> {
         let connection = self.connection().await?;
         let started = std::time::Instant::now();
-        let rows = Lease::new(connection).query(sql, parameters).await?;
+        let rows = Lease::new(connection, &self.tls).query(sql, parameters).await?;
         tracing::debug!(statement = name, elapsed = ?started.elapsed(), rows = rows.len(), "statement");
         Ok(rows)
     }
@@ -205,7 +209,7 @@ impl Store {
     ) -> Result<Vec<Row>, Error> {
         let connection = self.connection().await?;
         let started = std::time::Instant::now();
-        let rows = Lease::new(connection).query_once(sql, parameters).await?;
+        let rows = Lease::new(connection, &self.tls).query_once(sql, parameters).await?;
         tracing::debug!(statement = name, elapsed = ?started.elapsed(), rows = rows.len(), "statement");
         Ok(rows)
     }

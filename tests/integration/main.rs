@@ -35,4 +35,5 @@ mod smoke;
 mod state;
 mod stress;
 mod support;
+mod tls;
 mod watch_cli;

@@ -1,5 +1,6 @@
 //! What every test needs: a database of its own, a hub on it, and clients.
 
+pub mod certificates;
 pub mod follower;
 pub mod fossil;
 pub mod history;
