@@ -14,7 +14,8 @@ COPY --from=build /out/trex /usr/local/bin/trex
 USER 10001:10001
 # No Postgres in this image: the hub takes a given server (DATABASE_URL).
 # Loopback would be the container's own, so it binds to all its addresses; who
-# may reach them is decided where the ports are published.
+# may reach them is decided where the ports are published. In plain text the hub
+# starts so only with TREX_INSECURE=true; else give it TLS (docs/security.md).
 ENV TREX_GRPC_SERVER_BINDADDRESS=0.0.0.0:9000 \
     TREX_METRICS_SERVER_BINDADDRESS=0.0.0.0:8080 \
     TREX_HEALTH_CHECK_SERVER_BINDADDRESS=0.0.0.0:8083

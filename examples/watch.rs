@@ -9,7 +9,7 @@ use anyhow::Context;
 use std::{env, fs, io, path::Path};
 use tonic::Code;
 use trex::{
-    client::{Notice, Watch, WatchOptions, WatchStart},
+    client::{Access, Hub, Notice, Watch, WatchOptions, WatchStart},
     model::Revision,
     proto::rh_trex::v1::{BackpressurePolicy, DinosaurWatchEvent, EventType},
 };
@@ -21,7 +21,8 @@ async fn main() -> anyhow::Result<()> {
     let file = arguments.next().unwrap_or_else(|| "watch.position".to_owned());
     let file = Path::new(&file);
 
-    let mut watch = Watch::new(&server, options(start(file)?))?;
+    let hub = Hub::new(&server, &Access::default())?;
+    let mut watch = Watch::new(hub.clone(), options(start(file)?));
     let mut epoch = String::new();
     loop {
         match watch.next().await {
@@ -48,7 +49,7 @@ async fn main() -> anyhow::Result<()> {
             // Compacted, or another history: nobody can say what this consumer has missed. Begin with what is there.
             Err(status) if status.code() == Code::OutOfRange => {
                 println!("{}", status.message());
-                watch = Watch::new(&server, options(WatchStart::State))?;
+                watch = Watch::new(hub.clone(), options(WatchStart::State));
             }
             Err(status) => return Err(status.into()),
         }

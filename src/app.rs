@@ -8,7 +8,7 @@ use crate::{
     feed::{self, Doorbell, Parts, reader::LogReader, snapshot::Snapshots},
     health::Health,
     model::KindName,
-    server::{self, Calls, ConnectionLimits, Server},
+    server::{self, Calls, ConnectionLimits, Server, Tls},
     service::{
         Means, UseCases,
         import::{self, Bulk},
@@ -64,6 +64,8 @@ pub struct Settings {
     pub trusted_actor: Option<http::HeaderName>,
     /// The longest unary call.
     pub call_timeout: Duration,
+    /// Which listeners are encrypted, and how.
+    pub tls: ListenersTls,
     /// How long the stop waits for calls under way.
     pub drain_timeout: Duration,
     /// Threads that serve connections.
@@ -91,9 +93,51 @@ impl Settings {
             max_message_bytes: 4 << 20,
             trusted_actor: None,
             call_timeout: Duration::from_secs(30),
+            tls: ListenersTls::default(),
             drain_timeout: Duration::from_secs(15),
             lanes: 2,
         }
+    }
+}
+
+/// TLS of each listener; `None`: plain text.
+#[derive(Clone)]
+pub struct ListenersTls {
+    /// gRPC.
+    pub grpc: Option<Arc<Tls>>,
+    /// The operator's gRPC.
+    pub admin: Option<Arc<Tls>>,
+    /// Metrics.
+    pub metrics: Option<Arc<Tls>>,
+    /// Health.
+    pub health: Option<Arc<Tls>>,
+    /// How often the files of certificates are looked at.
+    pub reload: Duration,
+}
+
+impl Default for ListenersTls {
+    fn default() -> Self {
+        Self { grpc: None, admin: None, metrics: None, health: None, reload: Duration::from_secs(10) }
+    }
+}
+
+impl std::fmt::Debug for ListenersTls {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let encrypted = [&self.grpc, &self.admin, &self.metrics, &self.health].map(Option::is_some);
+        formatter.debug_tuple("ListenersTls").field(&encrypted).finish()
+    }
+}
+
+impl ListenersTls {
+    /// Each once, though several listeners may share one.
+    fn each(&self) -> Vec<Arc<Tls>> {
+        let mut each: Vec<Arc<Tls>> = Vec::new();
+        for tls in [&self.grpc, &self.admin, &self.metrics, &self.health].into_iter().flatten() {
+            if !each.iter().any(|known| Arc::ptr_eq(known, tls)) {
+                each.push(tls.clone());
+            }
+        }
+        each
     }
 }
 
@@ -140,6 +184,23 @@ impl Endpoints {
     /// Any free ports of the loopbacks.
     pub async fn ephemeral() -> Result<Self, server::BindError> {
         Self::bind(Some(&"localhost:0".to_owned()), "localhost:0", "localhost:0", "localhost:0").await
+    }
+
+    /// The flags of listeners that other machines can reach in plain text.
+    pub fn exposed(&self, tls: &ListenersTls) -> Vec<&'static str> {
+        let no_sockets = Vec::new();
+        let all = [
+            ("--grpc-server-bindaddress", self.grpc.as_ref().unwrap_or(&no_sockets), &tls.grpc),
+            ("--admin-server-bindaddress", &self.admin, &tls.admin),
+            ("--metrics-server-bindaddress", &self.metrics, &tls.metrics),
+            ("--health-check-server-bindaddress", &self.health, &tls.health),
+        ];
+        let is_open = |listener: &TcpListener| {
+            listener.local_addr().is_ok_and(|address| !address.ip().to_canonical().is_loopback())
+        };
+        let exposed =
+            all.into_iter().filter(|(_, sockets, tls)| tls.is_none() && sockets.iter().any(is_open));
+        exposed.map(|(flag, ..)| flag).collect()
     }
 
     fn addresses(&self) -> Addresses {
@@ -198,21 +259,30 @@ impl App {
         let mut running = Running::default();
         let addresses = endpoints.addresses();
         let Endpoints { grpc, admin, metrics, health } = endpoints;
+        let tls = settings.tls.clone();
         let server = match grpc {
             Some(listeners) => {
                 let services = services(&settings, &registry, &cases);
                 let (lanes, drain) = (settings.lanes, settings.drain_timeout);
-                Some(running.serve(&settings, &parts, services, listeners, (lanes, drain)).await?)
+                Some(
+                    running
+                        .serve(&settings, &parts, services, (listeners, tls.grpc.clone()), (lanes, drain))
+                        .await?,
+                )
             }
             None => None,
         };
         let services = operator_services(&settings, &parts);
         // Never behind the watches: a lane of its own.
         let drain = settings.drain_timeout.min(ADMIN_DRAIN);
-        let admin = running.serve(&settings, &parts, services, admin, (1, drain)).await?;
+        let admin =
+            running.serve(&settings, &parts, services, (admin, tls.admin.clone()), (1, drain)).await?;
         let Running { stop, tasks } = &mut running;
-        ops::serve(metrics, &ops::metrics(parts.metrics.clone()), stop, tasks)?;
-        ops::serve(health, &ops::health(parts.health.clone()), stop, tasks)?;
+        ops::serve(metrics, tls.metrics.as_ref(), &ops::metrics(parts.metrics.clone()), stop, tasks)?;
+        ops::serve(health, tls.health.as_ref(), &ops::health(parts.health.clone()), stop, tasks)?;
+        for certificate in tls.each() {
+            tasks.spawn(certificate.follow(tls.reload, stop.clone()));
+        }
         settings.controllers.spawn(&controller_parts(&parts), settings.controller, stop, tasks);
         let history = feed::spawn(&parts, settings.capture, stop, tasks);
         upkeep::spawn(&parts, settings.capture, history, stop, tasks);
@@ -358,7 +428,7 @@ impl Running {
         settings: &Settings,
         parts: &Parts,
         services: Grpc,
-        listeners: Vec<TcpListener>,
+        (listeners, tls): (Vec<TcpListener>, Option<Arc<Tls>>),
         (lanes, drain): (usize, Duration),
     ) -> anyhow::Result<Server> {
         let (face, report) = services.finish(parts.health.clone(), parts.metrics.clone()).await?;
@@ -367,7 +437,7 @@ impl Running {
             stop.run_until_cancelled(report).await;
         });
         let calls = Calls::new(face, settings.call_timeout).trusting(settings.trusted_actor.clone());
-        Ok(Server::start(listeners, &calls, lanes, settings.connections, drain)?)
+        Ok(Server::start(listeners, tls, &calls, lanes, settings.connections, drain)?)
     }
 }
 

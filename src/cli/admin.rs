@@ -1,13 +1,13 @@
 //! What the commands share that ask a hub's admin listener.
 
 use super::{
+    access::AccessOptions,
     failure::{Listener, explain},
     print::{Output, Reader, print, refresh, say},
 };
-use crate::{client::endpoint, proto::hub::v1::admin_service_client::AdminServiceClient};
-use anyhow::Context;
+use crate::{client::Link, proto::hub::v1::admin_service_client::AdminServiceClient};
 use std::time::Duration;
-use tonic::{Status, transport::Channel};
+use tonic::Status;
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// An answer about 10,000 watches has some megabytes.
@@ -19,6 +19,8 @@ pub(super) struct Hub {
     /// The hub's admin listener
     #[arg(long, env = "TREX_ADMIN_SERVER", default_value = "http://localhost:9001", value_name = "URL")]
     server: String,
+    #[command(flatten)]
+    access: AccessOptions,
     /// Ask again and again, so often; on a terminal what it shows is refreshed
     #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "1s", require_equals = true, value_parser = super::duration)]
     pub(super) watch: Option<Duration>,
@@ -26,10 +28,9 @@ pub(super) struct Hub {
 
 impl Hub {
     /// A client, which connects when it is first used, and again when it has to.
-    pub(super) fn client(&self) -> anyhow::Result<AdminServiceClient<Channel>> {
-        let endpoint = endpoint(&self.server).with_context(|| format!("--server {}", self.server))?;
-        let endpoint = endpoint.timeout(CALL_TIMEOUT);
-        Ok(AdminServiceClient::new(endpoint.connect_lazy()).max_decoding_message_size(LARGEST_ANSWER))
+    pub(super) fn client(&self) -> anyhow::Result<AdminServiceClient<Link>> {
+        let hub = self.access.hub(&self.server)?.timeout(CALL_TIMEOUT);
+        Ok(AdminServiceClient::new(hub.connect_lazy()).max_decoding_message_size(LARGEST_ANSWER))
     }
 
     /// Writes an answer, or one after the other. Once there was one, a hub that does not answer is waited for.

@@ -1,27 +1,24 @@
 //! `trex audit`.
 
 use super::{
+    access::AccessOptions,
     failure::{Listener, explain},
     print::{say, shown, unless_left},
 };
 use crate::{
-    client::{cause, connect, endpoint, is_final},
+    client::{Hub, Link, cause, is_final},
     proto::hub::v1::{
         AuditRecord, AuditRecordType, ListAuditRecordsRequest, WatchAuditRecordsRequest,
         audit_service_client::AuditServiceClient,
     },
 };
-use anyhow::Context;
 use prost_types::Timestamp;
 use serde_json::{Value, json};
 use std::{
     io::{self, Write},
     time::Duration,
 };
-use tonic::{
-    Code, Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Code, Status};
 
 /// Records per call.
 const PAGE: i32 = 200;
@@ -34,6 +31,8 @@ pub(super) struct Audit {
     /// The hub
     #[arg(long, env = "TREX_SERVER", default_value = "http://localhost:9000", value_name = "URL")]
     server: String,
+    #[command(flatten)]
+    access: AccessOptions,
     /// Only of this kind
     #[arg(long, default_value = "", value_name = "KIND")]
     kind: String,
@@ -71,20 +70,20 @@ enum Output {
 
 impl Audit {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let endpoint = endpoint(&self.server).with_context(|| format!("--server {}", self.server))?;
+        let hub = self.access.hub(&self.server)?;
         let written = if self.follow {
             tokio::select! {
-                written = self.follow(&endpoint) => written,
+                written = self.follow(&hub) => written,
                 interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
             }
         } else {
-            self.list(&endpoint).await
+            self.list(&hub).await
         };
         unless_left(written)
     }
 
-    async fn list(&self, endpoint: &Endpoint) -> anyhow::Result<()> {
-        let mut client = client(endpoint).await.map_err(|status| self.explain(&status))?;
+    async fn list(&self, hub: &Hub) -> anyhow::Result<()> {
+        let mut client = client(hub).await.map_err(|status| self.explain(&status))?;
         let mut request = ListAuditRecordsRequest {
             kind: self.kind.clone(),
             resource_id: self.resource_id.clone(),
@@ -111,10 +110,10 @@ impl Audit {
         Ok(())
     }
 
-    async fn follow(&self, endpoint: &Endpoint) -> anyhow::Result<()> {
+    async fn follow(&self, hub: &Hub) -> anyhow::Result<()> {
         let mut after = self.after_revision;
         loop {
-            let status = self.follow_once(endpoint, &mut after).await?;
+            let status = self.follow_once(hub, &mut after).await?;
             if is_final(status.code()) {
                 return Err(self.explain(&status));
             }
@@ -124,14 +123,14 @@ impl Audit {
     }
 
     /// Writes what a stream brings, and moves `after` with it. Returns how the stream ended.
-    async fn follow_once(&self, endpoint: &Endpoint, after: &mut Option<u64>) -> io::Result<Status> {
+    async fn follow_once(&self, hub: &Hub, after: &mut Option<u64>) -> io::Result<Status> {
         let request = WatchAuditRecordsRequest {
             after_revision: *after,
             kind: self.kind.clone(),
             resource_id: self.resource_id.clone(),
             actor: self.actor.clone(),
         };
-        let response = match client(endpoint).await {
+        let response = match client(hub).await {
             Ok(mut client) => client.watch_audit_records(request).await,
             Err(status) => Err(status),
         };
@@ -177,8 +176,8 @@ impl Audit {
 }
 
 /// A row may be as large as Postgres lets it be.
-async fn client(endpoint: &Endpoint) -> Result<AuditServiceClient<Channel>, Status> {
-    Ok(AuditServiceClient::new(connect(endpoint).await?).max_decoding_message_size(usize::MAX))
+async fn client(hub: &Hub) -> Result<AuditServiceClient<Link>, Status> {
+    Ok(AuditServiceClient::new(hub.connect().await?).max_decoding_message_size(usize::MAX))
 }
 
 fn timestamp(at: jiff::Timestamp) -> Timestamp {

@@ -1,6 +1,7 @@
 //! `trex export`: the initial state of a watch, which is the table at exactly one revision.
 
 use super::{
+    access::AccessOptions,
     failure::{Listener, explain},
     import::Format,
     print::{say, unless_left},
@@ -31,6 +32,8 @@ pub(super) struct Export {
     /// The hub
     #[arg(long, env = "TREX_SERVER", default_value = "http://localhost:9000", value_name = "URL")]
     server: String,
+    #[command(flatten)]
+    access: AccessOptions,
     /// Write to this file, which is there when it is complete and not before [default: standard output]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -62,7 +65,7 @@ impl Export {
             start: WatchStart::State,
             backpressure: BackpressurePolicy::CatchUp,
         };
-        let watch = Watch::new(&self.server, options).with_context(|| format!("--server {}", self.server))?;
+        let watch = Watch::new(self.access.hub(&self.server)?, options);
         let rows = Rows { format, times: self.times, count: 0, output: Output::open(self.out.as_deref())? };
         tokio::select! {
             written = self.write(watch, rows) => unless_left(written),

@@ -1,5 +1,6 @@
 //! The command line: arguments, and one file per command.
 
+mod access;
 mod admin;
 mod audit;
 mod bench;
@@ -11,6 +12,7 @@ mod export;
 mod failure;
 mod generate;
 mod import;
+mod listeners;
 mod migrate;
 mod print;
 mod serve;

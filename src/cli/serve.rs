@@ -1,18 +1,18 @@
 //! `trex serve`: arguments → logs → database → hub → drain.
 
-use super::{duration, migrate::given, print::print};
+use super::{duration, listeners::ListenerOptions, migrate::given, print::print};
 use crate::{
-    app::{self, App, Endpoints},
+    app::{self, App, Endpoints, ListenersTls},
     broker::Limits,
     controller::{self, Controllers},
     embedded::{self, EmbeddedPostgres, Options},
     feed::{Retention, Settings, Wakeups},
-    server::ConnectionLimits,
+    server::{ConnectionLimits, Tls},
     service::import::{self, LARGEST_BATCH},
     store::Target,
     telemetry::{LogFormat, init_logs},
 };
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The database that the embedded Postgres makes.
@@ -76,6 +76,9 @@ pub(super) struct Serve {
         value_name = "ADDRESS"
     )]
     pub(super) health_check_server_bindaddress: String,
+
+    #[command(flatten)]
+    listeners: ListenerOptions,
 
     /// How the hub learns of changes: `poll` where a pooler stands before Postgres that keeps no session
     #[arg(long, env = "TREX_WAKEUPS", value_enum, default_value_t = Wakeups::Listen)]
@@ -173,6 +176,7 @@ impl Serve {
         let mut stop = async || {
             tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
         };
+        let tls = self.listeners.read()?;
         // Before the database: a taken port stops the start with nothing to undo.
         let endpoints = Endpoints::bind(
             self.enable_grpc.then_some(&self.grpc_server_bindaddress),
@@ -181,13 +185,15 @@ impl Serve {
             &self.health_check_server_bindaddress,
         )
         .await?;
+        self.listeners.check(&endpoints, &tls)?;
         let database = tokio::select! {
             database = Database::open(&self) => database?,
             () = stop() => return Ok(()),
         };
         let started = async {
-            let app = App::start(self.settings(Target::parse(&database.url)?), endpoints).await?;
-            self.welcome(&app, &database);
+            let app =
+                App::start(self.settings(Target::parse(&database.url)?, tls.clone()), endpoints).await?;
+            self.welcome(&app, &database, &tls);
             anyhow::Ok(Some(app))
         };
         let started = tokio::select! {
@@ -228,7 +234,7 @@ impl Serve {
         grpc.into_iter().chain(others).map(|(flag, address)| (flag, address.as_str())).collect()
     }
 
-    fn settings(&self, target: Target) -> app::Settings {
+    fn settings(&self, target: Target, tls: ListenersTls) -> app::Settings {
         app::Settings {
             target,
             migrate: self.migrate,
@@ -265,24 +271,29 @@ impl Serve {
             max_message_bytes: self.max_message_bytes,
             trusted_actor: self.trust_actor_metadata.clone(),
             call_timeout: self.call_timeout,
+            tls,
             drain_timeout: self.drain_timeout,
             lanes: self.lanes.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)),
         }
     }
 
     /// What is served where. A hub serves, whether or not somebody reads it.
-    fn welcome(&self, app: &App, database: &Database) {
+    fn welcome(&self, app: &App, database: &Database, tls: &ListenersTls) {
         let addresses = app.addresses();
+        let scheme = |tls: &Option<Arc<Tls>>| if tls.is_some() { "https" } else { "http" };
         let mut text = format!("trex {} watches {}\n\n", env!("CARGO_PKG_VERSION"), database.describe);
         if let Some(grpc) = &addresses.grpc {
-            text += &format!("  gRPC     {grpc}\n");
+            let how = if tls.grpc.is_some() { ", TLS" } else { "" };
+            text += &format!("  gRPC     {grpc}{how}\n");
         }
-        text += &format!("  admin    {}\n", addresses.admin);
-        text += &format!("  metrics  http://{}/metrics\n", addresses.metrics);
-        text += &format!("  health   http://{}/readyz\n\n", addresses.health);
+        let how = if tls.admin.is_some() { ", TLS" } else { "" };
+        text += &format!("  admin    {}{how}\n", addresses.admin);
+        text += &format!("  metrics  {}://{}/metrics\n", scheme(&tls.metrics), addresses.metrics);
+        text += &format!("  health   {}://{}/readyz\n\n", scheme(&tls.health), addresses.health);
         if let Some(grpc) = &addresses.grpc {
+            let how = if tls.grpc.is_some() { "-cacert FILE" } else { "-plaintext" };
             text += &format!(
-                "Watch, and in another terminal write:\n\n  grpcurl -plaintext {grpc} rh_trex.v1.DinosaurService/WatchDinosaurs\n"
+                "Watch, and in another terminal write:\n\n  grpcurl {how} {grpc} rh_trex.v1.DinosaurService/WatchDinosaurs\n"
             );
             text += &format!(
                 "  psql '{}' -c \"INSERT INTO dinosaurs (species) VALUES ('Tyrannosaurus')\"\n\n",

@@ -1,6 +1,7 @@
 //! `trex watch`.
 
 use super::{
+    access::AccessOptions,
     failure::{Listener, explain},
     print::{say, shown, unless_left},
 };
@@ -9,7 +10,6 @@ use crate::{
     model::Revision,
     proto::rh_trex::v1::{BackpressurePolicy, DinosaurWatchEvent, EventType},
 };
-use anyhow::Context;
 use serde_json::json;
 use std::io::{self, Write};
 use tonic::{Code, Status};
@@ -20,6 +20,8 @@ pub(super) struct Watch {
     /// The hub
     #[arg(long, env = "TREX_SERVER", default_value = "http://localhost:9000", value_name = "URL")]
     server: String,
+    #[command(flatten)]
+    access: AccessOptions,
     /// Start after this revision instead of now
     #[arg(long, value_name = "REVISION")]
     after_revision: Option<u64>,
@@ -96,8 +98,7 @@ impl Watch {
                 Backpressure::Latest => BackpressurePolicy::Latest,
             },
         };
-        let mut watch =
-            Watching::new(&self.server, options).with_context(|| format!("--server {}", self.server))?;
+        let mut watch = Watching::new(self.access.hub(&self.server)?, options);
         let written = tokio::select! {
             written = self.write_all(&mut watch) => written,
             interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),

@@ -5,7 +5,7 @@
 //! sent again. So every item is created once, or fails once, whatever happens to the hub, to its database or to the connection. A second
 //! process may offer the same items again from the first on; those that were decided before are passed over. Step by step: docs/bulk.md.
 
-use super::{BACKOFF, BadAddress, cause, chain, endpoint};
+use super::{BACKOFF, Hub, cause};
 use crate::backoff::Backoff;
 use crate::proto::{
     codec::Streamed,
@@ -18,7 +18,7 @@ use futures_util::{StreamExt, future::BoxFuture, stream};
 use std::{collections::VecDeque, time::Duration};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status, Streaming, transport::Endpoint};
+use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt;
 
 /// Items per step to the connection: enough to cost little each, and few enough to begin soon.
@@ -72,7 +72,7 @@ pub struct Decided {
 
 /// An import that survives its connections.
 pub struct Import {
-    endpoint: Endpoint,
+    hub: Hub,
     options: ImportOptions,
     window: Window,
     /// Whether no more items will be offered.
@@ -99,15 +99,14 @@ struct Connection {
 }
 
 impl Import {
-    /// An import into the hub at a URL; connects at the first [`Import::next`].
-    pub fn new(server: &str, options: ImportOptions) -> Result<Self, BadAddress> {
-        let endpoint = endpoint(server)?;
+    /// An import into a hub; connects at the first [`Import::next`].
+    pub fn new(hub: Hub, options: ImportOptions) -> Self {
         let batch = usize::try_from(options.batch_size).unwrap_or(usize::MAX).max(ASSUMED_BATCH);
         let window = Window::new(KEPT_BATCHES.saturating_mul(batch), options.acknowledged);
         let mut import =
-            Self { endpoint, options, window, complete: false, link: Link::Closed(Ok(())), backoff: BACKOFF };
+            Self { hub, options, window, complete: false, link: Link::Closed(Ok(())), backoff: BACKOFF };
         import.open(Duration::ZERO);
-        Ok(import)
+        import
     }
 
     /// Whether another item may be offered now. If not, [`Import::next`] makes room.
@@ -221,16 +220,16 @@ impl Import {
             batch_size: self.options.batch_size,
             acknowledged: self.window.decided,
         };
-        let endpoint = self.endpoint.clone();
+        let hub = self.hub.clone();
         self.link = Link::Opening(Box::pin(async move {
             tokio::time::sleep(after).await;
-            connect(&endpoint, start).await
+            connect(&hub, start).await
         }));
     }
 }
 
-async fn connect(endpoint: &Endpoint, start: ImportDinosaursStart) -> Result<Connection, Status> {
-    let channel = endpoint.connect().await.map_err(|error| Status::unavailable(chain(&error)))?;
+async fn connect(hub: &Hub, start: ImportDinosaursStart) -> Result<Connection, Status> {
+    let channel = hub.connect().await?;
     // One step waits here while another is being written: HTTP/2 and the hub decide how fast that goes.
     let (requests, steps) = mpsc::channel::<Vec<ImportDinosaursItem>>(1);
     let items = ReceiverStream::new(steps).flat_map(stream::iter).map(Message::Item);

@@ -5,8 +5,10 @@
 //! When the hub says that the position means nothing any more (REVISION_COMPACTED, EPOCH_CHANGED), a watch that began with the initial
 //! state begins with it again and says so; any other ends, because only its user knows what to do then.
 
+mod hub;
 mod import;
 
+pub use hub::{Access, BadAddress, Bearer, Hub, Link, Token};
 pub use import::{Decided, Import, ImportNotice, ImportOptions};
 
 use crate::{
@@ -18,11 +20,8 @@ use crate::{
         dinosaur_service_client::DinosaurServiceClient,
     },
 };
-use std::{error::Error, str::FromStr, time::Duration};
-use tonic::{
-    Code, Status, Streaming,
-    transport::{Channel, Endpoint},
-};
+use std::{error::Error, time::Duration};
+use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt;
 
 /// Between attempts to connect.
@@ -88,7 +87,7 @@ pub enum Notice {
 
 /// A watch that survives its connections.
 pub struct Watch {
-    endpoint: Endpoint,
+    hub: Hub,
     options: WatchOptions,
     /// Where it stands, of `options.start`'s kind: `State` until the state is complete.
     position: WatchStart,
@@ -101,19 +100,11 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// A watch of the hub at a URL; connects at the first [`Watch::next`].
-    pub fn new(server: &str, options: WatchOptions) -> Result<Self, BadAddress> {
-        let endpoint = endpoint(server)?;
+    /// A watch of a hub; connects at the first [`Watch::next`].
+    pub fn new(hub: Hub, options: WatchOptions) -> Self {
         let position = options.start.clone();
-        Ok(Self {
-            endpoint,
-            options,
-            position,
-            stream: None,
-            epoch: String::new(),
-            backoff: BACKOFF,
-            due: None,
-        })
+        let epoch = String::new();
+        Self { hub, options, position, stream: None, epoch, backoff: BACKOFF, due: None }
     }
 
     /// The next notice. An error is final: the hub cannot go on from where this watch stands, or does not understand it.
@@ -161,9 +152,8 @@ impl Watch {
     }
 
     async fn connect(&mut self) -> Result<Notice, Status> {
-        let response = DinosaurServiceClient::new(connect(&self.endpoint).await?)
-            .watch_dinosaurs(self.request())
-            .await?;
+        let response =
+            DinosaurServiceClient::new(self.hub.connect().await?).watch_dinosaurs(self.request()).await?;
         let header = |name| {
             response.metadata().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
         };
@@ -207,41 +197,6 @@ impl Watch {
     }
 }
 
-/// Why an address is none that a hub may have.
-#[derive(Debug, thiserror::Error)]
-pub enum BadAddress {
-    /// It asks for what a hub does not speak.
-    #[error(
-        "a hub does not speak {0}: its address is HOST:PORT or http://HOST:PORT, for there is no TLS yet"
-    )]
-    Scheme(String),
-    /// It does not parse.
-    #[error("the address of a hub is HOST:PORT or http://HOST:PORT")]
-    Url(#[source] tonic::transport::Error),
-}
-
-/// A hub at a URL, or at a host and port. One that vanishes is noticed.
-pub(crate) fn endpoint(server: &str) -> Result<Endpoint, BadAddress> {
-    let url = match server.split_once("://") {
-        None => format!("http://{server}"),
-        Some((scheme, _)) if scheme.eq_ignore_ascii_case("http") => server.to_owned(),
-        // Plain text to whom TLS was meant for would be worse than nothing.
-        Some((scheme, _)) => return Err(BadAddress::Scheme(scheme.to_owned())),
-    };
-    let endpoint = Endpoint::from_str(&url)
-        .map_err(BadAddress::Url)?
-        .connect_timeout(Duration::from_secs(5))
-        .http2_keep_alive_interval(Duration::from_secs(10))
-        .keep_alive_timeout(Duration::from_secs(10))
-        .keep_alive_while_idle(true);
-    Ok(endpoint)
-}
-
-/// A connection. One that cannot be had is tried again.
-pub(crate) async fn connect(endpoint: &Endpoint) -> Result<Channel, Status> {
-    endpoint.connect().await.map_err(|error| Status::unavailable(chain(&error)))
-}
-
 /// What a status says; where it was made on this side, why.
 pub(crate) fn cause(status: &Status) -> String {
     status.source().map_or_else(|| status.message().to_owned(), chain)
@@ -272,20 +227,7 @@ mod tests {
             start: WatchStart::Now,
             backpressure: BackpressurePolicy::Drop,
         };
-        Watch::new(server, options).unwrap()
-    }
-
-    #[test]
-    fn a_hub_is_reached_in_plain_text_and_nobody_is_led_to_think_otherwise() {
-        for good in ["localhost:9000", "http://localhost:9000", "HTTP://[::1]:9000", "hub"] {
-            assert!(endpoint(good).is_ok(), "{good}");
-        }
-        for other in ["https://localhost:9000", "ftp://localhost:9000", "://localhost"] {
-            assert!(matches!(endpoint(other), Err(BadAddress::Scheme(_))), "{other}");
-        }
-        for bad in ["", "http://", "a b"] {
-            assert!(matches!(endpoint(bad), Err(BadAddress::Url(_))), "{bad}");
-        }
+        Watch::new(Hub::new(server, &Access::default()).unwrap(), options)
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! The operator's listeners: metrics, and health.
 
-use crate::{health::Health, server::ACCEPT_PAUSE, telemetry::Metrics};
+use crate::{
+    health::Health,
+    server::{ACCEPT_PAUSE, Tls, Turnstile},
+    telemetry::Metrics,
+};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::Full;
@@ -50,24 +54,26 @@ fn page(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Respo
     response
 }
 
-/// Serves pages until `stop`; the tasks go to `tasks`.
+/// Serves pages until `stop`, in plain text without `tls`; the tasks go to `tasks`.
 pub fn serve(
     listeners: Vec<TcpListener>,
+    tls: Option<&Arc<Tls>>,
     pages: &Pages,
     stop: &CancellationToken,
     tasks: &mut JoinSet<()>,
 ) -> std::io::Result<()> {
     for listener in listeners {
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let (pages, stop) = (pages.clone(), stop.clone());
+        let (pages, tls, stop) = (pages.clone(), tls.cloned(), stop.clone());
         tasks.spawn(async move {
-            stop.run_until_cancelled(accept(listener, pages)).await;
+            stop.run_until_cancelled(accept(listener, tls, pages)).await;
         });
     }
     Ok(())
 }
 
-async fn accept(listener: tokio::net::TcpListener, pages: Pages) {
+async fn accept(listener: tokio::net::TcpListener, tls: Option<Arc<Tls>>, pages: Pages) {
+    let turnstile = Arc::new(Turnstile::new());
     let mut connections = JoinSet::new();
     loop {
         let stream = tokio::select! {
@@ -89,9 +95,16 @@ async fn accept(listener: tokio::net::TcpListener, pages: Pages) {
         });
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+        let (tls, turnstile) = (tls.clone(), turnstile.clone());
         connections.spawn(async move {
             // A client that breaks off is no concern of the hub.
-            let _ = builder.serve_connection(TokioIo::new(stream), answer).await;
+            match tls {
+                None => drop(builder.serve_connection(TokioIo::new(stream), answer).await),
+                Some(tls) => match turnstile.handshake(&tls, stream).await {
+                    Ok(stream) => drop(builder.serve_connection(TokioIo::new(stream), answer).await),
+                    Err(error) => tracing::debug!(%error, "TLS handshake"),
+                },
+            }
         });
     }
 }

@@ -2,16 +2,27 @@
 //! streams of a connection hand over their frames before the connection's task writes them in one go ([`outbox`]), and a connection's
 //! streams never contend for it from two threads.
 
-use super::{bind::ACCEPT_PAUSE, call::Calls, face::Service, outbox};
+use super::{
+    bind::ACCEPT_PAUSE,
+    call::Calls,
+    face::Service,
+    outbox::{self, Outbox},
+    preface::Awaiting,
+    tls::{Tls, Turnstile, peer_certificate},
+};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
 };
 use std::{
     fmt::Display,
     io,
     net::{SocketAddr, TcpListener, TcpStream},
+    sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -55,9 +66,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves on these listeners. The stop waits at most `drain` for calls under way.
+    /// Serves on these listeners, in plain text without `tls`. The stop waits at most `drain` for calls under way.
     pub fn start<S: Service>(
         listeners: Vec<TcpListener>,
+        tls: Option<Arc<Tls>>,
         calls: &Calls<S>,
         lanes: usize,
         limits: ConnectionLimits,
@@ -69,10 +81,10 @@ impl Server {
         for number in 0..lanes.max(1) {
             let (sender, accepted) = mpsc::unbounded_channel();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let (calls, stop) = (calls.clone(), stop.clone());
-            let lane = thread::Builder::new().name(format!("lane-{number}"));
-            threads.push(lane.spawn(move || {
-                runtime.block_on(serve(accepted, calls, limits, drain, stop));
+            let lane = Lane { calls: calls.clone(), tls: tls.clone(), limits, drain, stop: stop.clone() };
+            let thread = thread::Builder::new().name(format!("lane-{number}"));
+            threads.push(thread.spawn(move || {
+                runtime.block_on(lane.serve(accepted));
                 // What still runs has had its time.
                 runtime.shutdown_background();
             })?);
@@ -125,51 +137,111 @@ async fn accept(listener: tokio::net::TcpListener, lanes: Vec<mpsc::UnboundedSen
 }
 
 /// One lane.
-async fn serve<S: Service>(
-    mut accepted: mpsc::UnboundedReceiver<Accepted>,
+struct Lane<S> {
     calls: Calls<S>,
+    tls: Option<Arc<Tls>>,
     limits: ConnectionLimits,
     drain: Duration,
     stop: CancellationToken,
-) {
-    let (builder, either) = (builder(limits), either(limits));
-    let graceful = GracefulShutdown::new();
-    let mut connections = JoinSet::new();
-    loop {
-        let (stream, peer) = tokio::select! {
-            next = accepted.recv() => match next {
-                Some(next) => next,
-                None => break,
-            },
-            Some(_) = connections.join_next() => continue,
-            () = stop.cancelled() => break,
-        };
-        // Frames are already coalesced; Nagle's algorithm would hold the last of them back.
-        let stream = stream.set_nodelay(true).and_then(|()| tokio::net::TcpStream::from_std(stream));
-        let (stream, outbox) = match stream {
-            Ok(stream) => outbox::divide(stream),
-            Err(error) => {
-                tracing::debug!(%error, %peer, "connection");
+}
+
+impl<S: Service> Lane<S> {
+    async fn serve(self, mut accepted: mpsc::UnboundedReceiver<Accepted>) {
+        let (builder, either) = (builder(self.limits), either(self.limits));
+        let graceful = GracefulShutdown::new();
+        let turnstile = Arc::new(Turnstile::new());
+        let mut connections = JoinSet::new();
+        loop {
+            let (stream, peer) = tokio::select! {
+                next = accepted.recv() => match next {
+                    Some(next) => next,
+                    None => break,
+                },
+                Some(_) = connections.join_next() => continue,
+                () = self.stop.cancelled() => break,
+            };
+            // Frames are already coalesced; Nagle's algorithm would hold the last of them back.
+            let stream = stream.set_nodelay(true).and_then(|()| tokio::net::TcpStream::from_std(stream));
+            let (stream, outbox) = match stream {
+                Ok(stream) => outbox::divide(stream),
+                Err(error) => {
+                    tracing::debug!(%error, %peer, "connection");
+                    continue;
+                }
+            };
+            let calls = self.calls.clone();
+            if let Some(tls) = &self.tls {
+                let encrypted = Encrypted {
+                    calls,
+                    limits: self.limits,
+                    tls: tls.clone(),
+                    turnstile: turnstile.clone(),
+                    watcher: graceful.watcher(),
+                };
+                let stop = self.stop.clone();
+                connections.spawn(async move {
+                    encrypted.serve(stream, outbox, peer, stop).await;
+                });
                 continue;
             }
-        };
-        let calls = calls.clone();
-        // Boxed, too: the room that answering takes is given back when the answer's body begins, which may last for days.
-        let service =
-            service_fn(move |request: hyper::Request<Incoming>| Box::pin(calls.clone().call(peer, request)));
-        let stream = TokioIo::new(stream);
-        // Boxed: a future that is handed on by value takes its room anew at every hand.
-        if S::HTTP1 {
-            let connection = either.serve_connection_with_upgrades(stream, service).into_owned();
-            let connection = Box::pin(graceful.watch(connection));
-            connections.spawn(serve_one(outbox.serve(connection), peer));
-        } else {
-            let connection = Box::pin(graceful.watch(builder.serve_connection(stream, service)));
-            connections.spawn(serve_one(outbox.serve(connection), peer));
+            // Boxed, too: the room that answering takes is given back when the answer's body begins, which may last for days.
+            let service = service_fn(move |request: hyper::Request<Incoming>| {
+                Box::pin(calls.clone().call(peer, request))
+            });
+            let stream = TokioIo::new(stream);
+            // Boxed: a future that is handed on by value takes its room anew at every hand.
+            if S::HTTP1 {
+                let connection = either.serve_connection_with_upgrades(stream, service).into_owned();
+                let connection = Box::pin(graceful.watch(connection));
+                connections.spawn(serve_one(outbox.serve(connection), peer));
+            } else {
+                let connection = Box::pin(graceful.watch(builder.serve_connection(stream, service)));
+                connections.spawn(serve_one(outbox.serve(connection), peer));
+            }
+        }
+        if tokio::time::timeout(self.drain, graceful.shutdown()).await.is_err() {
+            tracing::warn!(connections = connections.len(), "closing connections that did not end in time");
         }
     }
-    if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
-        tracing::warn!(connections = connections.len(), "closing connections that did not end in time");
+}
+
+/// What an encrypted connection needs.
+struct Encrypted<S> {
+    calls: Calls<S>,
+    limits: ConnectionLimits,
+    tls: Arc<Tls>,
+    turnstile: Arc<Turnstile>,
+    watcher: Watcher,
+}
+
+impl<S: Service> Encrypted<S> {
+    /// The handshake, and then as in plain text: TLS writes its records into the outbox, which sends them in one piece.
+    async fn serve(self, stream: outbox::Io, outbox: Outbox, peer: SocketAddr, stop: CancellationToken) {
+        let Self { calls, limits, tls, turnstile, watcher } = self;
+        let handshake = Box::pin(turnstile.handshake(&tls, stream));
+        // A drain waits for calls, not for somebody who has not begun any.
+        let stream = match stop.run_until_cancelled(handshake).await {
+            Some(Ok(stream)) => stream,
+            Some(Err(error)) => return tracing::debug!(%error, %peer, "TLS handshake"),
+            None => return,
+        };
+        drop(tls);
+        let certificate = peer_certificate(&stream);
+        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+            if let Some(certificate) = &certificate {
+                request.extensions_mut().insert(certificate.clone());
+            }
+            Box::pin(calls.clone().call(peer, request))
+        });
+        let stream = TokioIo::new(Awaiting::new(stream));
+        if S::HTTP1 {
+            let either = either(limits);
+            let connection = either.serve_connection_with_upgrades(stream, service).into_owned();
+            serve_one(outbox.serve(Box::pin(watcher.watch(connection))), peer).await;
+        } else {
+            let connection = builder(limits).serve_connection(stream, service);
+            serve_one(outbox.serve(Box::pin(watcher.watch(connection))), peer).await;
+        }
     }
 }
 

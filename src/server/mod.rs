@@ -7,11 +7,14 @@ mod face;
 mod lanes;
 mod outbox;
 mod preface;
+mod tls;
 
 pub use bind::{ACCEPT_PAUSE, BindError, bind};
 pub use call::Calls;
 pub use face::{Endable, Method, Service};
 pub use lanes::{ConnectionLimits, Server};
+pub(crate) use tls::Turnstile;
+pub use tls::{Files, MinVersion, PeerCertificate, Protocol, Tls};
 
 #[cfg(test)]
 mod tests;

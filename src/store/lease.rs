@@ -95,7 +95,7 @@ impl Lease {
         sql: &str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
-        let Some(connection) = &self.0 else { return Ok(Vec::new()) };
+        let Some(connection) = &self.connection else { return Ok(Vec::new()) };
         let say = "SELECT set_config('hub.actor', coalesce($1, ''), true), set_config('hub.trace', coalesce($2, ''), true)";
         let (actor, trace) = (call.actor(), call.trace());
         let said: [(&(dyn ToSql + Sync), Type); 2] = [(&actor, Type::TEXT), (&trace, Type::TEXT)];
@@ -110,7 +110,7 @@ impl Lease {
             said.and(rows)
         };
         let result = begin.around(connection, work).await;
-        self.0 = None;
+        self.connection = None;
         result
     }
 }

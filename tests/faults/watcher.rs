@@ -9,7 +9,7 @@ use tokio::{sync::watch, task::JoinHandle, time::sleep};
 use tonic::{Code, Status, transport::Endpoint};
 use tonic_types::StatusExt;
 use trex::{
-    client::{Notice, Watch, WatchOptions, WatchStart},
+    client::{Access, Hub, Notice, Watch, WatchOptions, WatchStart},
     model::{ChangeType, Revision},
     proto::rh_trex::v1::{
         BackpressurePolicy, WatchDinosaursRequest, dinosaur_service_client::DinosaurServiceClient,
@@ -231,7 +231,7 @@ impl Recorder {
             start: WatchStart::Now,
             backpressure: BackpressurePolicy::CatchUp,
         };
-        let mut watch = Watch::new(&plan.addresses[0], options).expect("a URL");
+        let mut watch = Watch::new(Hub::new(&plan.addresses[0], &Access::default()).expect("a URL"), options);
         let mut position = None;
         loop {
             match watch.next().await.unwrap_or_else(|status| panic!("{}: {status:?}", plan.name)) {

@@ -84,7 +84,7 @@ pub(crate) async fn program(arguments: Arguments) -> anyhow::Result<()> {
         }
         (_, None) => {
             let calls = Calls::new(face, Duration::from_secs(30));
-            Box::new(Server::start(listeners, &calls, lanes, limits, Duration::ZERO)?)
+            Box::new(Server::start(listeners, None, &calls, lanes, limits, Duration::ZERO)?)
         }
     };
     let control = TcpListener::bind("127.0.0.1:0")?;

@@ -2,7 +2,7 @@
 
 use super::rows::Rows;
 use crate::{
-    client::connect,
+    client::{Hub, Link},
     proto::rh_trex::v1::{
         BackpressurePolicy, CreateDinosaurRequest, EventType, WatchDinosaursRequest,
         dinosaur_service_client::DinosaurServiceClient,
@@ -17,7 +17,7 @@ use std::{
 };
 use tokio::{sync::Notify, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status, Streaming, transport::Endpoint};
+use tonic::{Code, Status, Streaming};
 
 /// How long the last events may take.
 const GRACE: Duration = Duration::from_secs(10);
@@ -52,12 +52,12 @@ impl Written {
 
 impl Load {
     /// Writes until the time is over, or Ctrl-C.
-    pub(super) async fn write(&self, endpoint: &Endpoint, rows: &Rows) -> Result<Written, Status> {
+    pub(super) async fn write(&self, hub: &Hub, rows: &Rows) -> Result<Written, Status> {
         let stop = CancellationToken::new();
         let began = Instant::now();
         let mut writers = JoinSet::new();
         for writer in 0..self.writers {
-            let channel = connect(endpoint).await?;
+            let channel = hub.connect().await?;
             let pause = Duration::from_secs(1) * self.writers / self.rate.max(1);
             let pause = if self.rate == 0 { Duration::ZERO } else { pause };
             // Not all at once: the first rows are spread over the first pause.
@@ -82,7 +82,7 @@ impl Load {
 }
 
 async fn write_one(
-    mut client: DinosaurServiceClient<tonic::transport::Channel>,
+    mut client: DinosaurServiceClient<Link>,
     rows: Rows,
     writer: u32,
     (first, pause): (Duration, Duration),
@@ -129,11 +129,11 @@ struct Progress {
 }
 
 /// Opens the watches: when it returns, all of them see whatever is committed from now on.
-pub(super) async fn watch(endpoint: &Endpoint, rows: &Rows, watchers: u32) -> Result<Watching, Status> {
+pub(super) async fn watch(hub: &Hub, rows: &Rows, watchers: u32) -> Result<Watching, Status> {
     let (stop, progress) = (CancellationToken::new(), Arc::new(Progress::default()));
     let mut tasks = JoinSet::new();
     for _ in 0..watchers {
-        let mut client = DinosaurServiceClient::new(connect(endpoint).await?);
+        let mut client = DinosaurServiceClient::new(hub.connect().await?);
         let request = WatchDinosaursRequest {
             types: vec![EventType::Created.into()],
             filter: rows.filter(),

@@ -4,18 +4,19 @@ mod load;
 mod report;
 mod rows;
 
+use super::access::AccessOptions;
 use super::{
     duration,
     failure::{Listener, explain},
     print::{Output, print, say},
 };
-use crate::client::{connect, endpoint};
+use crate::client::Hub;
 use anyhow::Context;
 use load::{Load, Written};
 use report::Report;
 use rows::Rows;
 use std::{process::ExitCode, time::Duration};
-use tonic::{Status, transport::Endpoint};
+use tonic::Status;
 
 /// The load is small: what it says of latency must not be its own queue.
 const MOST_WATCHERS: i64 = 1_000;
@@ -31,6 +32,8 @@ pub(super) struct Bench {
     /// The hub
     #[arg(long, env = "TREX_SERVER", default_value = "http://localhost:9000", value_name = "URL")]
     server: String,
+    #[command(flatten)]
+    access: AccessOptions,
     /// How long to write
     #[arg(long = "for", default_value = "10s", value_parser = duration, value_name = "TIME")]
     span: Duration,
@@ -54,16 +57,16 @@ pub(super) struct Bench {
 impl Bench {
     /// Exit code 3: some event did not arrive.
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
-        let endpoint = endpoint(&self.server).with_context(|| format!("--server {}", self.server))?;
+        let hub = self.access.hub(&self.server)?;
         let rows = if self.clean { Rows::of_all_runs() } else { Rows::of_this_run() };
         if self.clean {
-            let deleted = self.delete(&endpoint, &rows).await?;
+            let deleted = self.delete(&hub, &rows).await?;
             print(&format!("{deleted} rows deleted\n"))?;
             return Ok(ExitCode::SUCCESS);
         }
         // Whatever comes of it, and a failure of the load is told before one of the cleaning.
-        let measured = self.measure(&endpoint, &rows).await;
-        let cleaned = self.delete(&endpoint, &rows).await;
+        let measured = self.measure(&hub, &rows).await;
+        let cleaned = self.delete(&hub, &rows).await;
         let report = measured?;
         match self.output {
             Output::Text => print(&report.text())?,
@@ -73,13 +76,13 @@ impl Bench {
         Ok(if report.missing() == 0 { ExitCode::SUCCESS } else { ExitCode::from(3) })
     }
 
-    async fn measure(&self, endpoint: &Endpoint, rows: &Rows) -> anyhow::Result<Report> {
+    async fn measure(&self, hub: &Hub, rows: &Rows) -> anyhow::Result<Report> {
         let failed = |status: Status| explain(&self.server, Listener::Api, &status);
         let load = Load { span: self.span, rate: self.rate, writers: self.writers };
         tokio::select! {
-            watching = load::watch(endpoint, rows, self.watchers) => {
+            watching = load::watch(hub, rows, self.watchers) => {
                 let watching = watching.map_err(failed)?;
-                let written: Written = load.write(endpoint, rows).await.map_err(failed)?;
+                let written: Written = load.write(hub, rows).await.map_err(failed)?;
                 let received = watching.finish(written.acknowledged()).await;
                 Ok(Report::new(self.watchers, &written, received))
             }
@@ -90,8 +93,8 @@ impl Bench {
         }
     }
 
-    async fn delete(&self, endpoint: &Endpoint, rows: &Rows) -> anyhow::Result<u64> {
-        let deleting = async { rows.delete(connect(endpoint).await?).await };
+    async fn delete(&self, hub: &Hub, rows: &Rows) -> anyhow::Result<u64> {
+        let deleting = async { rows.delete(hub.connect().await?).await };
         let left = "rows called trex-bench/… are left: `trex bench --clean` deletes them";
         tokio::select! {
             deleted = deleting => deleted.map_err(|status| explain(&self.server, Listener::Api, &status)).context(left),

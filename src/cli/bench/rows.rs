@@ -1,10 +1,11 @@
 //! The rows of a run: how they are called, and how they go.
 
+use crate::client::Link;
 use crate::proto::rh_trex::v1::{
     DeleteDinosaurRequest, ListDinosaursRequest, dinosaur_service_client::DinosaurServiceClient,
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 
 const PREFIX: &str = "trex-bench/";
 /// The largest page there is.
@@ -44,7 +45,7 @@ impl Rows {
     }
 
     /// Deletes them, and returns how many: found by their name, so a row whose creation was not acknowledged goes too.
-    pub(super) async fn delete(&self, channel: Channel) -> Result<u64, Status> {
+    pub(super) async fn delete(&self, channel: Link) -> Result<u64, Status> {
         let mut client = DinosaurServiceClient::new(channel.clone());
         let mut deleted = 0;
         loop {

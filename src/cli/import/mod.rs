@@ -12,6 +12,7 @@ mod report;
 mod session;
 mod source;
 
+use super::access::AccessOptions;
 use crate::client::{Import as Importing, ImportNotice, ImportOptions};
 use anyhow::{Context, bail};
 use csv::Quoting;
@@ -56,6 +57,8 @@ pub(super) struct Import {
     /// The hub
     #[arg(long, env = "TREX_SERVER", default_value = "http://localhost:9000", value_name = "URL")]
     server: String,
+    #[command(flatten)]
+    access: AccessOptions,
     /// How items are written [default: as the file's name says, else by its first byte]
     #[arg(long, value_enum)]
     format: Option<Format>,
@@ -116,8 +119,7 @@ impl Import {
             batch_size: self.batch_size,
             acknowledged: rejects.next_index(),
         };
-        let import =
-            Importing::new(&self.server, options).with_context(|| format!("--server {}", self.server))?;
+        let import = Importing::new(self.access.hub(&self.server)?, options);
         let progress = Progress::new(self.quiet, meter.clone(), Instant::now());
         let mut run = Run { import, session: Session::new(rejects), progress };
         let end = run.drive(spawn_reader(records)?, self.give_up_after).await.unwrap_or_else(End::Failed);

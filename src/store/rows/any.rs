@@ -361,7 +361,7 @@ impl Store {
         let connection = self.connection().await?;
         let started = std::time::Instant::now();
         let parameters: Vec<_> = parameters.iter().map(|(value, of)| (&**value as _, of.clone())).collect();
-        let rows = Lease::new(connection).query_formatted(call, &FORMATS, sql, &parameters).await;
+        let rows = Lease::new(connection, &self.tls).query_formatted(call, &FORMATS, sql, &parameters).await;
         let rows = rows.map_err(|error| DatabaseError::from(error).of_a_row(&table.kind))?;
         tracing::debug!(statement = name, elapsed = ?started.elapsed(), rows = rows.len(), "statement");
         Ok(rows)

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tonic::Code;
 use trex::{
-    client::{Notice, Watch, WatchOptions, WatchStart},
+    client::{Access, Hub, Notice, Watch, WatchOptions, WatchStart},
     proto::rh_trex::v1::BackpressurePolicy,
 };
 
@@ -40,7 +40,7 @@ impl Follower {
         let backpressure = BackpressurePolicy::CatchUp;
         let options =
             WatchOptions { types: vec![], resource_ids: vec![], filter: String::new(), start, backpressure };
-        let watch = Watch::new(&address, options).expect("a URL");
+        let watch = Watch::new(Hub::new(&address, &Access::default()).expect("a URL"), options);
         let (sender, known) = watch::channel(Followed::default());
         let follower = Self { known, task: tokio::spawn(follow(watch, sender)) };
         follower.until("the first connection", |followed| followed.connected > 0).await;

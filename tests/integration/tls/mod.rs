@@ -1,5 +1,6 @@
 //! TLS: to Postgres, and to clients.
 
+mod clients;
 mod postgres;
 mod relay;
 mod whole;
