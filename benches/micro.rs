@@ -20,7 +20,7 @@ use trex::{
     faces::{ServedKind, dinosaurs::Dinosaurs},
     log::{Batch, Log},
     model::{Change, ChangeType, Revision, Selector, Start},
-    store::{HubConnection, ReadPosition},
+    store::{HubConnection, LogPosition, PageBound},
     wire::envelope,
 };
 
@@ -166,11 +166,12 @@ fn seal_and_read(criterion: &mut Criterion) -> anyhow::Result<()> {
         );
         let run = async |times: u64| {
             let mut spent = Duration::ZERO;
-            let mut position = ReadPosition::after(sealer.seal().await?.revision);
+            let bound = PageBound { events: 1000, ..PageBound::HUB };
+            let mut position = LogPosition::after(sealer.seal().await?.revision);
             for _ in 0..times {
                 writer.batch_execute(&work).await?;
                 let started = Instant::now();
-                let (sealed, rows) = sealer.seal_and_read(&mut position, 1000).await?;
+                let (sealed, rows) = sealer.seal_and_read(&mut position, bound).await?;
                 spent += started.elapsed();
                 anyhow::ensure!(sealed.events == events && rows.len() as u64 == events, "{sealed:?}");
             }

@@ -5,7 +5,7 @@ use crate::{
     catalog::Catalog,
     controller::{self, AuditTrail, Controllers},
     faces::{Registry, grpc::Grpc, ops},
-    feed::{self, Doorbell, Parts, reader::LogReader, snapshot::Snapshots},
+    feed::{self, Doorbell, Parts, Replay, reader::LogReader, snapshot::Snapshots},
     health::Health,
     model::KindName,
     server::{self, Calls, ConnectionLimits, Server, Tls},
@@ -354,6 +354,7 @@ async fn build(settings: &Settings, registry: &Registry) -> anyhow::Result<Parts
     let catalog = Catalog::new(kinds);
     Ok(Parts {
         target: settings.target.clone(),
+        replay: Replay::new(settings.target.clone(), listens(settings)),
         store: Store::new(&settings.target, settings.db_pool_size, listens(settings))?,
         broker: Arc::new(EventBroker::new(catalog.clone(), settings.limits, metrics.clone())),
         catalog,
@@ -375,7 +376,7 @@ fn use_cases(settings: &Settings, parts: &Parts, bulk: &Bulk) -> UseCases {
         broker: parts.broker.clone(),
         snapshots: Snapshots::new(target.clone(), catalog.clone(), settings.max_state_spool_bytes),
         bulk: bulk.clone(),
-        reader: LogReader::new(target.clone(), listens(settings)),
+        reader: LogReader::new(parts.replay.clone()),
         catalog: catalog.clone(),
         metrics: parts.metrics.clone(),
         keeps_audit: settings.controllers.names().any(|name| name == AuditTrail::NAME),
@@ -408,6 +409,7 @@ fn operator_services(settings: &Settings, parts: &Parts) -> Grpc {
 fn controller_parts(parts: &Parts) -> controller::Parts {
     controller::Parts {
         target: parts.target.clone(),
+        replay: parts.replay.clone(),
         store: parts.store.clone(),
         broker: parts.broker.clone(),
         metrics: parts.metrics.clone(),

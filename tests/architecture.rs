@@ -278,7 +278,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "model",
         ],
     ),
-    ("controller", &["broker", "store", "telemetry", "error", "backoff", "model"]),
+    ("controller", &["feed", "broker", "store", "telemetry", "error", "backoff", "model"]),
     ("upkeep", &["feed", "catalog", "store", "telemetry", "health", "error", "backoff", "model"]),
     (
         "feed",

@@ -12,6 +12,7 @@ pub use failure::Failure;
 
 use crate::{
     broker::EventBroker,
+    feed::Replay,
     model::{AttributedChange, Gap, Revision},
     store::{Store, Target, Turn},
     telemetry::Metrics,
@@ -163,6 +164,8 @@ impl fmt::Debug for Controllers {
 pub struct Parts {
     /// The database.
     pub target: Target,
+    /// Where the log is read.
+    pub replay: Replay,
     /// For short statements.
     pub store: Store,
     /// Whose head wakes them.

@@ -7,7 +7,9 @@ use super::{Controller, Failure, Parts, Settings, turn::Work};
 use crate::{
     backoff::Backoff,
     model::{AttributedChange, ChangeType, Epoch, Gap, Revision},
-    store::{ControllerConnection, ControllerPosition, SnapshotRow, Standing, TableSnapshot, Turn},
+    store::{
+        ControllerConnection, LogPosition, PageBound, SealError, SnapshotRow, Standing, TableSnapshot, Turn,
+    },
 };
 use futures_util::TryStreamExt;
 use std::{
@@ -25,9 +27,6 @@ const SURVEY: Duration = Duration::from_secs(5);
 
 /// Who takes the turns lets changes gather for so long: a turn costs the server as much as some hundred of them.
 const REST: Duration = Duration::from_millis(20);
-
-/// Changes of one turn, in bytes: they are held in memory and sent back within a moment, or the server would take this hub for frozen.
-const TURN_BYTES: u32 = 8 << 20;
 
 /// What came of the attempt to take a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,12 +164,21 @@ impl Runner {
         standing: &Standing,
     ) -> Result<Outcome, Failure> {
         let (most, kind) = (self.controller.at_a_time(), self.controller.kind());
-        let store = &self.parts.store;
-        let (changes, end) =
-            store.changes_after(&standing.current, standing.position, (most, TURN_BYTES), kind).await?;
-        if end == standing.position {
-            // Compacted since the look.
-            return Ok(Outcome::Lost);
+        // Held in memory and sent back within a moment, or the server would take this hub for frozen.
+        let bound = PageBound { events: most, ..PageBound::HUB };
+        let (epoch, mut end) = (&standing.current, standing.position);
+        let rows = match self.parts.replay.page(&mut end, epoch, standing.head, bound, kind).await {
+            Ok(rows) => rows,
+            // Since the look.
+            Err(SealError::Compacted { .. } | SealError::EpochChanged { .. }) => return Ok(Outcome::Lost),
+            Err(error) => return Err(error.into()),
+        };
+        let mut changes = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let of = row.kind()?;
+            if kind.is_none_or(|kind| of == kind) {
+                changes.push(row.attributed(epoch)?);
+            }
         }
         let Some(turn) = self.begin(connection, standing).await? else { return Ok(Outcome::Lost) };
         let work = async {
@@ -215,7 +223,7 @@ impl Runner {
             self.controller.on_gap(gap, &turn).await.map_err(of_the_world)?;
             let (position, epoch) = match self.controller.kind() {
                 Some(kind) => self.list(&turn, kind, standing.letters).await?,
-                None => (ControllerPosition::at(gap.resume), gap.epoch.clone()),
+                None => (LogPosition::after(gap.resume), gap.epoch.clone()),
             };
             turn.commit_at(position, &epoch, &self.holder).await.map_err(Failure::from)
         };
@@ -229,7 +237,7 @@ impl Runner {
         turn: &Turn<'_>,
         kind: &str,
         letters: bool,
-    ) -> Result<(ControllerPosition, Epoch), Failure> {
+    ) -> Result<(LogPosition, Epoch), Failure> {
         let table = TableSnapshot::open(&self.parts.target, kind, LISTING_LIMIT).await?;
         loop {
             let rows: Vec<_> = table.fetch().await?.try_collect().await?;
@@ -255,7 +263,7 @@ impl Runner {
             self.work(turn).apply(changes, letters).await?;
         }
         self.controller.on_listed(table.revision, turn).await.map_err(of_the_world)?;
-        Ok((ControllerPosition::at(table.revision), table.epoch.clone()))
+        Ok((LogPosition::after(table.revision), table.epoch.clone()))
     }
 
     async fn begin<'c>(

@@ -1,13 +1,14 @@
 //! Reads the retained history for streams that stand before the window: in pages of a fixed grid, each read once for everybody who
 //! wants it at that time, and kept while there is room. Where rows are large the grid is finer.
 
+use super::replay::Replay;
 use crate::{
     backoff::Backoff,
     broker::{Compacted, Fetch, History, Page},
     catalog::Catalog,
     error::chain,
     model::{Epoch, KindId, Revision},
-    store::{HubConnection, ReadPosition, SealError, SealedRow, Target},
+    store::{LogPosition, PageBound, SealError, SealedRow},
     telemetry::Metrics,
 };
 use parking_lot::Mutex;
@@ -25,9 +26,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 /// Events per page.
-const PAGE: u64 = 500;
-/// Bytes of rows that a page may have, unless a single row has more.
-const PAGE_BYTES: usize = 8 << 20;
+const PAGE: u64 = PageBound::HUB.events as u64;
 /// Bytes of pages that are kept for whoever comes next.
 const KEPT: usize = 64 << 20;
 
@@ -41,22 +40,16 @@ pub(crate) struct HistoryReader {
 
 struct Shared {
     epoch: Epoch,
-    target: Target,
-    session: bool,
+    replay: Replay,
     catalog: Catalog,
     metrics: Arc<Metrics>,
-    /// Where pages are read: not on the lane that asks, which may end before its neighbours do.
+    /// Where pages are encoded: not on the lane that asks, which may end before its neighbours do.
     runtime: Handle,
-    /// One reader at a time: those who wait find the page there when they get their turn.
-    reader: AsyncMutex<Option<Reader>>,
+    /// One reader at a time: those who wait find the page there when they get their turn. Holds where the last page ended: to begin the
+    /// next one there costs nothing even inside a transaction of a million rows.
+    reader: AsyncMutex<LogPosition>,
     pages: Mutex<Pages>,
     oldest: AtomicU64,
-}
-
-struct Reader {
-    connection: HubConnection,
-    /// Where the last page ended: to begin the next one there costs nothing even inside a transaction of a million rows.
-    end: ReadPosition,
 }
 
 /// After which line of the grid, and up to where it reaches: a page that the head is in grows.
@@ -99,22 +92,15 @@ struct Entry {
 }
 
 impl HistoryReader {
-    pub(super) fn new(
-        epoch: Epoch,
-        target: Target,
-        session: bool,
-        catalog: Catalog,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    pub(super) fn new(epoch: Epoch, replay: Replay, catalog: Catalog, metrics: Arc<Metrics>) -> Self {
         Self {
             shared: Arc::new(Shared {
                 epoch,
-                target,
-                session,
+                replay,
                 catalog,
                 metrics,
                 runtime: Handle::current(),
-                reader: AsyncMutex::new(None),
+                reader: AsyncMutex::new(LogPosition::after(Revision::ZERO)),
                 pages: Mutex::default(),
                 oldest: AtomicU64::new(0),
             }),
@@ -215,13 +201,13 @@ impl Shared {
     /// Reads a page, however long the database is out of sight: streams notice a pause.
     async fn read(&self, after: Revision, head: Revision, key: Key) -> Result<Arc<Page>, Unread> {
         let mut backoff = Backoff::default();
-        let mut reader = self.reader.lock().await;
+        let mut end = self.reader.lock().await;
         loop {
             if self.pages.lock().key(after, head) != key {
                 // Found by whoever had the turn before.
                 return Err(Unread::Finer);
             }
-            match self.try_read(&mut reader, key).await {
+            match self.try_read(&mut end, key).await {
                 Ok(Some(page)) => return Ok(Arc::new(page)),
                 Ok(None) => {}
                 Err(SealError::Compacted { oldest }) => {
@@ -233,7 +219,6 @@ impl Shared {
                 }
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "reading history");
-                    *reader = None;
                     tokio::time::sleep(backoff.next_pause()).await;
                 }
             }
@@ -241,36 +226,23 @@ impl Shared {
     }
 
     /// `None`: it would be too large, and the grid is finer now.
-    async fn try_read(
-        &self,
-        slot: &mut Option<Reader>,
-        (begin, upto): Key,
-    ) -> Result<Option<Page>, SealError> {
-        let Reader { connection, end } = match slot {
-            Some(reader) => reader,
-            None => slot.insert(self.open().await?),
-        };
-        let (oldest, _) = connection.bounds().await?;
-        self.oldest.fetch_max(oldest.get(), Ordering::Relaxed);
+    async fn try_read(&self, end: &mut LogPosition, (begin, upto): Key) -> Result<Option<Page>, SealError> {
+        let oldest = Revision::new(self.oldest.load(Ordering::Relaxed));
         if oldest >= upto {
             return Err(SealError::Compacted { oldest });
         }
         // A page that the floor is in begins at the floor.
         let after = begin.max(oldest);
-        let mut position = if end.revision == after { *end } else { ReadPosition::after(after) };
+        let mut position = if end.revision == after { *end } else { LogPosition::after(after) };
         // Of one list, for the whole of the page.
         let kinds = self.catalog.kinds();
         let mut batches = kinds.batches();
         let mut bytes = 0;
         while position.revision < upto {
-            let left = u32::try_from(upto.get() - position.revision.get()).unwrap_or(u32::MAX);
-            let rows = connection.read(&mut position, left).await?;
-            if rows.is_empty() {
-                return Err(SealError::Corrupt(format!("nothing to read after {}", position.revision)));
-            }
+            let rows = self.replay.page(&mut position, &self.epoch, upto, PageBound::HUB, None).await?;
             self.metrics.history_reads.inc();
             bytes += rows.iter().map(SealedRow::bytes).sum::<usize>();
-            if bytes >= PAGE_BYTES && position.revision < upto {
+            if bytes >= PageBound::HUB.bytes && position.revision < upto {
                 self.refine((begin, upto), position.revision.get() - after.get());
                 return Ok(None);
             }
@@ -289,12 +261,5 @@ impl Shared {
         let (cell, oldest) = (key.0.get() / PAGE, self.oldest.load(Ordering::Relaxed) / PAGE);
         pages.finer.insert(cell, events);
         pages.finer = pages.finer.split_off(&oldest);
-    }
-
-    async fn open(&self) -> Result<Reader, SealError> {
-        let connection = HubConnection::open(&self.target, self.session).await?;
-        // The connection before may have been to a server that is no more.
-        connection.check_epoch(&self.epoch).await?;
-        Ok(Reader { connection, end: ReadPosition::after(Revision::ZERO) })
     }
 }

@@ -3,6 +3,7 @@
 
 mod history;
 pub mod reader;
+mod replay;
 mod sealed;
 pub mod snapshot;
 
@@ -17,6 +18,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use replay::Replay;
 pub use sealed::{Doorbell, DoorbellState};
 
 /// How the hub learns of changes.
@@ -82,6 +84,8 @@ pub struct Retention {
 pub struct Parts {
     /// The database.
     pub target: Target,
+    /// Where the log is read by those who do not follow it.
+    pub replay: Replay,
     /// For the inspector's short statements.
     pub store: Store,
     /// What is watched, and how it is encoded.

@@ -7,12 +7,12 @@ use crate::{
     error::Error,
     feed::reader::{LogPage, Reading},
     model::{Epoch, KindName, Revision},
-    store::{SealError, SealedRow},
+    store::{PageBound, SealError, SealedRow},
     telemetry::Metrics,
 };
 use std::{collections::HashSet, sync::Arc};
 
-const DEFAULT_BATCH: u32 = 500;
+const DEFAULT_BATCH: u32 = PageBound::CLIENT.events;
 const LARGEST_BATCH: u32 = 10_000;
 
 /// Which events are wanted.
@@ -114,7 +114,7 @@ impl EventBatches {
 
     fn wants(&self, row: &SealedRow) -> Result<bool, SealError> {
         Ok(match &self.kinds {
-            Some(kinds) => kinds.contains(row.change()?.kind),
+            Some(kinds) => kinds.contains(row.kind()?),
             None => true,
         })
     }

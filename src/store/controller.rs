@@ -1,7 +1,7 @@
 //! Controllers' positions, and the transactions in which these move together with the effects.
 
 use super::{
-    DatabaseError, Driven, Store, Target,
+    DatabaseError, Driven, LogPosition, Store, Target,
     transaction::{Begin, Isolation, Transaction},
 };
 use crate::{
@@ -29,7 +29,7 @@ pub struct Standing {
     /// The number of the turn that comes next.
     pub turn: i64,
     /// Where it stands.
-    pub position: ControllerPosition,
+    pub position: LogPosition,
     /// The epoch that the position belongs to; empty: it never ran.
     pub epoch: String,
     /// The epoch of the database.
@@ -66,22 +66,6 @@ impl Standing {
     /// Whether there is anything to do.
     pub fn has_work(&self) -> bool {
         self.due || self.is_behind() || self.gap().is_some()
-    }
-}
-
-/// Where a controller stands in the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ControllerPosition {
-    /// The last revision.
-    pub revision: Revision,
-    /// Of its event, if it was read.
-    seq: Option<i64>,
-}
-
-impl ControllerPosition {
-    /// At this revision.
-    pub fn at(revision: Revision) -> Self {
-        Self { revision, seq: None }
     }
 }
 
@@ -124,43 +108,6 @@ impl Store {
         }
     }
 
-    /// At most `most` sealed changes after a position, of at most `bytes` bytes or one change more, and the position after them. `kind`:
-    /// changes of other kinds are passed over. Nothing, if that position is compacted by now.
-    pub async fn changes_after(
-        &self,
-        epoch: &Epoch,
-        position: ControllerPosition,
-        (most, bytes): (u32, u32),
-        kind: Option<&str>,
-    ) -> Result<(Vec<AttributedChange>, ControllerPosition), Error> {
-        let (revision, seq) = (position.revision.to_sql(), position.seq);
-        let (most, bytes) = (i64::from(most), i64::from(bytes));
-        // The rows come in order. The server knows their lengths without reading what is large, and sends no more than is wanted.
-        let sql = "SELECT base, revision, compacted, seq, kind, resource_id, type, after, before, captured_at, actor, origin, trace
-                   FROM (SELECT c.*, sum(coalesce(octet_length(c.after), 0)::bigint + coalesce(octet_length(c.before), 0))
-                           OVER (ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS taken
-                         FROM hub.changes_after($1, $2, $3, $4) c) page
-                   WHERE coalesce(taken, 0) < $5::bigint";
-        let rows = self.run("changes_after", sql, &[&revision, &seq, &most, &kind, &bytes]).await?;
-        let (mut changes, mut end) = (Vec::with_capacity(rows.len()), position);
-        for row in &rows {
-            let at = |column| Ok::<_, Error>(Revision::from_sql(row.try_get(column)?));
-            let (base, commit, compacted) = (at(0)?, at(1)?, at(2)?);
-            if end.revision < compacted {
-                return Ok((Vec::new(), position));
-            }
-            if !(base..commit).contains(&end.revision) {
-                let why = format!("after {} comes the transaction of ({base}, {commit}]", end.revision);
-                return Err(Error::Internal(anyhow::anyhow!(why)));
-            }
-            end = ControllerPosition { revision: end.revision.next(), seq: Some(row.try_get(3)?) };
-            if kind.is_none_or(|kind| row.try_get::<_, &str>(4).is_ok_and(|of| of == kind)) {
-                changes.push(change(row, 4, epoch.clone(), end.revision)?);
-            }
-        }
-        Ok((changes, end))
-    }
-
     /// All controllers that ever ran on this database, by name.
     pub async fn controllers(&self) -> Result<Vec<ControllerStatus>, Error> {
         let sql = "SELECT c.name, c.revision, coalesce(greatest((SELECT revision FROM hub.head) - c.revision, 0), 0), c.holder, c.moved_at,
@@ -186,7 +133,8 @@ impl Store {
 fn standing(row: &Row) -> Result<Option<Standing>, DatabaseError> {
     let (epoch, head): (Option<&str>, Option<i64>) = (row.try_get(4)?, row.try_get(6)?);
     let (Some(current), Some(head)) = (epoch, head) else { return Ok(None) };
-    let position = ControllerPosition { revision: Revision::from_sql(row.try_get(2)?), seq: row.try_get(3)? };
+    let revision = Revision::from_sql(row.try_get(2)?);
+    let position = LogPosition { revision, seq: row.try_get(3)?, captured_at: None };
     Ok(Some(Standing {
         turn: row.try_get(0)?,
         epoch: row.try_get(1)?,
@@ -303,7 +251,7 @@ impl Turn<'_> {
     /// Moves the position and commits.
     pub async fn commit_at(
         self,
-        position: ControllerPosition,
+        position: LogPosition,
         epoch: &Epoch,
         holder: &str,
     ) -> Result<(), DatabaseError> {

@@ -178,6 +178,7 @@ impl From<SealError> for Error {
                 tracing::warn!(%error, "the log cannot be read");
                 Self::Unavailable { why: "the database is not available", retry_after: RETRY_AFTER }
             }
+            SealError::EpochChanged { current } => Self::EpochChanged { current },
             SealError::Compacted { .. } | SealError::Corrupt(_) => Self::Internal(error.into()),
         }
     }

@@ -25,14 +25,12 @@ mod transaction;
 pub use audit::{AuditFilter, AuditPlace, AuditRecord};
 pub use bulk::{Batch, BulkTable, Failure, Import, NewRow, NotWritten, Written};
 pub use connection::{Driven, Target};
-pub use controller::{
-    ControllerConnection, ControllerPosition, ControllerStatus, Parameters, Standing, Turn,
-};
+pub use controller::{ControllerConnection, ControllerStatus, Parameters, Standing, Turn};
 pub use doctor::{Examination, OldTransaction, SchemaState, WatchedTable, examine, known_migrations};
 pub use fault::{DatabaseError, Fault};
 pub use hub::{
-    Bell, BellConnection, Doubt, HubConnection, LogState, ReadPosition, SealError, Sealed, SealedRow, Span,
-    Touched, TransactionId, Writer, begin_epoch,
+    Bell, BellConnection, Doubt, HubConnection, LogPosition, LogState, PageBound, SealError, Sealed,
+    SealedRow, Span, Touched, TransactionId, Writer, begin_epoch,
 };
 pub use letters::{DeadLetters, DueLetter, Letter, Which};
 pub use migrate::{MigrateError, Migration, Scope, migrate};

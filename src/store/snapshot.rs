@@ -1,7 +1,7 @@
 //! A table exactly as it was at one revision.
 
 use super::{
-    SealError, Target,
+    PageBound, SealError, Target,
     connection::Driven,
     lock::HubLock,
     transaction::{Begin, Isolation, Transaction},
@@ -14,8 +14,6 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-/// Rows per fetch.
-const FETCH: u32 = 500;
 const NO_PARAMETERS: [(&(dyn ToSql + Sync), Type); 0] = [];
 /// Neither a table nor the seal is waited for for long: the server would go on waiting for one who has given up.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -107,7 +105,10 @@ impl TableSnapshot {
 
     /// The next rows, each as it comes off the wire: the server sends no faster than they are taken. None: that was all.
     pub async fn fetch(&self) -> Result<impl Stream<Item = Result<SnapshotRow, SealError>>, SealError> {
-        let rows = self.session.query_typed_raw(&format!("FETCH {FETCH} FROM rows"), NO_PARAMETERS).await?;
+        let rows = self
+            .session
+            .query_typed_raw(&format!("FETCH {} FROM rows", PageBound::HUB.events), NO_PARAMETERS)
+            .await?;
         Ok(rows.map_ok(SnapshotRow).err_into())
     }
 }

@@ -6,7 +6,7 @@ use trex::{
     faces::Registry,
     model::Revision,
     proto::rh_trex::v1::{BackpressurePolicy, WatchDinosaursRequest},
-    store::{HubConnection, ReadPosition, SealedRow},
+    store::{HubConnection, LogPosition, PageBound, SealedRow},
 };
 
 const ROWS: u64 = 40;
@@ -28,10 +28,10 @@ async fn a_page_of_the_log_is_bounded_in_bytes() {
     for session in [true, false] {
         let hub = HubConnection::open(&database.target(), session).await.unwrap();
         let head = hub.seal().await.unwrap().revision;
-        let mut position = ReadPosition::after(Revision::ZERO);
+        let mut position = LogPosition::after(Revision::ZERO);
         let mut pages = Vec::new();
         while position.revision < head {
-            let rows = hub.read(&mut position, 500).await.unwrap();
+            let rows = hub.read(&mut position, PageBound::HUB).await.unwrap();
             assert!(rows.iter().map(SealedRow::bytes).sum::<usize>() < 9 * MIB);
             pages.push(rows.len());
         }

@@ -114,9 +114,9 @@ BUGS = [
     Bug(
         "read-the-row-at-delivery",
         READ,
-        "c.after::text,",
-        "CASE WHEN c.after IS NOT NULL THEN coalesce((SELECT to_json(d)::text FROM public.dinosaurs d"
-        " WHERE d.id = c.resource_id), c.after::text) END AS after,",
+        "THEN c.after::text END AS after,",
+        "THEN CASE WHEN c.after IS NOT NULL THEN coalesce((SELECT to_json(d)::text FROM public.dinosaurs d"
+        " WHERE d.id = c.resource_id), c.after::text) END END AS after,",
         (STRESS,),
     ),
     Bug(
@@ -480,20 +480,20 @@ BUGS = [
     Bug(
         "a-batch-that-ends-at-the-head",
         "src/feed/reader.rs",
-        "Ok(LogPage { rows, upto: position.revision })",
+        "Ok(LogPage { rows, upto: self.position.revision })",
         "Ok(LogPage { rows, upto: self.head })",
         ("read_events::a_reader_that_is_restarted_at_random_gets_every_event_once",),
     ),
     Bug(
         "read-on-in-another-epoch",
-        "src/feed/reader.rs",
-        "_ if state.epoch != epoch =>",
+        "src/feed/replay.rs",
+        "_ if state.epoch != *epoch =>",
         "_ if false =>",
         ("read_events::a_reader_whose_history_is_replaced_is_told",),
     ),
     Bug(
         "pages-of-any-size",
-        "src/store/hub.rs",
+        "src/store/hub/log.rs",
         "(before < bytes).then_some(row)",
         "(before < bytes * 100).then_some(row)",
         ("read_events::a_batch_is_bounded_in_bytes",),
@@ -566,9 +566,9 @@ BUGS = [
     ),
     Bug(
         "controllers-read-by-seq-alone",
-        "src/store/schema/functions/changes_after.sql",
-        "  ORDER BY l.revision, c.seq",
-        "  ORDER BY c.seq",
+        READ,
+        "ORDER BY l.revision, c.seq",
+        "ORDER BY c.seq",
         ("controllers::audit::it_has_every_change_once_and_in_order_though_its_hubs_die",),
     ),
     Bug(

@@ -12,7 +12,7 @@ use trex::{
     catalog::Catalog,
     faces::Registry,
     faces::grpc::Grpc,
-    feed::{reader::LogReader, snapshot::Snapshots},
+    feed::{Replay, reader::LogReader, snapshot::Snapshots},
     log::Batch,
     model::{ChangeType, Revision},
     service::{
@@ -40,7 +40,7 @@ pub(super) fn serve(grpc: &mut Grpc, metrics: &Arc<Metrics>) -> anyhow::Result<B
         store,
         broker: broker.broker.clone(),
         snapshots: Snapshots::new(target.clone(), catalog.clone(), u64::MAX),
-        reader: LogReader::new(target, false),
+        reader: LogReader::new(Replay::new(target, false)),
         catalog,
         metrics: metrics.clone(),
         keeps_audit: false,

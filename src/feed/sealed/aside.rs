@@ -9,7 +9,7 @@ use crate::feed::Parts;
 use crate::{
     broker::Era,
     model::{KindName, Revision},
-    store::{HubConnection, ReadPosition, SealError, Span},
+    store::{LogPosition, PageBound, SealError, Span},
 };
 use parking_lot::Mutex;
 use std::{
@@ -27,8 +27,6 @@ const LARGE: u64 = 10_000;
 const HUGE: u64 = 20_000_000;
 /// A leg that ended so close behind the tailer, in events, was the last.
 const NEAR: u64 = 2_000;
-/// Events per read.
-const PAGE: u32 = 500;
 
 /// Whether a transaction is worth a reader of its own.
 pub(super) fn is_large(transaction: Span) -> bool {
@@ -38,31 +36,29 @@ pub(super) fn is_large(transaction: Span) -> bool {
 /// The readers that are under way.
 pub(super) struct Asides {
     parts: Parts,
-    /// Whether a session of the database is a connection's own.
-    session: bool,
     asides: Vec<Aside>,
 }
 
 struct Aside {
     kinds: Vec<KindName>,
     /// Up to here these kinds are published.
-    position: Arc<Mutex<ReadPosition>>,
+    position: Arc<Mutex<LogPosition>>,
     /// `None`: it has ended, and somebody is about to look why.
     leg: Option<Leg>,
 }
 
-/// A task that reads up to a revision, and returns its connection for the next one.
-type Leg = AbortOnDropHandle<Result<HubConnection, SealError>>;
+/// A task that reads up to a revision.
+type Leg = AbortOnDropHandle<Result<(), SealError>>;
 
 /// A leg that has ended.
 pub(super) struct Ended {
     index: usize,
-    outcome: Result<Result<HubConnection, SealError>, JoinError>,
+    outcome: Result<Result<(), SealError>, JoinError>,
 }
 
 impl Asides {
-    pub(super) fn new(parts: Parts, session: bool) -> Self {
-        Self { parts, session, asides: Vec::new() }
+    pub(super) fn new(parts: Parts) -> Self {
+        Self { parts, asides: Vec::new() }
     }
 
     /// The kinds that the tailer publishes itself.
@@ -77,10 +73,10 @@ impl Asides {
     }
 
     /// Begins to read these kinds aside, from a position up to a revision.
-    pub(super) fn add(&mut self, era: &Arc<Era>, kinds: Vec<KindName>, from: ReadPosition, upto: Revision) {
+    pub(super) fn add(&mut self, era: &Arc<Era>, kinds: Vec<KindName>, from: LogPosition, upto: Revision) {
         tracing::debug!(?kinds, from = %from.revision, %upto, "reading aside");
         self.asides.push(Aside { kinds, position: Arc::new(Mutex::new(from)), leg: None });
-        self.set_out(self.asides.len() - 1, era, upto, None);
+        self.set_out(self.asides.len() - 1, era, upto);
     }
 
     /// Forgets kinds that went, while all are halted.
@@ -107,7 +103,7 @@ impl Asides {
 
     /// Goes on after a halt.
     pub(super) fn resume(&mut self, era: &Arc<Era>, upto: Revision) {
-        (0..self.asides.len()).for_each(|index| self.set_out(index, era, upto, None));
+        (0..self.asides.len()).for_each(|index| self.set_out(index, era, upto));
     }
 
     /// Waits for a leg to end; for ever if there is none. To give up waiting loses nothing.
@@ -133,10 +129,10 @@ impl Asides {
         era: &Arc<Era>,
         head: Revision,
     ) -> Result<(), SealError> {
-        let connection = returned(outcome)?;
+        returned(outcome)?;
         let Some(aside) = self.asides.get(index) else { return Ok(()) };
         let behind = head.get().saturating_sub(aside.position.lock().revision.get());
-        self.set_out(index, era, head, Some(connection));
+        self.set_out(index, era, head);
         if behind <= NEAR
             && let Some(last) = self.asides.get_mut(index).and_then(|aside| aside.leg.take())
         {
@@ -146,24 +142,16 @@ impl Asides {
         Ok(())
     }
 
-    fn set_out(&mut self, index: usize, era: &Arc<Era>, upto: Revision, connection: Option<HubConnection>) {
+    fn set_out(&mut self, index: usize, era: &Arc<Era>, upto: Revision) {
         let Some(aside) = self.asides.get_mut(index) else { return };
-        let (parts, session, era) = (self.parts.clone(), self.session, era.clone());
+        let (parts, era) = (self.parts.clone(), era.clone());
         let (kinds, position) = (aside.kinds.clone(), aside.position.clone());
-        aside.leg = Some(AbortOnDropHandle::new(tokio::spawn(async move {
-            let connection = match connection {
-                Some(connection) => connection,
-                None => open(&parts, session, &era).await?,
-            };
-            read(&parts, &era, &kinds, &position, upto, &connection).await?;
-            Ok(connection)
-        })));
+        let leg = async move { read(&parts, &era, &kinds, &position, upto).await };
+        aside.leg = Some(AbortOnDropHandle::new(tokio::spawn(leg)));
     }
 }
 
-fn returned(
-    outcome: Result<Result<HubConnection, SealError>, JoinError>,
-) -> Result<HubConnection, SealError> {
+fn returned(outcome: Result<Result<(), SealError>, JoinError>) -> Result<(), SealError> {
     outcome.unwrap_or_else(|error| match error.try_into_panic() {
         Ok(panic) => std::panic::resume_unwind(panic),
         // The runtime ends, and the tailer with it.
@@ -171,32 +159,20 @@ fn returned(
     })
 }
 
-async fn open(parts: &Parts, session: bool, era: &Era) -> Result<HubConnection, SealError> {
-    let connection = HubConnection::open(&parts.target, session).await?;
-    // The tailer's connection may have been to a server that is no more.
-    connection.check_epoch(&era.epoch).await?;
-    Ok(connection)
-}
-
 async fn read(
     parts: &Parts,
     era: &Era,
     kinds: &[KindName],
-    position: &Mutex<ReadPosition>,
+    position: &Mutex<LogPosition>,
     upto: Revision,
-    connection: &HubConnection,
 ) -> Result<(), SealError> {
     loop {
         let mut at = *position.lock();
-        let left = upto.get().saturating_sub(at.revision.get());
-        if left == 0 {
+        if at.revision >= upto {
             return Ok(());
         }
         // Not beyond the tailer: it would publish the same again when it takes the kinds back.
-        let rows = connection.read(&mut at, u32::try_from(left).unwrap_or(PAGE).min(PAGE)).await?;
-        if rows.is_empty() {
-            return Err(SealError::Corrupt(format!("nothing to read up to {upto}")));
-        }
+        let rows = parts.replay.page(&mut at, &era.epoch, upto, PageBound::HUB, None).await?;
         // Nothing awaits between the two: whoever cuts this off finds the position where the events end.
         parts.publish(era, kinds, &rows)?;
         *position.lock() = at;

@@ -13,7 +13,7 @@ use crate::{
     catalog::Kinds,
     feed::{HistorySlot, Parts, Settings, Wakeups, history::HistoryReader},
     model::Revision,
-    store::{Doubt, HubConnection, ReadPosition, SealError, Sealed, SealedRow, Span, begin_epoch},
+    store::{Doubt, HubConnection, LogPosition, PageBound, SealError, Sealed, SealedRow, Span, begin_epoch},
 };
 use std::{
     collections::HashMap,
@@ -23,8 +23,6 @@ use std::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Events per read: a large transaction is published in such pages, and others run in between.
-const PAGE: u32 = 500;
 /// How long to wait for writers that are looking whether the hub is busy. They look for microseconds.
 const BUSY_WAIT: Duration = Duration::from_millis(20);
 /// A hub that cannot hear bells, and a polling one while something happens, looks so often.
@@ -64,7 +62,7 @@ pub(super) struct Tailer {
     seen: Heard,
     history: HistorySlot,
     /// The history being published, and how far: all kinds but those that are read aside.
-    published: Option<(Arc<Era>, ReadPosition)>,
+    published: Option<(Arc<Era>, LogPosition)>,
     asides: Asides,
 }
 
@@ -75,7 +73,7 @@ impl Tailer {
         hears: watch::Receiver<Heard>,
         history: HistorySlot,
     ) -> Self {
-        let asides = Asides::new(parts.clone(), settings.wakeups == Wakeups::Listen);
+        let asides = Asides::new(parts.clone());
         let changes = parts.catalog.changes();
         Self { parts, settings, hears, changes, seen: Heard::default(), history, published: None, asides }
     }
@@ -146,7 +144,7 @@ impl Tailer {
         let sealed = connection.seal().await?;
         let (oldest, _) = connection.bounds().await?;
         let aside = self.asides.oldest();
-        let goes_on = |(era, position): &&(Arc<Era>, ReadPosition)| {
+        let goes_on = |(era, position): &&(Arc<Era>, LogPosition)| {
             era.epoch == sealed.epoch && aside.unwrap_or(position.revision) >= oldest
         };
         match self.published.as_ref().filter(goes_on) {
@@ -180,12 +178,10 @@ impl Tailer {
         Ok(())
     }
 
-    fn begin_era(&mut self, sealed: &Sealed, oldest: Revision, position: ReadPosition) {
-        let Parts { target, catalog, metrics, broker, .. } = &self.parts;
-        let session = self.settings.wakeups == Wakeups::Listen;
+    fn begin_era(&mut self, sealed: &Sealed, oldest: Revision, position: LogPosition) {
+        let Parts { replay, catalog, metrics, broker, .. } = &self.parts;
         let epoch = sealed.epoch.clone();
-        let history =
-            Arc::new(HistoryReader::new(epoch, target.clone(), session, catalog.clone(), metrics.clone()));
+        let history = Arc::new(HistoryReader::new(epoch, replay.clone(), catalog.clone(), metrics.clone()));
         history.set_oldest(oldest);
         *self.history.lock() = Some(history.clone());
         tracing::info!(epoch = %sealed.epoch, revision = %sealed.revision, "serving");
@@ -249,7 +245,7 @@ impl Tailer {
         let Some((era, position)) = self.published.clone() else { return Ok(0) };
         // What another hub seals between this seal and its read is read too: the position may pass `sealed`.
         let mut read = position;
-        let (sealed, rows) = connection.seal_and_read(&mut read, PAGE).await?;
+        let (sealed, rows) = connection.seal_and_read(&mut read, PageBound::HUB).await?;
         if sealed.epoch != era.epoch || sealed.revision < position.revision {
             // Found by another hub. Begin anew, from its head.
             return Err(SealError::History(format!("the epoch is now {}", sealed.epoch)));
@@ -267,7 +263,7 @@ impl Tailer {
                 return Ok(());
             }
             let mut position = before;
-            let rows = connection.read(&mut position, PAGE).await?;
+            let rows = connection.read(&mut position, PageBound::HUB).await?;
             if rows.is_empty() {
                 return Err(SealError::Corrupt(format!("nothing to read up to {}", sealed.revision)));
             }
@@ -281,7 +277,7 @@ impl Tailer {
     async fn publish(
         &mut self,
         era: &Arc<Era>,
-        before: ReadPosition,
+        before: LogPosition,
         rows: &[SealedRow],
         connection: &HubConnection,
     ) -> Result<(), SealError> {
@@ -305,7 +301,7 @@ impl Tailer {
     async fn put_aside(
         &mut self,
         era: &Arc<Era>,
-        before: ReadPosition,
+        before: LogPosition,
         transaction: Span,
         connection: &HubConnection,
     ) -> Result<bool, SealError> {
@@ -329,7 +325,7 @@ impl Tailer {
         Ok(true)
     }
 
-    fn stand_at(&mut self, era: &Arc<Era>, position: ReadPosition) {
+    fn stand_at(&mut self, era: &Arc<Era>, position: LogPosition) {
         self.parts.metrics.head_revision.set(position.revision.to_sql());
         self.published = Some((era.clone(), position));
     }

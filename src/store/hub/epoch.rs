@@ -1,6 +1,6 @@
 //! Whether the numbers of a database mean what they meant, and what to do when they may not.
 
-use super::{HubConnection, LastRead, PATIENCE, ReadPosition, SealError, answered, answered_with};
+use super::{HubConnection, LogPosition, PATIENCE, SealError, answered, answered_with};
 use crate::{
     model::Epoch,
     store::{
@@ -25,22 +25,9 @@ impl HubConnection {
         }
     }
 
-    /// The same, and that they belong to this history: a new connection may have found another server than the one before.
-    pub async fn check_epoch(&self, epoch: &Epoch) -> Result<(), SealError> {
-        let sql = "SELECT hub.history_fault(true), (SELECT epoch FROM hub.incarnation)";
-        let rows = answered(self.client.query_typed(sql, &[])).await?;
-        let row = rows.first().ok_or_else(|| SealError::Corrupt("no answer".into()))?;
-        match (row.try_get::<_, Option<String>>(0)?, row.try_get::<_, Option<&str>>(1)?) {
-            (None, Some(found)) if found == epoch.as_str() => Ok(()),
-            (fault, found) => {
-                Err(SealError::History(fault.unwrap_or_else(|| format!("the epoch is now {found:?}"))))
-            }
-        }
-    }
-
     /// Whether the event at a position is still the one that was read there. Of what is compacted only the number can be asked for.
-    pub async fn remembers(&self, position: &ReadPosition) -> Result<bool, SealError> {
-        let Some(LastRead { seq, captured_at }) = position.last else {
+    pub async fn remembers(&self, position: &LogPosition) -> Result<bool, SealError> {
+        let (Some(seq), Some(captured_at)) = (position.seq, position.captured_at) else {
             return Ok(position.revision <= self.bounds().await?.1);
         };
         let sql = "SELECT EXISTS (SELECT FROM (SELECT xid FROM hub.log WHERE revision >= $1 ORDER BY revision LIMIT 1) l

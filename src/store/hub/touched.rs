@@ -1,6 +1,6 @@
 //! Which kinds a transaction touches: asked of large ones only, for it costs a look at every row.
 
-use super::{HubConnection, LastRead, ReadPosition, SealError, Span, answered};
+use super::{HubConnection, LogPosition, SealError, Span, answered};
 use tokio_postgres::types::Type;
 
 /// What a transaction holds, without its rows.
@@ -9,7 +9,7 @@ pub struct Touched {
     /// The kinds of its rows.
     pub kinds: Vec<String>,
     /// Where a reader stands that has read it to its end.
-    pub end: ReadPosition,
+    pub end: LogPosition,
 }
 
 /// A kind of the transaction that ends at revision $1, with its last change.
@@ -27,8 +27,8 @@ impl HubConnection {
         let Some(last) = rows.last() else {
             return Err(SealError::Corrupt(format!("no change in the transaction that ends at {end}")));
         };
-        let last = LastRead { seq: last.try_get(1)?, captured_at: last.try_get(2)? };
+        let end = LogPosition { revision: end, seq: last.try_get(1)?, captured_at: last.try_get(2)? };
         let kinds = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-        Ok(Touched { kinds, end: ReadPosition { revision: end, last: Some(last) } })
+        Ok(Touched { kinds, end })
     }
 }

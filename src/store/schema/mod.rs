@@ -64,7 +64,6 @@ const FUNCTIONS: &[Function] = functions![
     "capture_template",
     "captured_columns",
     "cascades_to",
-    "changes_after",
     "column_names",
     "delete_below_floor",
     "disturbed_query",

@@ -15,7 +15,7 @@ use trex::{
     call::Call,
     catalog::Catalog,
     faces::Registry,
-    feed::{reader::LogReader, snapshot::Snapshots},
+    feed::{Replay, reader::LogReader, snapshot::Snapshots},
     model::{Epoch, KindId, Revision, Selector, Start},
     proto::rh_trex::v1::{
         CreateDinosaurRequest, DeleteDinosaurRequest, DinosaurWatchEvent, EventType, GetDinosaurRequest,
@@ -181,7 +181,7 @@ async fn a_watch_that_waited_for_the_hub_and_finds_no_place_is_told_that() {
         store,
         broker: broker.clone(),
         snapshots: Snapshots::new(database.target(), catalog.clone(), u64::MAX),
-        reader: LogReader::new(database.target(), false),
+        reader: LogReader::new(Replay::new(database.target(), false)),
         catalog: catalog.clone(),
         metrics: metrics.clone(),
         keeps_audit: false,

@@ -11,7 +11,7 @@ use trex::{
     controller::{Controller, Failure},
     faces::Registry,
     model::AttributedChange,
-    store::{ControllerConnection, ControllerPosition, Store, Turn},
+    store::{ControllerConnection, LogPosition, Store, Turn},
 };
 
 const NAME: &str = "sloth";
@@ -22,7 +22,7 @@ async fn a_hub_that_freezes_in_a_turn_is_freed_from_it() {
     TestHub::start(&database).await.stop().await;
     let store = Store::new(&database.target(), 2, true).unwrap();
     let standing = store.standing(NAME).await.unwrap();
-    let at = ControllerPosition::at(standing.head);
+    let at = LogPosition::after(standing.head);
     let (frozen, other) = (
         ControllerConnection::open(&database.target()).await.unwrap(),
         ControllerConnection::open(&database.target()).await.unwrap(),

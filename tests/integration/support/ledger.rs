@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::collections::HashMap;
 use trex::{
     model::{ChangeType, Revision},
-    store::{Driven, HubConnection, ReadPosition, Target, migrate},
+    store::{Driven, HubConnection, LogPosition, PageBound, Target, migrate},
 };
 
 /// The ways in which a table is captured; `hub.capture_mode` says which and why.
@@ -78,7 +78,7 @@ pub struct Ledger {
     pub database: Database,
     pub session: Driven,
     hub: HubConnection,
-    position: ReadPosition,
+    position: LogPosition,
     /// By kind and id: the rows according to the log.
     rows: HashMap<(String, String), Value>,
 }
@@ -94,7 +94,7 @@ impl Ledger {
         migrate(&database.target(), &[]).await.expect("the hub's schema");
         let session = database.connect().await;
         let hub = HubConnection::open(&database.target(), true).await.expect("a hub's connection");
-        Self { database, session, hub, position: ReadPosition::after(Revision::ZERO), rows: HashMap::new() }
+        Self { database, session, hub, position: LogPosition::after(Revision::ZERO), rows: HashMap::new() }
     }
 
     /// With a table `thing`, made by this statement, as the kind `Thing`.
@@ -140,7 +140,7 @@ impl Ledger {
         let sealed = self.hub.seal().await.expect("a seal");
         let mut taken = Vec::new();
         while self.position.revision < sealed.revision {
-            let rows = self.hub.read(&mut self.position, 10_000).await.expect("sealed rows");
+            let rows = self.hub.read(&mut self.position, PageBound::HUB).await.expect("sealed rows");
             assert!(
                 !rows.is_empty(),
                 "the log ends at {}, before {}",
