@@ -78,6 +78,7 @@ const FUNCTIONS: &[Function] = functions![
     "large_row",
     "lock_class",
     "misplaced_triggers",
+    "names_are",
     "names_hold",
     "new_epoch",
     "note_nesting",
@@ -92,6 +93,7 @@ const FUNCTIONS: &[Function] = functions![
     "trigger_fault",
     "wanted_triggers",
     "watch",
+    "writes_instants",
 ];
 
 /// A text's SHA-256, in hexadecimal.

@@ -243,3 +243,27 @@ async fn a_statement_over_100_000_rows_is_one_transaction_in_the_log() {
         ledger.check("Thing", "thing").await;
     }
 }
+
+#[tokio::test]
+async fn instants_are_in_utc_and_the_session_keeps_its_zone() {
+    for variant in Variant::ALL {
+        let mut ledger =
+            Ledger::with_thing(variant, "CREATE TABLE thing (id int PRIMARY KEY, at timestamptz)").await;
+        for zone in ["UTC", "Asia/Kathmandu", "-07"] {
+            ledger.run(&format!("SET TimeZone = '{zone}'; DELETE FROM thing")).await;
+            let before: String = ledger.session.query_one("SHOW TimeZone", &[]).await.unwrap().get(0);
+            ledger.run("INSERT INTO thing VALUES (1, '2020-06-01 12:00+02')").await;
+            ledger.run("BEGIN; SET LOCAL TimeZone = 'Asia/Tokyo'; UPDATE thing SET at = at + interval '1 s'; COMMIT").await;
+            let after: String = ledger.session.query_one("SHOW TimeZone", &[]).await.unwrap().get(0);
+            assert_eq!(before, after);
+            let taken = ledger.take().await;
+            let told: Vec<_> =
+                taken.iter().filter_map(|event| event.after.as_ref()).map(|row| &row["at"]).collect();
+            assert_eq!(
+                told,
+                ["2020-06-01T10:00:00+00:00", "2020-06-01T10:00:01+00:00"],
+                "{variant:?}, {zone}"
+            );
+        }
+    }
+}

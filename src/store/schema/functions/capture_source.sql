@@ -7,6 +7,18 @@ CREATE OR REPLACE FUNCTION hub.capture_source(watched_id int, event text, wanted
     'kind', quote_literal(w.kind),
     'event', s.event_expression,
     'bell', hub.bell_expression(),
+    'is_nested', hub.capture_template('is_nested'),
+    'capture', hub.fill(hub.capture_template(CASE WHEN s.is_quick THEN 'capture_quickly' ELSE 'capture' END), c.places || jsonb_build_object(
+      'is_utc', CASE WHEN s.needs_utc THEN hub.capture_template('is_utc') ELSE '' END,
+      'otherwise', CASE WHEN s.needs_utc THEN hub.fill(hub.capture_template('in_utc'), c.places) ELSE c.places ->> 'dynamic' END))))
+  FROM hub.watched w
+  CROSS JOIN LATERAL (SELECT
+    wanted_mode = 'statement' AND event IN ('insert', 'update', 'delete') AS is_quick,
+    wanted_mode = 'first' AND event IN ('insert', 'update', 'delete') AS is_first,
+    hub.writes_instants(w.relation) AND hub.capture_settings(w.relation, w.key_names, event, wanted_mode) IS NULL AS needs_utc,
+    -- COLLATE, for a Turkish i is another one.
+    CASE event WHEN 'row' THEN '''row_'' OPERATOR(pg_catalog.||) pg_catalog.lower(TG_OP COLLATE pg_catalog."C")' ELSE quote_literal(event) END AS event_expression) s
+  CROSS JOIN LATERAL (SELECT jsonb_build_object(
     'sessions', CASE WHEN event = 'truncate' THEN hub.capture_template('truncate_isolation')
                      WHEN event <> 'row' THEN hub.capture_template('not_applied')
                      WHEN wanted_mode <> 'row' THEN hub.capture_template('only_applied')
@@ -25,11 +37,6 @@ CREATE OR REPLACE FUNCTION hub.capture_source(watched_id int, event text, wanted
            ELSE hub.fill(hub.capture_template('static'),
                   jsonb_build_object('statement', hub.capture_statement(w.id, event, false, NULL))) END,
     'dynamic', hub.fill(CASE WHEN s.is_first THEN hub.capture_template('dynamic_first') ELSE '' END || hub.capture_template('dynamic'),
-                 jsonb_build_object('id', w.id, 'event', s.event_expression, 'first_event', quote_literal('first_' || event)))))
-  FROM hub.watched w
-  CROSS JOIN LATERAL (SELECT
-    wanted_mode = 'first' AND event IN ('insert', 'update', 'delete') AS is_first,
-    -- COLLATE, for a Turkish i is another one.
-    CASE event WHEN 'row' THEN '''row_'' OPERATOR(pg_catalog.||) pg_catalog.lower(TG_OP COLLATE pg_catalog."C")' ELSE quote_literal(event) END AS event_expression) s
+                 jsonb_build_object('id', w.id, 'event', s.event_expression, 'first_event', quote_literal('first_' || event)))) AS places) c
   WHERE w.id = watched_id
 $$;

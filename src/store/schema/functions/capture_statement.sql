@@ -5,7 +5,7 @@ CREATE OR REPLACE FUNCTION hub.capture_statement(watched_id int, part text, dyna
   SET search_path = pg_catalog, hub, pg_temp AS $$
   SELECT hub.fill(hub.capture_template(part), jsonb_build_object(
     'kind', quote_literal(w.kind),
-    'said', CASE WHEN dynamic THEN '$1, $2, $3' ELSE 'actor, origin, trace' END,
+    'said', CASE WHEN dynamic THEN '$1, $2, $3' ELSE 'said[1], said[2], said[3]' END,
     'new_id', hub.key_expression(k.names, r.new), 'old_id', hub.key_expression(k.names, r.old),
     'new_key', format('%s.%I', r.new, k.names[1]), 'old_key', format('%s.%I', r.old, k.names[1]),
     'new_row', hub.row_expression(r.whole_new, r.new, k.columns),

@@ -2,6 +2,7 @@
 --   {new} {old}          the rows' aliases          {new_row} {old_row}  the rows as JSON
 --   {new_id} {old_id}    their resource ids         {new_key} {old_key}  a column that is NULL only where an outer join found no row
 --   {said}               actor, origin, trace
+-- `capture`, `capture_quickly` and `in_utc` are parts of a function's body.
 -- Every name but a column's is qualified: it means the same whatever the writer's search_path is. No backslash, and nothing that
 -- Postgres may quote is compared: it means the same whatever the session's settings are.
 CREATE OR REPLACE FUNCTION hub.capture_template(part text) RETURNS text LANGUAGE sql IMMUTABLE
@@ -10,37 +11,53 @@ CREATE OR REPLACE FUNCTION hub.capture_template(part text) RETURNS text LANGUAGE
     WHEN 'function' THEN $t$
 #variable_conflict use_variable
 DECLARE
-  actor  pg_catalog.text := CASE
-    WHEN pg_catalog.current_setting('hub.actor', true) OPERATOR(pg_catalog.<>) '' THEN pg_catalog.current_setting('hub.actor', true)
-    WHEN pg_catalog.current_setting('role') OPERATOR(pg_catalog.<>) 'none' THEN pg_catalog.current_setting('role')
-    ELSE session_user END;
-  origin pg_catalog.text := CASE WHEN pg_catalog.current_setting('hub.origin', true) OPERATOR(pg_catalog.<>) ''
-    THEN pg_catalog.current_setting('hub.origin', true) END;
-  trace  pg_catalog.text := CASE WHEN pg_catalog.current_setting('hub.trace', true) OPERATOR(pg_catalog.<>) ''
-    THEN pg_catalog.current_setting('hub.trace', true) END;
+  said      pg_catalog.text[] := ARRAY[
+    CASE WHEN pg_catalog.current_setting('hub.actor', true) OPERATOR(pg_catalog.<>) '' THEN pg_catalog.current_setting('hub.actor', true)
+         WHEN pg_catalog.current_setting('role') OPERATOR(pg_catalog.<>) 'none' THEN pg_catalog.current_setting('role')
+         ELSE session_user END,
+    CASE WHEN pg_catalog.current_setting('hub.origin', true) OPERATOR(pg_catalog.<>) '' THEN pg_catalog.current_setting('hub.origin', true) END,
+    CASE WHEN pg_catalog.current_setting('hub.trace', true) OPERATOR(pg_catalog.<>) '' THEN pg_catalog.current_setting('hub.trace', true) END];
+  zone      pg_catalog.text;
   captured  pg_catalog.int8;
   is_other  pg_catalog.bool;
   nesting   pg_catalog.int8[];
   disturbed pg_catalog.text[];
-BEGIN{sessions}
-  IF {names_hold} THEN{static}
-  ELSE{dynamic}
-  END IF;
-  IF captured OPERATOR(pg_catalog.>) 0 THEN
-    IF pg_catalog.pg_trigger_depth() OPERATOR(pg_catalog.>) 1
-      OR pg_catalog.current_setting('hub.nested_1', true) OPERATOR(pg_catalog.<>) '' THEN
+BEGIN{capture}
+  IF captured OPERATOR(pg_catalog.>) 0 AND (CASE WHEN {is_nested} THEN true ELSE {bell} END) THEN
+    IF {is_nested} THEN
       nesting := hub.note_nesting(captured);
       IF nesting IS NOT NULL THEN
-        EXECUTE hub.disturbed_query({id}, {event}) INTO disturbed USING actor, origin, trace, NEW, OLD;
+        EXECUTE hub.disturbed_query({id}, {event}) INTO disturbed USING NULL::pg_catalog.text, NULL::pg_catalog.text, NULL::pg_catalog.text, NEW, OLD;
         PERFORM hub.put_in_order({kind}, nesting[1], nesting[2], disturbed);
       END IF;
+      IF NOT ({bell}) THEN RETURN NULL; END IF;
     END IF;
-    IF {bell} THEN
-      PERFORM pg_catalog.pg_notify('hub_doorbell', '');
-    END IF;
+    PERFORM pg_catalog.pg_notify('hub_doorbell', '');
   END IF;
   RETURN NULL;
 END $t$
+    -- What costs an ordinary session one expression, for plpgsql prepares each anew in each transaction.
+    WHEN 'capture_quickly' THEN $t$
+  IF {names_hold}
+    AND pg_catalog.current_setting('session_replication_role') OPERATOR(pg_catalog.<>) 'replica'{is_utc} THEN{static}
+  ELSE{sessions}{otherwise}
+  END IF;$t$
+    WHEN 'capture' THEN $t${sessions}
+  IF {names_hold} THEN{static}
+  ELSE{dynamic}
+  END IF;$t$
+    -- Instants are written in UTC. A SET clause of the function would cost every session, and most are in UTC.
+    WHEN 'is_utc' THEN $t$
+    AND pg_catalog.current_setting('TimeZone') OPERATOR(pg_catalog.=) ANY ('{UTC,Etc/UTC,GMT}'::pg_catalog.text[])$t$
+    WHEN 'in_utc' THEN $t$
+    zone := pg_catalog.current_setting('TimeZone');
+    PERFORM pg_catalog.set_config('TimeZone', 'UTC', true);
+    IF {names_hold} THEN{static}
+    ELSE{dynamic}
+    END IF;
+    PERFORM pg_catalog.set_config('TimeZone', zone, true);$t$
+    WHEN 'is_nested' THEN $t$pg_catalog.pg_trigger_depth() OPERATOR(pg_catalog.>) 1
+      OR pg_catalog.current_setting('hub.nested_1', true) OPERATOR(pg_catalog.<>) ''$t$
     -- Of the rows that replication applies only row triggers are told, so the row trigger captures those, and nothing else does.
     WHEN 'not_applied' THEN $t$
   IF pg_catalog.current_setting('session_replication_role') OPERATOR(pg_catalog.=) 'replica' THEN RETURN NULL; END IF;$t$
@@ -91,11 +108,11 @@ END $t$
     -- How a trigger function runs a statement with the names that columns have now. Without a column of its key a row has no
     -- identity, and is not captured: whoever mends the capture begins the table's history anew.
     WHEN 'dynamic' THEN $t$
-    EXECUTE coalesce(hub.capture_statement({id}, {event}, true, TG_RELID), 'SELECT WHERE false') USING actor, origin, trace, NEW, OLD;
+    EXECUTE coalesce(hub.capture_statement({id}, {event}, true, TG_RELID), 'SELECT WHERE false') USING said[1], said[2], said[3], NEW, OLD;
     GET DIAGNOSTICS captured = ROW_COUNT;$t$
     WHEN 'dynamic_first' THEN $t$
     EXECUTE coalesce(hub.capture_statement({id}, {first_event}, true, TG_RELID), 'SELECT true')
-      INTO is_other USING actor, origin, trace, NEW, OLD;
+      INTO is_other USING said[1], said[2], said[3], NEW, OLD;
     IF is_other THEN RETURN NULL; END IF;$t$
     WHEN 'static_rows' THEN $t$
     IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN{row_insert};

@@ -9,7 +9,7 @@ BEGIN
   SELECT s.* INTO STRICT w FROM hub.watched s WHERE s.id = watched_id;
   present_mode := hub.capture_mode(w.relation);
   -- SECURITY DEFINER: a writer needs no right on hub.
-  FOR t IN SELECT e.event, hub.capture_settings(w.relation, w.key_names, e.event) AS settings FROM hub.capture_events() e(event) LOOP
+  FOR t IN SELECT e.event, hub.capture_settings(w.relation, w.key_names, e.event, present_mode) AS settings FROM hub.capture_events() e(event) LOOP
     EXECUTE format('CREATE OR REPLACE FUNCTION %s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER %s AS %L',
       hub.capture_function(w.id, t.event),
       (SELECT string_agg(format('SET %s = %s', split_part(s, '=', 1),
