@@ -36,6 +36,8 @@ fn change(revision: u64, before: Option<&'static str>) -> Change<'static> {
         after: Some(ROW),
         before,
         captured_at: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_153_541)),
+        transaction_end: Revision::new(revision),
+        writer: Writer::default(),
     }
 }
 

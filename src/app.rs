@@ -7,7 +7,7 @@ use crate::{
     faces::{Registry, grpc::Grpc, ops},
     feed::{self, Doorbell, Parts, Replay, reader::LogReader, snapshot::Snapshots},
     health::Health,
-    model::KindName,
+    model::{KindName, Wishes},
     server::{self, Calls, ConnectionLimits, Server, Tls},
     service::{
         Means, UseCases,
@@ -16,7 +16,7 @@ use crate::{
     },
     store::{Store, Target, migrate},
     telemetry::Metrics,
-    upkeep,
+    upkeep::{self, Follower},
 };
 use anyhow::Context;
 use std::{
@@ -40,6 +40,10 @@ const ADMIN_DRAIN: Duration = Duration::from_secs(2);
 pub struct Settings {
     /// The database.
     pub target: Target,
+    /// Tables to attach, as they are seen.
+    pub tables: Wishes,
+    /// Whether the kinds of this program are made and watched, beside what is attached.
+    pub compiled_kinds: bool,
     /// Whether to bring it to this program's schema first.
     pub migrate: bool,
     /// Connections for calls.
@@ -77,6 +81,8 @@ impl Settings {
     pub fn new(target: Target) -> Self {
         Self {
             target,
+            tables: Wishes::default(),
+            compiled_kinds: true,
             migrate: true,
             db_pool_size: 16,
             capture: feed::Settings::default(),
@@ -244,7 +250,11 @@ pub struct App {
 impl App {
     /// Starts the hub of this program's kinds.
     pub async fn start(settings: Settings, endpoints: Endpoints) -> anyhow::Result<Self> {
-        Self::start_with(settings, endpoints, Registry::of_this_program()).await
+        let registry = match settings.compiled_kinds {
+            true => Registry::of_this_program(),
+            false => Registry::new(Vec::new()),
+        };
+        Self::start_with(settings, endpoints, registry).await
     }
 
     /// Starts a hub of these kinds. When it returns, the hub serves; whether it sees its database is told by its readiness.
@@ -256,6 +266,10 @@ impl App {
         let parts = build(&settings, &registry).await?;
         let bulk = Bulk::new(parts.store.clone(), settings.db_pool_size, settings.bulk, &parts.metrics);
         let cases = use_cases(&settings, &parts, &bulk);
+        let mut follower = Follower::new(parts.clone(), settings.tables.clone());
+        if settings.migrate {
+            follower.begin().await.context("--tables")?;
+        }
         let mut running = Running::default();
         let addresses = endpoints.addresses();
         let Endpoints { grpc, admin, metrics, health } = endpoints;
@@ -285,7 +299,7 @@ impl App {
         }
         settings.controllers.spawn(&controller_parts(&parts), settings.controller, stop, tasks);
         let history = feed::spawn(&parts, settings.capture, stop, tasks);
-        upkeep::spawn(&parts, settings.capture, history, stop, tasks);
+        upkeep::spawn(&parts, settings.capture, (history, follower), stop, tasks);
         tasks.spawn(sweep(parts.broker.clone(), stop.clone()));
         let Parts { health, catalog, broker, metrics, store, .. } = parts;
         let Running { stop, tasks } = running;
@@ -361,6 +375,7 @@ async fn build(settings: &Settings, registry: &Registry) -> anyhow::Result<Parts
         health: Arc::new(Health::default()),
         metrics,
         doorbell: Arc::new(Doorbell::default()),
+        tables: Arc::default(),
     })
 }
 
@@ -401,6 +416,7 @@ fn operator_services(settings: &Settings, parts: &Parts) -> Grpc {
         metrics: parts.metrics.clone(),
         doorbell: parts.doorbell.clone(),
         catalog: parts.catalog.clone(),
+        tables: parts.tables.clone(),
         started: Instant::now(),
     }));
     grpc

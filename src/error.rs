@@ -47,6 +47,18 @@ pub enum Error {
         /// The kind.
         kind: KindName,
     },
+    /// The table is not attached.
+    #[error("{table} is not attached; trex attach '{table}' attaches it")]
+    NotAttached {
+        /// The table, as SQL writes its name.
+        table: String,
+    },
+    /// The table cannot be attached.
+    #[error("{why}")]
+    CannotAttach {
+        /// Why, and what would help.
+        why: String,
+    },
     /// The kind is not watched any more.
     #[error("{kind} is no longer watched: {}", match why { Removal::Dropped => "its table was dropped", Removal::Detached => "its table was detached" })]
     Removed {
@@ -177,6 +189,8 @@ impl Error {
             Self::Invalid(_) => Row::new(Code::InvalidArgument, 400, "INVALID_FIELD"),
             Self::Undecodable(_) => Row::new(Code::InvalidArgument, 400, "UNDECODABLE"),
             Self::NotFound { .. } => Row::new(Code::NotFound, 404, "NOT_FOUND"),
+            Self::NotAttached { .. } => Row::new(Code::NotFound, 404, "TABLE_NOT_ATTACHED"),
+            Self::CannotAttach { .. } => Row::new(Code::FailedPrecondition, 409, "CANNOT_ATTACH"),
             Self::Removed { why: Removal::Dropped, .. } => Row::new(Code::NotFound, 404, "TABLE_DROPPED"),
             Self::Removed { why: Removal::Detached, .. } => Row::new(Code::NotFound, 404, "TABLE_DETACHED"),
             Self::AlreadyExists { .. } => Row::new(Code::AlreadyExists, 409, "ALREADY_EXISTS"),
@@ -223,6 +237,7 @@ impl Error {
                 metadata
             }
             Self::NotFound { kind, id } => vec![("kind", kind.to_string()), ("id", id.clone())],
+            Self::NotAttached { table } => vec![("table", table.clone())],
             Self::AlreadyExists { kind } | Self::Removed { kind, .. } => vec![("kind", kind.to_string())],
             Self::RevisionCompacted { asked, oldest } => {
                 vec![("asked", asked.to_string()), ("oldest_revision", oldest.to_string())]
@@ -309,7 +324,7 @@ mod tests {
                 Error::RevisionCompacted { .. } => {}
                 Error::RevisionUnknown { .. } | Error::EpochChanged { .. } | Error::TooMany { .. } => {}
                 Error::SlowConsumer | Error::Refused { .. } | Error::LeftOut | Error::ImportTakenOver => {}
-                Error::RowChanged => {}
+                Error::RowChanged | Error::NotAttached { .. } | Error::CannotAttach { .. } => {}
                 Error::ImportUnknown { .. } | Error::ImportDiffers { .. } | Error::Interrupted { .. } => {}
                 Error::TooLarge(_) | Error::Unimplemented { .. } | Error::Unavailable { .. } => {}
                 Error::DeadlineExceeded | Error::Internal(_) => {}
@@ -334,6 +349,8 @@ mod tests {
             refused,
             Error::LeftOut,
             Error::RowChanged,
+            Error::NotAttached { table: "public.orders".into() },
+            Error::CannotAttach { why: "why".into() },
             Error::ImportTakenOver,
             Error::ImportUnknown { acknowledged: 2, known: 1 },
             Error::ImportDiffers { known: 2, sent: 1 },

@@ -113,7 +113,7 @@ impl Column {
             None => {
                 evaluated += 1;
                 let event = EncodedEvent::of(segment, at, self.filter.schema())?;
-                Ok(*known.insert(self.filter.judge(&event)?))
+                Ok(*known.insert(event.judged_by(&self.filter)?))
             }
         };
         let from = events.start;

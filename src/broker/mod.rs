@@ -10,6 +10,7 @@ mod filters;
 mod history;
 mod interest;
 mod position;
+mod projection;
 mod sleepers;
 mod status;
 mod subscriber;
@@ -20,6 +21,7 @@ mod view;
 pub use clock::Clock;
 pub use history::{Compacted, Fetch, History, Page};
 pub use interest::{Interest, Policy};
+pub use projection::{Composer, Projections};
 pub use status::{SubscriptionState, SubscriptionStatus};
 pub use subscription::{Step, Subscription};
 pub use topic::{Limits, Refused, Topic};
@@ -124,6 +126,7 @@ pub struct EventBroker {
     state: RwLock<State>,
     /// Told of each history that begins.
     begun: watch::Sender<()>,
+    projections: Projections,
     /// Why no stream goes on, once the hub drains. Set under the lock of the state.
     draining: watch::Sender<Option<Ending>>,
 }
@@ -146,6 +149,7 @@ impl EventBroker {
             clock: Clock::start(),
             state: RwLock::default(),
             begun: watch::Sender::new(()),
+            projections: Projections::default(),
             draining: watch::Sender::new(None),
         }
     }
@@ -153,6 +157,11 @@ impl EventBroker {
     /// The clock that `sealed_at` is on.
     pub fn clock(&self) -> Clock {
         self.clock
+    }
+
+    /// How some watches want their rows.
+    pub fn projections(&self) -> &Projections {
+        &self.projections
     }
 
     /// The bounds on subscriptions.

@@ -1,5 +1,6 @@
 //! A watched kind, as a value.
 
+use super::Attached;
 use crate::{
     model::{KindName, Revision, Table, filter::Schema},
     store::Scope,
@@ -22,6 +23,8 @@ pub struct Kind {
     pub since: Revision,
     /// How its rows are written.
     pub renderer: Arc<dyn Renderer>,
+    /// What it was made of; `None`: it is compiled.
+    pub attached: Option<Arc<Attached>>,
 }
 
 impl Kind {

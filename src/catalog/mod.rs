@@ -3,10 +3,12 @@
 //! Whoever learns that a kind came, changed or went says so to the [`Catalog`]. Whoever works with kinds takes a [`Kinds`], the list as it
 //! was at one version, and uses that for the whole of a piece of work.
 
+mod attached;
 mod batches;
 mod kind;
 
 pub use crate::wire::{Renderer, Unreadable};
+pub use attached::Attached;
 pub use batches::Batches;
 pub use kind::{Kind, timestamp};
 

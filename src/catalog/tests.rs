@@ -11,7 +11,14 @@ impl Renderer for Nothing {
 
 fn kind(name: &str, table: &str) -> Kind {
     let table = Table::new(name, table, "id");
-    Kind { table, schema: Arc::default(), scope: None, since: Revision::ZERO, renderer: Arc::new(Nothing) }
+    Kind {
+        table,
+        schema: Arc::default(),
+        scope: None,
+        since: Revision::ZERO,
+        renderer: Arc::new(Nothing),
+        attached: None,
+    }
 }
 
 fn names(kinds: &Kinds) -> Vec<&str> {

@@ -57,7 +57,7 @@ impl Hub {
         }
     }
 
-    fn explain(&self, status: &Status) -> anyhow::Error {
+    pub(super) fn explain(&self, status: &Status) -> anyhow::Error {
         explain(&self.server, Listener::Admin, status)
     }
 }

@@ -12,12 +12,19 @@ pub(super) struct Migrate {
     /// The database, as a URL; its role must own the watched tables and schema hub, or may create them
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
+    /// Whether to make and watch the table of dinosaurs, too
+    #[arg(long, env = "TREX_DINOSAURS", default_value_t = false, default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set, value_name = "BOOL")]
+    dinosaurs: bool,
 }
 
 impl Migrate {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let target = required(self.database_url.as_deref())?;
-        let done = match migrate(&target, &Registry::of_this_program().kinds().scopes()).await? {
+        let scopes = match self.dinosaurs {
+            true => Registry::of_this_program().kinds().scopes(),
+            false => Vec::new(),
+        };
+        let done = match migrate(&target, &scopes).await? {
             0 => "nothing to migrate; the triggers are as they must be\n".to_owned(),
             applied => format!("{applied} migrations applied\n"),
         };

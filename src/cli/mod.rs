@@ -18,6 +18,7 @@ mod print;
 mod serve;
 mod status;
 mod subscriptions;
+mod tables;
 mod watch;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -45,6 +46,9 @@ enum Command {
     // These two say more of themselves.
     Import(import::Import),
     Export(export::Export),
+    Attach(tables::Attach),
+    Detach(tables::Detach),
+    Tables(tables::Tables),
     /// List the open watches of a hub, the furthest behind first
     Subscriptions(subscriptions::Subscriptions),
     /// Say how a hub is: ready or why not, its revisions, its doorbell, its database
@@ -70,6 +74,8 @@ const EXAMPLES: &str = "\
 Examples:
   trex                                       a hub with a Postgres of its own
   trex --database-url postgresql://hub@db/app  a hub on your Postgres
+  trex --tables 'public.*'                   and watch every table of it
+  trex attach public.orders                  another table, while hubs run
   trex watch                                 what happens, a line per event
   trex watch --output json | jq .            the same for programs
   trex import dinosaurs.csv.gz               every line of it, exactly once
@@ -96,6 +102,9 @@ pub fn main() -> ExitCode {
                     Command::Watch(watch) => watch.run().await.map(done),
                     Command::Import(import) => import.run().await,
                     Command::Export(export) => export.run().await.map(done),
+                    Command::Attach(attach) => attach.run().await.map(done),
+                    Command::Detach(detach) => detach.run().await.map(done),
+                    Command::Tables(tables) => tables.run().await.map(done),
                     Command::Subscriptions(subscriptions) => subscriptions.run().await.map(done),
                     Command::Status(status) => status.run().await.map(done),
                     Command::Doctor(doctor) => doctor.run().await,

@@ -7,6 +7,7 @@ use crate::{
     controller::{self, Controllers},
     embedded::{self, EmbeddedPostgres, Options},
     feed::{Retention, Settings, Wakeups},
+    model::{BadName, Wishes},
     server::{ConnectionLimits, Tls},
     service::import::{self, LARGEST_BATCH},
     store::Target,
@@ -34,6 +35,12 @@ pub(super) struct Serve {
     /// Where the binaries of Postgres are, if they are not where they usually are
     #[arg(long, env = "PG_BINDIR", value_name = "DIR")]
     pub(super) pg_bindir: Option<PathBuf>,
+    /// Tables to attach: names and patterns such as 'public.*', separated by commas; what a pattern fits is attached when it is seen
+    #[arg(long, env = "TREX_TABLES", default_value = "", hide_default_value = true, value_parser = wishes, value_name = "NAMES")]
+    tables: Wishes,
+    /// Whether to make and watch the table of dinosaurs, to try things out [default: only in the hub's own Postgres]
+    #[arg(long, env = "TREX_DINOSAURS", default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set, value_name = "BOOL")]
+    dinosaurs: Option<bool>,
     /// Whether to bring the database to this program's schema at the start
     #[arg(long, env = "TREX_MIGRATE", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     pub(super) migrate: bool,
@@ -168,6 +175,11 @@ pub(super) struct Serve {
     log_format: LogFormat,
 }
 
+/// The config file and the environment may have it empty.
+fn wishes(text: &str) -> Result<Wishes, BadName> {
+    if text.trim().is_empty() { Ok(Wishes::default()) } else { text.parse() }
+}
+
 impl Serve {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         init_logs(&self.log, self.log_format)?;
@@ -218,6 +230,11 @@ impl Serve {
         result
     }
 
+    /// Whether the table of dinosaurs is watched.
+    pub(super) fn dinosaurs(&self) -> bool {
+        self.dinosaurs.unwrap_or(self.database_url.is_none())
+    }
+
     /// Whether the hub is told to poll.
     pub(super) fn polls(&self) -> bool {
         self.wakeups == Wakeups::Poll
@@ -237,6 +254,8 @@ impl Serve {
     fn settings(&self, target: Target, tls: ListenersTls) -> app::Settings {
         app::Settings {
             target,
+            tables: self.tables.clone(),
+            compiled_kinds: self.dinosaurs(),
             migrate: self.migrate,
             db_pool_size: self.db_pool_size.into(),
             capture: Settings {
@@ -292,6 +311,17 @@ impl Serve {
         text += &format!("  health   {}://{}/readyz\n\n", scheme(&tls.health), addresses.health);
         if let Some(grpc) = &addresses.grpc {
             let how = if tls.grpc.is_some() { "-cacert FILE" } else { "-plaintext" };
+            if !self.dinosaurs() {
+                text += &format!(
+                    "Attach a table, and watch it:\n\n  trex attach public.orders --server {}\n",
+                    addresses.admin
+                );
+                text += &format!(
+                    "  grpcurl {how} -d '{{\"table\":\"public.orders\"}}' {grpc} hub.v1.WatchService/Watch\n\n"
+                );
+                let _ = print(&text);
+                return;
+            }
             text += &format!(
                 "Watch, and in another terminal write:\n\n  grpcurl {how} {grpc} rh_trex.v1.DinosaurService/WatchDinosaurs\n"
             );

@@ -15,7 +15,7 @@ use crate::{
     telemetry::Metrics,
 };
 use std::{sync::Arc, time::Duration};
-use tokio::task::JoinSet;
+use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub use replay::Replay;
@@ -98,6 +98,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Where the tailer says how it waits.
     pub doorbell: Arc<Doorbell>,
+    /// Rung when the attached tables are to be looked at.
+    pub tables: Arc<Notify>,
 }
 
 /// The reader of the history being served.

@@ -4,9 +4,10 @@
 
 use super::Segment;
 use crate::model::{
-    ChangeType,
-    filter::{Event, Field, Malformed, Schema, Value, ValueType, Which},
+    ChangeType, Revision,
+    filter::{Event, Field, Filter, Malformed, RowEvent, Schema, Value, ValueType, Verdict, Which},
 };
+use crate::wire::envelope;
 
 /// A field of a message.
 struct Part<'a> {
@@ -101,10 +102,39 @@ fn find_number(message: &[u8], number: u32) -> Result<i64, Malformed> {
     }
 }
 
+/// The revision of a watch event.
+pub(crate) fn find_revision(message: &[u8]) -> Result<Revision, Malformed> {
+    Ok(Revision::new(find_number(message, envelope::REVISION.into())?.cast_unsigned()))
+}
+
 /// A `google.protobuf.Timestamp`, in microseconds since 1970.
 fn time(timestamp: &[u8]) -> Result<i64, Malformed> {
     let (seconds, nanos) = (find_number(timestamp, 1)?, find_number(timestamp, 2)?);
     seconds.checked_mul(1_000_000).and_then(|micros| micros.checked_add(nanos / 1000)).ok_or(Malformed)
+}
+
+/// A message with another text in some of its string fields: `write` appends it, and says whether it did; otherwise the field stays.
+pub(crate) fn write_with(
+    out: &mut Vec<u8>,
+    message: &[u8],
+    mut write: impl FnMut(u32, &str, &mut Vec<u8>) -> Result<bool, Malformed>,
+) -> Result<(), Malformed> {
+    let mut parts = Parts(message);
+    while let Some(part) = parts.next()? {
+        let begin = out.len();
+        let written = match part.payload {
+            Payload::Bytes(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) => write(part.number, text, out)?,
+                Err(_) => false,
+            },
+            Payload::Varint(_) | Payload::Fixed => false,
+        };
+        if !written {
+            out.truncate(begin);
+            out.extend_from_slice(part.bytes);
+        }
+    }
+    Ok(())
 }
 
 /// A message without one of its fields.
@@ -150,6 +180,22 @@ impl<'a> EncodedEvent<'a> {
             segment.previous(event),
             schema,
         )
+    }
+}
+
+impl EncodedEvent<'_> {
+    /// What a filter says of it.
+    pub(crate) fn judged_by(&self, filter: &Filter) -> Result<Verdict, Malformed> {
+        if !self.schema.is_json() {
+            return filter.judge(self);
+        }
+        filter.judge_rows(RowEvent {
+            change: self.change,
+            resource_id: self.resource_id,
+            occurred_at: self.occurred_at()?,
+            old: self.old.map(std::str::from_utf8).transpose().map_err(|_| Malformed)?,
+            new: self.new.map(std::str::from_utf8).transpose().map_err(|_| Malformed)?,
+        })
     }
 }
 

@@ -6,7 +6,7 @@
 mod message;
 mod segment;
 
-pub(crate) use message::{EncodedEvent, write_without};
+pub(crate) use message::{EncodedEvent, find_revision, write_with, write_without};
 pub use segment::{Batch, Entry, Segment};
 
 use crate::model::Revision;

@@ -46,4 +46,19 @@ pub struct Change<'a> {
     pub before: Option<&'a str>,
     /// When it was captured, within its transaction; absent on a snapshot.
     pub captured_at: Option<SystemTime>,
+    /// The last revision of its transaction; ZERO on a snapshot.
+    pub transaction_end: Revision,
+    /// Who made it.
+    pub writer: Writer<'a>,
+}
+
+/// Who made a change, as it was captured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Writer<'a> {
+    /// What the writer said, else the database's user.
+    pub actor: Option<&'a str>,
+    /// From where, if the writer said.
+    pub origin: Option<&'a str>,
+    /// In which trace, if the writer said.
+    pub trace: Option<&'a str>,
 }

@@ -1,20 +1,63 @@
 //! The names of watched kinds and of the tables that hold them: values, for kinds come and go while a hub runs.
 
-use std::{borrow::Borrow, fmt, sync::Arc};
+use std::{
+    borrow::Borrow,
+    cmp::Ordering,
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 /// The name of a kind: in metrics, in `hub.change`, in the API. Cheap to clone.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KindName(Arc<str>);
+#[derive(Debug, Clone)]
+pub struct KindName {
+    name: Arc<str>,
+    /// What people are told, who know a table by another name; nothing is compared with it.
+    shown: Arc<str>,
+}
 
 impl KindName {
     /// From its text.
     pub fn new(name: &str) -> Self {
-        Self(name.into())
+        let name: Arc<str> = name.into();
+        Self { shown: name.clone(), name }
+    }
+
+    /// The same, which people are told as `shown`.
+    pub fn shown_as(&self, shown: &str) -> Self {
+        Self { name: self.name.clone(), shown: shown.into() }
     }
 
     /// Its text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.name
+    }
+}
+
+impl PartialEq for KindName {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for KindName {}
+
+impl PartialOrd for KindName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for KindName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.name.cmp(&other.name)
+    }
+}
+
+impl Hash for KindName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // As a str, whose place it takes in a look-up.
+        (*self.name).hash(state);
     }
 }
 
@@ -26,31 +69,31 @@ impl From<&str> for KindName {
 
 impl AsRef<str> for KindName {
     fn as_ref(&self) -> &str {
-        &self.0
+        &self.name
     }
 }
 
 impl Borrow<str> for KindName {
     fn borrow(&self) -> &str {
-        &self.0
+        &self.name
     }
 }
 
 impl PartialEq<str> for KindName {
     fn eq(&self, other: &str) -> bool {
-        &*self.0 == other
+        &*self.name == other
     }
 }
 
 impl PartialEq<&str> for KindName {
     fn eq(&self, other: &&str) -> bool {
-        &*self.0 == *other
+        &*self.name == *other
     }
 }
 
 impl fmt::Display for KindName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.shown.fmt(f)
     }
 }
 

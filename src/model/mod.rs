@@ -1,14 +1,18 @@
 //! Pure values: positions, changes, what a watch selects, filters. No I/O, nothing of ours imported.
 
+mod attached;
 mod attributed;
 mod change;
 pub mod filter;
 mod kind;
+mod names;
 mod position;
 mod selector;
 
+pub use attached::{AttachedTable, TableColumn};
 pub use attributed::{AttributedChange, Gap, GapCause};
-pub use change::{Change, ChangeType};
+pub use change::{Change, ChangeType, Writer};
 pub use kind::{KindId, KindName, Removal, Table};
+pub use names::{BadName, TableName, Wish, Wishes};
 pub use position::{Epoch, Revision, Start};
 pub use selector::{Selector, TypeSet};

@@ -8,6 +8,7 @@ pub mod import;
 pub mod operate;
 mod paging;
 mod resources;
+mod tables;
 mod watch;
 
 pub use audit::{AuditPage, AuditQuery, AuditStream};
@@ -15,6 +16,7 @@ pub use authorize::Action;
 pub use events::{EventBatch, EventBatches, EventQuery};
 pub use paging::Paging;
 pub use resources::{ListRequest, Listed};
+pub use tables::{RowsRequest, Seen};
 pub use watch::{WatchEnd, WatchRequest, WatchStep, WatchStream};
 
 use crate::{

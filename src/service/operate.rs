@@ -4,12 +4,12 @@ use super::authorize::{Action, Guarded, authorize};
 use crate::{
     broker::{EventBroker, SubscriptionState, SubscriptionStatus},
     call::Call,
-    catalog::Catalog,
+    catalog::{Attached, Catalog},
     error::Error,
     feed::{Doorbell, DoorbellState},
     health::Health,
-    model::{Epoch, KindName, Revision},
-    store::{ControllerStatus, DatabaseStatus, Store},
+    model::{BadName, Epoch, KindName, Revision, TableName},
+    store::{AttachChoice, ControllerStatus, DatabaseStatus, Store},
     telemetry::Metrics,
 };
 use std::{
@@ -17,6 +17,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use tokio::sync::Notify;
 
 /// The database has so long to say what it knows; what the hub knows by itself does not wait for longer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -39,6 +40,8 @@ pub struct Sources {
     pub doorbell: Arc<Doorbell>,
     /// For what it watches.
     pub catalog: Catalog,
+    /// Rung when the attached tables are to be looked at.
+    pub tables: Arc<Notify>,
     /// When it started.
     pub started: Instant,
 }
@@ -127,12 +130,61 @@ impl Introspection {
         self.enter(call)?.subscriptions(query).await
     }
 
+    /// The attached tables, by name.
+    pub async fn tables(&self, call: &Call) -> Result<Vec<Arc<Attached>>, Error> {
+        Ok(self.enter(call)?.tables())
+    }
+
+    /// Attaches a table. It is watched, here, when this returns.
+    pub async fn attach(
+        &self,
+        call: &Call,
+        table: &str,
+        choice: &AttachChoice,
+    ) -> Result<Arc<Attached>, Error> {
+        let (sources, name) = (self.enter(call)?, table_name(table)?);
+        sources.store.attach(&name, choice).await?;
+        sources.tables.notify_one();
+        let mut changes = sources.catalog.changes();
+        let is_it = |attached: &Arc<Attached>| attached.table.name == name;
+        let coming = changes.wait_for(|_| sources.tables().iter().any(is_it));
+        match tokio::time::timeout(COMING, coming).await {
+            Ok(_) => sources.tables().into_iter().find(is_it).ok_or(Error::DeadlineExceeded),
+            Err(_) => Err(Error::Unavailable {
+                why: "the table is attached, and this hub has not seen it yet",
+                retry_after: Duration::from_secs(1),
+            }),
+        }
+    }
+
+    /// Ends the watching of a table.
+    pub async fn detach(&self, call: &Call, table: &str, purge: bool) -> Result<(), Error> {
+        let sources = self.enter(call)?;
+        sources.store.detach(&table_name(table)?, purge).await?;
+        sources.tables.notify_one();
+        Ok(())
+    }
+
     fn enter(&self, call: &Call) -> Result<&Sources, Error> {
         Ok(self.0.open(&authorize(call, Action::Admin, None)?))
     }
 }
 
+/// What was attached is watched within this.
+const COMING: Duration = Duration::from_secs(10);
+
+fn table_name(text: &str) -> Result<TableName, Error> {
+    text.parse().map_err(|error: BadName| Error::invalid("table", error.to_string()))
+}
+
 impl Sources {
+    fn tables(&self) -> Vec<Arc<Attached>> {
+        let mut tables: Vec<_> =
+            self.catalog.kinds().iter().filter_map(|kind| kind.attached.clone()).collect();
+        tables.sort_by(|one, other| one.table.name.cmp(&other.table.name));
+        tables
+    }
+
     async fn status(&self) -> HubStatus {
         let asking = async { tokio::try_join!(self.store.status(), self.store.controllers()) };
         let database = self.in_time("status", asking).await;

@@ -3,7 +3,7 @@
 
 use super::{Action, Means, UseCases, ended, topic};
 use crate::{
-    broker::{self, Era, Interest, Policy, Refused, Subscription, Topic},
+    broker::{self, Composer, Era, Interest, Policy, Refused, Subscription, Topic},
     call::Call,
     catalog::Kind,
     error::Error,
@@ -134,7 +134,7 @@ impl UseCases {
         let (state, subscription) = means.broker.unless_draining(opening).await.map_err(ended)??;
         let subscription = subscription.of(call.clone());
         let stage = state.map_or(Stage::Events, Stage::State);
-        Ok(WatchStream { epoch: era.epoch.clone(), stage, subscription, bookmarks })
+        Ok(WatchStream { epoch: era.epoch.clone(), stage, subscription, bookmarks, composer: None })
     }
 }
 
@@ -251,6 +251,13 @@ pub enum WatchStep {
     End(WatchEnd),
 }
 
+fn frames_of(step: &Option<WatchStep>) -> Option<&Bytes> {
+    match step {
+        Some(WatchStep::Frames(frames)) => Some(frames),
+        Some(WatchStep::End(_)) | None => None,
+    }
+}
+
 /// Why the hub ends a watch, and what its client has.
 #[derive(Debug)]
 pub struct WatchEnd {
@@ -269,9 +276,16 @@ pub struct WatchStream {
     stage: Stage,
     subscription: Subscription,
     bookmarks: Option<Bookmarks>,
+    /// Composes rows as they are wanted; `None`: they stay as they are.
+    composer: Option<Arc<Composer>>,
 }
 
 impl WatchStream {
+    /// The same, with its rows composed.
+    pub(super) fn composed_by(self, composer: Option<Arc<Composer>>) -> Self {
+        Self { composer, ..self }
+    }
+
     /// The history that it is of.
     pub fn epoch(&self) -> &Epoch {
         &self.epoch
@@ -296,6 +310,17 @@ impl WatchStream {
     /// The next step; `None` after the end. To be called only when the connection has sent off the step before: that it asks for no more
     /// meanwhile is how a blocked stream is told.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<WatchStep>> {
+        let step = ready!(self.poll_step(cx));
+        let Some((composer, frames)) = self.composer.as_ref().zip(frames_of(&step)) else {
+            return Poll::Ready(step);
+        };
+        Poll::Ready(Some(match composer.compose(frames) {
+            Ok(composed) => WatchStep::Frames(composed),
+            Err(error) => WatchStep::End(self.end(Error::Internal(error.into()))),
+        }))
+    }
+
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Option<WatchStep>> {
         let ending = match &mut self.stage {
             Stage::State(_) if let Poll::Ready(ending) = self.subscription.poll_ending(cx) => ended(ending),
             Stage::State(rows) => match ready!(rows.poll_next(cx)) {
@@ -307,7 +332,7 @@ impl WatchStream {
                 Some(Err(Broken::Failed(why))) => Error::Internal(anyhow::anyhow!("initial state: {why}")),
                 None => {
                     self.stage = Stage::Boundary;
-                    return self.poll_next(cx);
+                    return self.poll_step(cx);
                 }
             },
             Stage::Boundary => {

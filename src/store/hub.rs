@@ -5,7 +5,7 @@ mod log;
 mod touched;
 
 pub use epoch::{Doubt, begin_epoch};
-pub use log::{LogPosition, LogState, PageBound, SealedRow, Span, Writer};
+pub use log::{LogPosition, LogState, PageBound, SealedRow, Span};
 pub use touched::Touched;
 
 use super::{
@@ -229,6 +229,8 @@ pub enum Bell {
     Doorbell,
     /// Some hub has sealed up to here.
     Sealed(Revision),
+    /// Tables were attached or detached, or altered.
+    Tables,
 }
 
 /// The connection that hears bells. Its presence, a shared lock, is what makes writers ring.
@@ -247,6 +249,7 @@ impl BellConnection {
             while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
                 if let AsyncMessage::Notification(bell) = message {
                     let bell = match bell.channel() {
+                        "hub_tables" => Bell::Tables,
                         "hub_sealed" => Bell::Sealed(Revision::new(bell.payload().parse().unwrap_or(0))),
                         _ => Bell::Doorbell,
                     };
@@ -257,7 +260,7 @@ impl BellConnection {
             }
         });
         let client = Driven::new(client, driver);
-        client.batch_execute("LISTEN hub_doorbell; LISTEN hub_sealed").await?;
+        client.batch_execute("LISTEN hub_doorbell; LISTEN hub_sealed; LISTEN hub_tables").await?;
         client.batch_execute(&format!("SELECT pg_advisory_lock_shared({})", HubLock::Present)).await?;
         Ok(Self { client, bells })
     }

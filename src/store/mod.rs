@@ -1,5 +1,6 @@
 //! Everything that is said to Postgres. SQL text lives here and in the `.sql` files, and nowhere else.
 
+mod attached;
 mod audit;
 mod bulk;
 mod condition;
@@ -22,6 +23,7 @@ mod status;
 mod tls;
 mod transaction;
 
+pub use attached::{AttachChoice, Candidate};
 pub use audit::{AuditFilter, AuditPlace, AuditRecord};
 pub use bulk::{Batch, BulkTable, Failure, Import, NewRow, NotWritten, Written};
 pub use connection::{Driven, Target};
@@ -30,7 +32,7 @@ pub use doctor::{Examination, OldTransaction, SchemaState, WatchedTable, examine
 pub use fault::{DatabaseError, Fault};
 pub use hub::{
     Bell, BellConnection, Doubt, HubConnection, LogPosition, LogState, PageBound, SealError, Sealed,
-    SealedRow, Span, Touched, TransactionId, Writer, begin_epoch,
+    SealedRow, Span, Touched, TransactionId, begin_epoch,
 };
 pub use letters::{DeadLetters, DueLetter, Letter, Which};
 pub use migrate::{MigrateError, Migration, Scope, migrate};

@@ -1,7 +1,10 @@
 //! What has to be looked after while a hub runs: retention, triggers, old transactions.
 
 mod compactor;
+mod follower;
 mod inspector;
+
+pub(crate) use follower::Follower;
 
 use crate::feed::{HistorySlot, Parts, Settings};
 use tokio::task::JoinSet;
@@ -11,10 +14,11 @@ use tokio_util::sync::CancellationToken;
 pub(crate) fn spawn(
     parts: &Parts,
     settings: Settings,
-    history: HistorySlot,
+    (history, follower): (HistorySlot, Follower),
     stop: &CancellationToken,
     tasks: &mut JoinSet<()>,
 ) {
     tasks.spawn(inspector::run(parts.clone(), settings.inspect, stop.clone()));
+    tasks.spawn(follower.run(settings.inspect, stop.clone()));
     tasks.spawn(compactor::run(parts.clone(), settings.retention, history, stop.clone()));
 }

@@ -4,25 +4,35 @@
 //! Protobuf merges what is concatenated, and the last of a scalar counts: an addition is appended to the message.
 
 use super::{Renderer, Unreadable};
-use crate::model::{Change, ChangeType, Revision};
+use crate::model::{Change, ChangeType, Revision, Writer};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// `EventType type`.
 const TYPE: u8 = 1;
 /// The row.
-const ROW: u8 = 2;
+pub const ROW: u8 = 2;
 /// `string resource_id`.
 const RESOURCE_ID: u8 = 3;
 /// `uint64 revision`.
-const REVISION: u8 = 4;
+pub const REVISION: u8 = 4;
 /// `google.protobuf.Timestamp occurred_at`.
-const OCCURRED_AT: u8 = 5;
+pub const OCCURRED_AT: u8 = 5;
 /// `uint64 dropped_before`.
 const DROPPED_BEFORE: u8 = 6;
 /// The row before.
-const PREVIOUS: u8 = 7;
+pub const PREVIOUS: u8 = 7;
 /// `uint64 conflated`.
 const CONFLATED: u8 = 8;
+/// `uint64 schema_version`, and what follows: only of kinds whose rows are described at run time.
+const SCHEMA_VERSION: u8 = 9;
+/// `uint64 transaction_end`.
+const TRANSACTION_END: u8 = 10;
+/// `string actor`.
+const ACTOR: u8 = 11;
+/// `string origin`.
+const ORIGIN: u8 = 12;
+/// `string trace`.
+const TRACE: u8 = 13;
 
 /// `EVENT_TYPE_BOOKMARK`; the types of changes have the numbers of [`ChangeType`].
 const BOOKMARK: u64 = 5;
@@ -41,6 +51,14 @@ pub fn write(
     number(REVISION, change.revision.get(), event);
     if let Some(at) = change.captured_at {
         message(OCCURRED_AT, event, |out| timestamp(at, out));
+    }
+    if let Some(version) = renderer.schema_version() {
+        number(SCHEMA_VERSION, version, event);
+        number(TRANSACTION_END, change.transaction_end.get(), event);
+        let Writer { actor, origin, trace } = change.writer;
+        for (field, said) in [(ACTOR, actor), (ORIGIN, origin), (TRACE, trace)] {
+            bytes(field, said.unwrap_or_default().as_bytes(), event);
+        }
     }
     after.and(row(PREVIOUS, change.before, renderer, previous))
 }
@@ -82,7 +100,7 @@ fn number(field: u8, value: u64, out: &mut Vec<u8>) {
 }
 
 /// A string; an empty one is not written.
-fn bytes(field: u8, bytes: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn bytes(field: u8, bytes: &[u8], out: &mut Vec<u8>) {
     if !bytes.is_empty() {
         out.push(field << 3 | 2);
         varint(bytes.len() as u64, out);
@@ -182,6 +200,8 @@ mod tests {
                 after: Some(&row),
                 before: Some("\"b\""),
                 captured_at: Some(at),
+                transaction_end: Revision::ZERO,
+                writer: Writer::default(),
             };
             let (mut event, mut previous) = (Vec::new(), Vec::new());
             write(&change, &Species, &mut event, &mut previous).unwrap();
@@ -209,6 +229,8 @@ mod tests {
             after: Some("{"),
             before: Some("\"b\""),
             captured_at: None,
+            transaction_end: Revision::ZERO,
+            writer: Writer::default(),
         };
         let (mut event, mut previous) = (Vec::new(), Vec::new());
         assert!(write(&change, &Species, &mut event, &mut previous).is_err());

@@ -23,6 +23,12 @@ pub fn write_extended(out: &mut Vec<u8>, framed: &[u8], additions: &[&[u8]]) {
     });
 }
 
+/// The message of the first frame, and what follows it; `None`: there is no whole frame.
+pub fn split(frames: &[u8]) -> Option<(&[u8], &[u8])> {
+    let ([_, length @ ..], rest) = frames.split_first_chunk::<HEADER>()?;
+    rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
+}
+
 fn set_length(out: &mut [u8], start: usize) {
     let length = u32::try_from(out.len() - start - HEADER).unwrap_or(u32::MAX).to_be_bytes();
     if let Some(header) = out.get_mut(start + 1..start + HEADER) {

@@ -58,7 +58,7 @@ async fn after(cluster: &EphemeralPostgres, statements: &str, role: Option<&str>
     let user =
         role.map_or_else(|| "postgres@".to_owned(), |role| format!("{}@", role.replace("THIS", &name)));
     let url = database.url().replacen("postgres@", &user, 1);
-    doctor(&[&["--database-url", &url], flags].concat()).await
+    doctor(&[&["--dinosaurs=true", "--database-url", &url], flags].concat()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,16 +163,17 @@ async fn what_lies_open_is_named() {
     let database = Database::create_on(&cluster).await;
     let session = database.connect().await;
     session.batch_execute("BEGIN; CREATE TABLE written ()").await.unwrap();
-    let verdict = doctor(&["--database-url", database.url(), "--old-transaction=1ms"]).await;
+    let verdict =
+        doctor(&["--dinosaurs=true", "--database-url", database.url(), "--old-transaction=1ms"]).await;
     assert!(verdict.first().starts_with("old-transaction a transaction of pid"), "{:?}", verdict.findings);
-    let verdict = doctor(&["--database-url", database.url()]).await;
+    let verdict = doctor(&["--dinosaurs=true", "--database-url", database.url()]).await;
     assert!(verdict.first().starts_with("prepared-transactions"), "{:?}", verdict.findings);
 
     session.batch_execute("ROLLBACK").await.unwrap();
     let sql = "CREATE DATABASE bytes ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0";
     session.batch_execute(sql).await.unwrap();
     let bytes = Database::of(&cluster, "bytes");
-    let verdict = doctor(&["--database-url", bytes.url(), "--wakeups=poll"]).await;
+    let verdict = doctor(&["--dinosaurs=true", "--database-url", bytes.url(), "--wakeups=poll"]).await;
     assert!(
         verdict.first().starts_with("encoding the database's encoding is SQL_ASCII"),
         "{:?}",
@@ -184,7 +185,7 @@ async fn what_lies_open_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_made_for_speed_is_named() {
     let database = Database::create().await;
-    let verdict = doctor(&["--database-url", database.url()]).await;
+    let verdict = doctor(&["--dinosaurs=true", "--database-url", database.url()]).await;
     assert!(verdict.first().starts_with("fsync fsync is off"), "{:?}", verdict.findings);
     assert_eq!(verdict.exit, Some(1));
 }
@@ -194,7 +195,7 @@ async fn the_machine_is_looked_at() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let nobody = "postgresql://nobody@127.0.0.1:1/nothing";
-    let verdict = doctor(&["--database-url", nobody]).await;
+    let verdict = doctor(&["--dinosaurs=true", "--database-url", nobody]).await;
     assert!(
         verdict.first().starts_with("unreachable Postgres at 127.0.0.1, database nothing"),
         "{}",
@@ -207,7 +208,7 @@ async fn the_machine_is_looked_at() {
 
     let cluster = cluster(&[]).await;
     let database = Database::create_on(&cluster).await;
-    let url = ["--database-url", database.url()];
+    let url = ["--dinosaurs=true", "--database-url", database.url()];
     let verdict =
         doctor_in(&[], &[&url[..], &QUIET[1..], &["--grpc-server-bindaddress", &address]].concat()).await;
     let expected = format!("port --grpc-server-bindaddress {address}: ");

@@ -35,5 +35,6 @@ mod smoke;
 mod state;
 mod stress;
 mod support;
+mod tables;
 mod tls;
 mod watch_cli;

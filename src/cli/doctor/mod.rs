@@ -75,7 +75,10 @@ struct Plan {
 
 impl Doctor {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
-        let kinds = Registry::of_this_program().kinds().scopes();
+        let kinds = match self.serve.dinosaurs() {
+            true => Registry::of_this_program().kinds().scopes(),
+            false => Vec::new(),
+        };
         let mut findings = Vec::new();
         let looked_at = match &self.serve.database_url {
             Some(url) => self.database(&Target::parse(url)?, &kinds, &mut findings).await,

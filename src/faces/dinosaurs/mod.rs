@@ -55,6 +55,7 @@ impl ServedKind for Dinosaurs {
             scope: Some(Scope { name: KIND, migrations: MIGRATIONS, table: Some(TABLE) }),
             since: Revision::ZERO,
             renderer: Arc::new(Rows),
+            attached: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! `hub.v1.AdminService`: what the hub is doing, for its operator.
 
-use super::answer;
+use super::{answer, tables};
 use crate::{
     broker::{self, Policy, SubscriptionStatus},
     error::Error,
@@ -14,7 +14,7 @@ use crate::{
         rh_trex::v1::{BackpressurePolicy, EventType},
     },
     service::operate::{DoorbellStatus, HubStatus, Introspection, KindStatus, SubscriptionQuery},
-    store::{ControllerStatus, DatabaseStatus, OpenTransaction},
+    store::{AttachChoice, ControllerStatus, DatabaseStatus, OpenTransaction},
 };
 use std::time::Duration;
 use tonic::{Request, Response, Status, codec::CompressionEncoding};
@@ -51,6 +51,41 @@ impl AdminService for Admin {
                 subscriptions: found.iter().map(subscription).collect(),
                 total_size: total as u64,
             })
+        })
+        .await
+    }
+
+    async fn attach_table(
+        &self,
+        request: Request<pb::AttachTableRequest>,
+    ) -> Result<Response<pb::AttachTableResponse>, Status> {
+        answer(request, async |call, request| {
+            let pb::AttachTableRequest { table, columns, exclude, never_store } = request;
+            let choice = AttachChoice { columns, exclude, never_store };
+            let attached = self.0.attach(&call, &table, &choice).await?;
+            Ok(pb::AttachTableResponse { table: Some(tables::table(&attached)) })
+        })
+        .await
+    }
+
+    async fn detach_table(
+        &self,
+        request: Request<pb::DetachTableRequest>,
+    ) -> Result<Response<pb::DetachTableResponse>, Status> {
+        answer(request, async |call, request| {
+            self.0.detach(&call, &request.table, request.purge).await?;
+            Ok(pb::DetachTableResponse {})
+        })
+        .await
+    }
+
+    async fn list_tables(
+        &self,
+        request: Request<pb::ListTablesRequest>,
+    ) -> Result<Response<pb::ListTablesResponse>, Status> {
+        answer(request, async |call, _| {
+            let attached = self.0.tables(&call).await?;
+            Ok(pb::ListTablesResponse { tables: attached.iter().map(|table| tables::table(table)).collect() })
         })
         .await
     }

@@ -79,7 +79,7 @@ fn response(batch: &EventBatch, previous: bool) -> Result<ReadEventsResponse, Er
 
 fn event(row: &SealedRow, previous: bool) -> Result<Event, SealError> {
     let change = row.change()?;
-    let writer = row.writer()?;
+    let writer = change.writer;
     let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
     Ok(Event {
         kind: change.kind.to_owned(),

@@ -8,12 +8,14 @@ mod face;
 mod methods;
 mod services;
 mod status;
+mod tables;
 mod watch;
 
 pub use bulk::{acknowledgements, checked_import_id, failed_items, import_id, items};
 pub use face::{GrpcBody, GrpcFace};
 pub use services::Bounded;
 pub use status::{status, unreadable};
+use watch::answer_watch;
 pub use watch::{WatchBody, bookmark_interval, change_types, policy, watch};
 
 use crate::{
@@ -97,6 +99,8 @@ impl Grpc {
     pub fn serve(&mut self, cases: &UseCases) {
         self.add(events::Events::service(cases));
         self.add(audit::Audit::service(cases));
+        self.add(tables::Tables::watches(cases));
+        self.add(tables::Tables::rows(cases));
     }
 
     /// Adds the operator's service.

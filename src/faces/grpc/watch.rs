@@ -63,7 +63,11 @@ pub async fn watch<T>(
     kind: &Kind,
     request: WatchRequest,
 ) -> Result<Response<EventStream<T>>, Error> {
-    let stream = cases.watch(call, kind, request).await?;
+    Ok(answer_watch(call, cases.watch(call, kind, request).await?))
+}
+
+/// The answer that is a stream.
+pub(super) fn answer_watch<T>(call: &Call, stream: WatchStream) -> Response<EventStream<T>> {
     let mut response = Response::new(EventStream::default());
     let metadata = response.metadata_mut();
     metadata.insert("hub-revision", stream.revision_at_start().get().into());
@@ -71,7 +75,7 @@ pub async fn watch<T>(
         metadata.insert("hub-epoch", epoch);
     }
     response.extensions_mut().insert(RawBody::new(WatchBody { call: call.clone(), stream }));
-    Ok(response)
+    response
 }
 
 /// Travels as an extension of a response, past tonic's encoder; the face makes it the response's body.

@@ -8,7 +8,10 @@ use crate::{
     telemetry::Metrics,
 };
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 /// A silent connection is asked for a sign of life so often.
@@ -19,15 +22,15 @@ const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) async fn run(
     target: Target,
     metrics: Arc<Metrics>,
-    heard: watch::Sender<Heard>,
+    (heard, tables): (watch::Sender<Heard>, Arc<Notify>),
     stop: CancellationToken,
 ) {
-    let listening = listen_for_ever(&target, &metrics, &heard);
+    let listening = listen_for_ever(&target, &metrics, &heard, &tables);
     stop.run_until_cancelled(listening).await;
     metrics.listener_connected.set(0);
 }
 
-async fn listen_for_ever(target: &Target, metrics: &Metrics, heard: &watch::Sender<Heard>) {
+async fn listen_for_ever(target: &Target, metrics: &Metrics, heard: &watch::Sender<Heard>, tables: &Notify) {
     let mut backoff = Backoff::default();
     loop {
         match timeout(HEARTBEAT, BellConnection::open(target)).await {
@@ -36,7 +39,8 @@ async fn listen_for_ever(target: &Target, metrics: &Metrics, heard: &watch::Send
                 metrics.listener_connected.set(1);
                 // Whoever waits looks once more: what was committed while nobody listened rang no bell.
                 heard.send_modify(Heard::connect);
-                let why = listen(&mut connection, metrics, heard).await;
+                tables.notify_one();
+                let why = listen(&mut connection, metrics, heard, tables).await;
                 tracing::warn!(why, "the listening connection ended");
                 metrics.listener_connected.set(0);
                 metrics.listener_reconnects.inc();
@@ -56,6 +60,7 @@ async fn listen(
     connection: &mut BellConnection,
     metrics: &Metrics,
     heard: &watch::Sender<Heard>,
+    tables: &Notify,
 ) -> &'static str {
     loop {
         match timeout(HEARTBEAT, connection.next()).await {
@@ -64,7 +69,7 @@ async fn listen(
                 let mut next = Some(bell);
                 heard.send_modify(|heard| {
                     while let Some(bell) = next {
-                        note(bell, metrics, heard);
+                        note(bell, metrics, heard, tables);
                         next = connection.try_next();
                     }
                 });
@@ -78,12 +83,13 @@ async fn listen(
     }
 }
 
-fn note(bell: Bell, metrics: &Metrics, heard: &mut Heard) {
+fn note(bell: Bell, metrics: &Metrics, heard: &mut Heard, tables: &Notify) {
     match bell {
         Bell::Doorbell => {
             metrics.doorbell_rings.inc();
             heard.ring();
         }
         Bell::Sealed(revision) => heard.announce(revision),
+        Bell::Tables => tables.notify_one(),
     }
 }

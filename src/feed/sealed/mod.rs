@@ -26,7 +26,8 @@ pub(super) fn spawn(
 ) {
     let (heard, hears) = watch::channel(Heard::default());
     if settings.wakeups == Wakeups::Listen {
-        tasks.spawn(listener::run(parts.target.clone(), parts.metrics.clone(), heard, stop.clone()));
+        let told = (heard, parts.tables.clone());
+        tasks.spawn(listener::run(parts.target.clone(), parts.metrics.clone(), told, stop.clone()));
     }
     tasks.spawn(tailer::Tailer::new(parts.clone(), settings, hears, history).run(stop.clone()));
 }

@@ -9,7 +9,7 @@ use crate::{
     error::{Error, chain},
     log::EncodedEvent,
     model::{
-        Change, ChangeType, Epoch, Revision, Selector,
+        Change, ChangeType, Epoch, Revision, Selector, Writer,
         filter::{Filter, Malformed, Verdict},
     },
     store::{SealError, SnapshotRow, TableSnapshot, Target},
@@ -170,6 +170,8 @@ fn add(
         after: Some(row.json()?),
         before: None,
         captured_at: None,
+        transaction_end: Revision::ZERO,
+        writer: Writer::default(),
     };
     let begin = frames.len();
     let encoded =
@@ -180,7 +182,7 @@ fn add(
     if let Some(filter) = filter {
         let message = frames.get(begin + frame::HEADER..).unwrap_or_default();
         let row = EncodedEvent::new((ChangeType::Snapshot, resource_id), message, &[], filter.schema())?;
-        if filter.judge(&row)? == Verdict::Unwanted {
+        if row.judged_by(filter)? == Verdict::Unwanted {
             frames.truncate(begin);
         }
     }

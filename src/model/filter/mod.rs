@@ -20,7 +20,7 @@ pub use claims::{Bound, Claim, ClaimValue};
 pub use evaluate::{Event, Malformed, RowEvent, Verdict, Which};
 pub use order::{Order, order_by};
 pub use predicate::{Comparison, Float, Operand, Pattern, Predicate, Subject, Test};
-pub use row::RowView;
+pub use row::{Members, RowView, escaped};
 pub use schema::{Field, Schema, Scope, Unset, Value, ValueType};
 pub use search::{Search, fields};
 pub use value::message_time;

@@ -27,7 +27,7 @@ impl Wanted {
 }
 
 /// A text within a JSON string, escaped as Postgres does.
-fn escaped(text: &str) -> Box<str> {
+pub fn escaped(text: &str) -> Box<str> {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -86,7 +86,26 @@ impl<'a> RowView<'a> {
     }
 }
 
+/// The members of a row, in its order: each key as it stands between its quotes, and its value.
+#[derive(Debug)]
+pub struct Members<'a>(Scan<'a>);
+
+impl<'a> Members<'a> {
+    /// Of a row, which is a JSON object.
+    pub fn of(json: &'a str) -> Result<Self, Malformed> {
+        let mut scan = Scan { text: json, at: 0 };
+        scan.skip(b'{')?;
+        Ok(Self(scan))
+    }
+
+    /// The next one; `None`: there is no other.
+    pub fn next_member(&mut self) -> Result<Option<(&'a str, &'a str)>, Malformed> {
+        self.0.member()
+    }
+}
+
 /// A place within a JSON text, which is between two tokens.
+#[derive(Debug)]
 struct Scan<'a> {
     text: &'a str,
     at: usize,

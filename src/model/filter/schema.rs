@@ -170,6 +170,11 @@ impl Schema {
         Arc::new(Self { fields, ..Self::default() })
     }
 
+    /// Whether watch events have their rows as JSON, and not as messages of a compiled kind.
+    pub fn is_json(&self) -> bool {
+        self.fields.iter().all(|field| field.path.is_empty())
+    }
+
     /// The field of this name.
     pub(super) fn field(&self, name: &str) -> Option<usize> {
         self.fields.iter().position(|field| field.names.iter().any(|known| known == name))

@@ -3,7 +3,7 @@
 use super::{HubConnection, SealError, answered};
 use crate::{
     error::Error,
-    model::{AttributedChange, Change, ChangeType, Epoch, Revision},
+    model::{AttributedChange, Change, ChangeType, Epoch, Revision, Writer},
     store::controller::change,
 };
 use futures_util::{StreamExt, TryStreamExt, future};
@@ -99,17 +99,6 @@ impl Span {
     }
 }
 
-/// Who made a change, as it was captured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Writer<'a> {
-    /// What the writer said, else the database's user.
-    pub actor: Option<&'a str>,
-    /// From where, if the writer said.
-    pub origin: Option<&'a str>,
-    /// In which trace, if the writer said.
-    pub trace: Option<&'a str>,
-}
-
 impl SealedRow {
     /// The transaction, if this is its first event.
     pub fn begins(&self) -> Option<Span> {
@@ -143,6 +132,8 @@ impl SealedRow {
             after: self.row.try_get(column::AFTER)?,
             before: self.row.try_get(column::BEFORE)?,
             captured_at: Some(self.row.try_get(column::CAPTURED_AT)?),
+            transaction_end: self.transaction.end,
+            writer: self.writer()?,
         })
     }
 

@@ -227,6 +227,22 @@ impl Store {
         rows.first().map_or(Err(Error::LeftOut), read)
     }
 
+    /// The first column whose value in a JSON object its type does not take; `None`: all are taken.
+    pub async fn misfit(&self, call: &Call, table: &RowTable, row: &str) -> Result<Option<String>, Error> {
+        let Ok(members) = serde_json::from_str::<BTreeMap<String, &RawValue>>(row) else { return Ok(None) };
+        for (name, value) in members {
+            let alone = format!("{{{}:{}}}", serde_json::Value::from(name.clone()), value.get());
+            let mut parameters = Vec::new();
+            let sql = format!("SELECT FROM {}", table.record(&alone, &mut parameters));
+            match self.formatted("misfit", call, table, (&sql, &parameters)).await {
+                Ok(_) => {}
+                Err(Error::Refused { .. }) => return Ok(Some(quoted(&name))),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
     /// Changes a row to what a JSON object says of some of its columns. `expected` is a JSON object of the row as it was seen, or of
     /// some of its columns; if it is another by now, nothing is changed.
     pub async fn update_row(

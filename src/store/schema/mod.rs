@@ -24,6 +24,7 @@ pub(super) const TABLES: &[Migration] = tables![
     2 "0002_watched",
     3 "0003_imports",
     4 "0004_controllers",
+    5 "0005_attached",
 ];
 
 macro_rules! functions {
@@ -49,6 +50,9 @@ impl Function {
 
 /// In the order of their names: bodies are looked at when they are run.
 const FUNCTIONS: &[Function] = functions![
+    "attach",
+    "attach_fault",
+    "attached_columns",
     "begin_epoch",
     "begin_history",
     "bell_expression",
@@ -65,7 +69,9 @@ const FUNCTIONS: &[Function] = functions![
     "captured_columns",
     "cascades_to",
     "column_names",
+    "column_numbers",
     "delete_below_floor",
+    "detach",
     "disturbed_query",
     "equal_key",
     "expire_imports",
@@ -77,6 +83,7 @@ const FUNCTIONS: &[Function] = functions![
     "key_expression",
     "large_row",
     "lock_class",
+    "look_after_attached",
     "misplaced_triggers",
     "names_are",
     "names_hold",

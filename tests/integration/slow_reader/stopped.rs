@@ -40,7 +40,8 @@ pub(super) struct Hub {
 
 impl Hub {
     pub(super) async fn start(database: &Database, options: &[&str]) -> Self {
-        let mut command = trex(&["serve", "--database-url", database.url(), "--log", "warn"]);
+        let mut command =
+            trex(&["serve", "--dinosaurs", "true", "--database-url", database.url(), "--log", "warn"]);
         command.args(options);
         for listener in ["grpc-server", "admin-server", "metrics-server", "health-check-server"] {
             command.args([&format!("--{listener}-bindaddress"), "localhost:0"]);

@@ -85,6 +85,7 @@ pub fn fossil_kind(name: &'static str, table: &'static str, migrations: &'static
         scope: Some(Scope { name, migrations, table: Some(table) }),
         since: Revision::ZERO,
         renderer: Arc::new(FossilRows),
+        attached: None,
     }
 }
 

@@ -1,0 +1,74 @@
+//! Kinds that are made of the descriptions of attached tables.
+
+use super::Kind;
+use crate::{
+    model::{
+        AttachedTable, Table, TableColumn,
+        filter::{Field, Schema, ValueType},
+    },
+    store::RowTable,
+    wire::{
+        envelope,
+        rows::{JsonRows, Projection},
+    },
+};
+use std::sync::Arc;
+
+/// What an attached table's kind was made of.
+#[derive(Debug)]
+pub struct Attached {
+    /// Its description.
+    pub table: AttachedTable,
+    /// What those know who read and write its rows.
+    pub rows: RowTable,
+}
+
+impl Attached {
+    /// What rows look like for one who wants these columns, or if there are none all, and perhaps long numbers as strings. The key is
+    /// always among them.
+    pub fn projection(&self, columns: &[String], quote_numbers: bool) -> Projection {
+        let wanted = columns.iter().chain(&self.table.key).map(String::as_str);
+        let long = self.table.visible().filter(|column| quote_numbers && column.is_long_number);
+        Projection::new((!columns.is_empty()).then_some(wanted), long.map(|column| &*column.name))
+    }
+}
+
+impl Kind {
+    /// Made of a description.
+    pub fn attached(table: AttachedTable) -> Self {
+        let name = table.name.to_string();
+        let kind = table.kind.shown_as(&name);
+        let schema = Arc::new(Schema {
+            row: envelope::ROW.into(),
+            previous: envelope::PREVIOUS.into(),
+            occurred_at: envelope::OCCURRED_AT.into(),
+            fields: table.visible().map(field).collect(),
+        });
+        let place = |name: &String| schema.fields.iter().position(|field| field.column == *name);
+        let key = table.key.iter().filter_map(place).collect();
+        let is_whole = table.columns.iter().all(|column| column.visible);
+        let shown = (!is_whole).then(|| table.visible().map(|column| &*column.name));
+        Self {
+            table: Table { kind: kind.clone(), name: name.as_str().into(), key: table.key.join(", ").into() },
+            renderer: Arc::new(JsonRows::new(table.schema_version, shown)),
+            scope: None,
+            since: table.attached_revision,
+            attached: Some(Arc::new(Attached {
+                rows: RowTable { kind, name: name.into(), schema: schema.clone(), key },
+                table,
+            })),
+            schema,
+        }
+    }
+}
+
+fn field(column: &TableColumn) -> Field {
+    let value = match column.enum_labels.is_empty() {
+        true => ValueType::of(&column.base_type),
+        false => ValueType::Enum(column.enum_labels.clone()),
+    };
+    let is_other = value == ValueType::Other;
+    let field = Field::new(&column.name, value, &column.sql_type);
+    // Of types that filters do not know the database says whether they have an order.
+    if is_other { field.sortable(column.sortable) } else { field }
+}

@@ -1,0 +1,60 @@
+//! What is known of a table that was attached while hubs run.
+
+use super::{KindName, Revision, TableName};
+
+/// An attached table, as its description in the database has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttachedTable {
+    /// The hub's own number for it, which survives renames.
+    pub id: u32,
+    /// Its kind in `hub.change`.
+    pub kind: KindName,
+    /// What it is called now.
+    pub name: TableName,
+    /// Counts the changes of this description.
+    pub schema_version: u64,
+    /// Its history begins here.
+    pub attached_revision: Revision,
+    /// Its columns, in the table's order, those that nobody may see included.
+    pub columns: Vec<TableColumn>,
+    /// The names of the key's columns, in the order of the key.
+    pub key: Vec<String>,
+    /// As of COMMENT ON TABLE.
+    pub comment: Option<String>,
+}
+
+/// A column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableColumn {
+    /// Its name.
+    pub name: String,
+    /// Its type, as Postgres shows it to people: `character varying(20)`.
+    pub type_name: String,
+    /// Its type as SQL writes it wherever it is said, with its schema.
+    pub sql_type: String,
+    /// What its type is made of, as `pg_catalog` has it: `varchar`; empty if it is nothing that filters know.
+    pub base_type: String,
+    /// The hub's own number for it.
+    pub number: u32,
+    /// Whether it may be NULL.
+    pub nullable: bool,
+    /// Whether the table computes it.
+    pub generated: bool,
+    /// The labels of an enum, in its order.
+    pub enum_labels: Vec<String>,
+    /// Whether it is int8 or numeric, or an array of them.
+    pub is_long_number: bool,
+    /// Whether values of its type have an order.
+    pub sortable: bool,
+    /// Whether it may be seen.
+    pub visible: bool,
+    /// As of COMMENT ON COLUMN.
+    pub comment: Option<String>,
+}
+
+impl AttachedTable {
+    /// The columns that may be seen, in the table's order.
+    pub fn visible(&self) -> impl Iterator<Item = &TableColumn> {
+        self.columns.iter().filter(|column| column.visible)
+    }
+}
