@@ -98,6 +98,7 @@ const FUNCTIONS: &[Function] = functions![
     "state_query",
     "timeline",
     "trigger_fault",
+    "truncated_unseen",
     "wanted_triggers",
     "watch",
     "writes_instants",

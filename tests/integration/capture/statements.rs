@@ -73,19 +73,38 @@ async fn truncate_is_a_delete_of_every_row() {
 }
 
 #[tokio::test]
-async fn truncate_needs_read_committed() {
+async fn truncate_with_an_older_snapshot_is_captured_if_nobody_else_came() {
     for variant in Variant::ALL {
-        let mut ledger = Ledger::with_thing(variant, THING).await;
-        ledger.run("INSERT INTO thing VALUES (1, 'a')").await;
-        ledger.run("BEGIN ISOLATION LEVEL REPEATABLE READ").await;
-        let error = ledger.session.batch_execute("TRUNCATE thing").await.unwrap_err();
-        let error = error.as_db_error().unwrap();
-        assert_eq!(error.message(), "TRUNCATE of the watched table public.thing needs READ COMMITTED");
-        assert!(error.hint().is_some_and(|hint| hint.contains("Use DELETE")));
-        ledger.run("ROLLBACK").await;
-        ledger.expect(&["+1"]).await;
-        ledger.check("Thing", "thing").await;
+        for isolation in ["REPEATABLE READ", "SERIALIZABLE"] {
+            let mut ledger = Ledger::with_thing(variant, THING).await;
+            ledger.run("INSERT INTO thing VALUES (1, 'a'), (2, 'b')").await;
+            ledger
+                .run(&format!("BEGIN ISOLATION LEVEL {isolation}; INSERT INTO thing VALUES (3, 'c')"))
+                .await;
+            ledger.run("TRUNCATE thing; INSERT INTO thing VALUES (1, 'd'); TRUNCATE thing; COMMIT").await;
+            ledger.run("INSERT INTO thing VALUES (4, 'e')").await;
+            ledger.expect(&["+1", "+2", "+3", "-1", "-2", "-3", "+1", "-1", "+4"]).await;
+            ledger.check("Thing", "thing").await;
+        }
     }
+}
+
+#[tokio::test]
+async fn truncate_of_rows_that_its_snapshot_does_not_see_begins_a_new_history() {
+    let mut ledger = Ledger::with_thing(Variant::Statement, THING).await;
+    ledger.run("INSERT INTO thing VALUES (1, 'a')").await;
+    ledger.take().await;
+    ledger.run("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM thing").await;
+    let other = ledger.database.connect().await;
+    other.batch_execute("INSERT INTO thing VALUES (2, 'b')").await.unwrap();
+    ledger.run("TRUNCATE thing; COMMIT").await;
+    let refused = other.query_one("SELECT hub.seal()", &[]).await.unwrap_err();
+    assert_eq!(refused.code().unwrap().code(), "TX001");
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT hub.begin_epoch(false, NULL); COMMIT";
+    other.batch_execute(begin).await.unwrap();
+    other.query_one("SELECT hub.seal()", &[]).await.expect("a new history");
+    let rows: i64 = other.query_one("SELECT count(*) FROM thing", &[]).await.unwrap().get(0);
+    assert_eq!(rows, 0);
 }
 
 #[tokio::test]

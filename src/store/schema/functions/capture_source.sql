@@ -19,7 +19,7 @@ CREATE OR REPLACE FUNCTION hub.capture_source(watched_id int, event text, wanted
     -- COLLATE, for a Turkish i is another one.
     CASE event WHEN 'row' THEN '''row_'' OPERATOR(pg_catalog.||) pg_catalog.lower(TG_OP COLLATE pg_catalog."C")' ELSE quote_literal(event) END AS event_expression) s
   CROSS JOIN LATERAL (SELECT jsonb_build_object(
-    'sessions', CASE WHEN event = 'truncate' THEN hub.capture_template('truncate_isolation')
+    'sessions', CASE WHEN event = 'truncate' THEN hub.fill(hub.capture_template('truncate_isolation'), jsonb_build_object('kind', quote_literal(w.kind)))
                      WHEN event <> 'row' THEN hub.capture_template('not_applied')
                      WHEN wanted_mode <> 'row' THEN hub.capture_template('only_applied')
                      ELSE '' END,

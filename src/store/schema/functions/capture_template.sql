@@ -98,12 +98,11 @@ END $t$
     WHEN 'truncate' THEN $t$
     INSERT INTO hub.change (kind, resource_id, type, before, actor, origin, trace)
       SELECT {kind}, {old_id}, 3, {old_row}, {said} FROM ONLY {table} b$t$
+    -- A snapshot taken earlier may not see every row that TRUNCATE deletes: whoever seals looks whether that is so.
     WHEN 'truncate_isolation' THEN $t$
   IF pg_catalog.current_setting('transaction_isolation') OPERATOR(pg_catalog.<>) 'read committed' THEN
-    RAISE EXCEPTION 'TRUNCATE of the watched table % needs READ COMMITTED', TG_RELID::pg_catalog.regclass
-      USING ERRCODE = 'object_not_in_prerequisite_state',
-            DETAIL = 'A snapshot taken earlier cannot see every row that TRUNCATE deletes.',
-            HINT = 'Use DELETE, or TRUNCATE in a READ COMMITTED transaction.';
+    INSERT INTO hub.truncated (kind, snapshot, compacted)
+      SELECT {kind}, pg_catalog.pg_current_snapshot(), r.compacted FROM hub.retention r;
   END IF;$t$
     -- How a trigger function runs a statement with the names that columns have now. Without a column of its key a row has no
     -- identity, and is not captured: whoever mends the capture begins the table's history anew.

@@ -36,6 +36,8 @@ BEGIN
     EXECUTE format('ALTER TABLE ONLY %s ENABLE %s TRIGGER %I', t.relation,
       CASE t.enabled WHEN 'A' THEN 'ALWAYS' WHEN 'R' THEN 'REPLICA' ELSE '' END, t.name);
   END LOOP;
+  -- Looked at, and sealed.
+  DELETE FROM hub.truncated x USING hub.head h WHERE x.xid < pg_snapshot_xmin(h.snapshot);
   UPDATE hub.watched s SET mode = present_mode, shape = hub.capture_shape(s.id), made = hub.capture_digest(s.id)
     WHERE s.id = w.id;
 END $$;

@@ -16,11 +16,12 @@ BEGIN
   END IF;
   PERFORM set_config('synchronous_commit', 'on', true);
   PERFORM pg_advisory_xact_lock(hub.lock_class(), 1);
+  cur := coalesce(upto, pg_current_snapshot());
+  -- After the snapshot: what it sees must have been looked at.
   fault := hub.history_fault(false);
   IF fault IS NOT NULL THEN RAISE EXCEPTION USING ERRCODE = 'TX001', MESSAGE = fault; END IF;
   SELECT * INTO STRICT prev FROM hub.head;
   SELECT i.epoch INTO STRICT epoch FROM hub.incarnation i;
-  cur := coalesce(upto, pg_current_snapshot());
   IF pg_snapshot_xmax(cur) < pg_snapshot_xmax(prev.snapshot) THEN RAISE EXCEPTION 'this snapshot is older than the last seal'; END IF;
   -- Transactions by their last change: whoever captured after another's commit comes after it.
   INSERT INTO hub.log (revision, xid, events)

@@ -18,6 +18,16 @@ CREATE TABLE hub.change (
   PRIMARY KEY (xid, seq)
 );
 
+-- One row per TRUNCATE of a watched table by a transaction with an older snapshot; see hub.truncated_unseen.
+CREATE TABLE hub.truncated (
+  xid       xid8        NOT NULL DEFAULT pg_current_xact_id(),
+  seq       bigint      NOT NULL DEFAULT nextval('hub.change_seq_seq'), -- stands between those of hub.change
+  kind      text        NOT NULL,
+  snapshot  pg_snapshot NOT NULL,
+  compacted bigint      NOT NULL, -- the floor, as that snapshot sees it
+  PRIMARY KEY (xid, seq)
+);
+
 -- One row per sealed transaction. Its events have the revisions (revision - events, revision], in the order of `seq`:
 -- a transaction of a million rows costs the seal one row, not a million.
 CREATE TABLE hub.log (
