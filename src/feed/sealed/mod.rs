@@ -1,32 +1,65 @@
-//! Capture by triggers: the listener hears writers, the tailer seals what they left and publishes it.
+//! The log that is captured by triggers: the listener hears writers, and whoever follows seals what they left.
 
-mod aside;
 mod doorbell;
 mod drain;
 mod heard;
 mod listener;
 mod pace;
-mod publish;
-mod tailer;
+mod tail;
 
 pub use doorbell::{Doorbell, DoorbellState};
 
-use super::{HistorySlot, Parts, Settings, Wakeups};
+use super::{Feed, Replay, Settings, Tail, Wakeups};
+use crate::{
+    store::{HubConnection, SealError, TableSnapshot, Target},
+    telemetry::Metrics,
+};
+use async_trait::async_trait;
 use heard::Heard;
+use std::{sync::Arc, time::Duration};
+use tail::SealedTail;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-/// Starts the listener, if there is one, and the tailer.
-pub(super) fn spawn(
-    parts: &Parts,
+/// The log that triggers write and hubs seal.
+pub struct SealedFeed {
+    target: Target,
     settings: Settings,
-    history: HistorySlot,
-    stop: &CancellationToken,
-    tasks: &mut JoinSet<()>,
-) {
-    let (heard, hears) = watch::channel(Heard::default());
-    if settings.wakeups == Wakeups::Listen {
-        tasks.spawn(listener::run(parts.target.clone(), parts.metrics.clone(), heard, stop.clone()));
+    metrics: Arc<Metrics>,
+    doorbell: Arc<Doorbell>,
+    replay: Replay,
+    heard: watch::Sender<Heard>,
+}
+
+impl SealedFeed {
+    /// Of this database. Pages are read on the runtime that this is called in; how it waits is said at the doorbell.
+    pub fn new(target: Target, settings: Settings, metrics: Arc<Metrics>, doorbell: Arc<Doorbell>) -> Self {
+        let replay = Replay::new(target.clone(), settings.wakeups == Wakeups::Listen);
+        Self { target, settings, metrics, doorbell, replay, heard: watch::Sender::default() }
     }
-    tasks.spawn(tailer::Tailer::new(parts.clone(), settings, hears, history).run(stop.clone()));
+}
+
+#[async_trait]
+impl Feed for SealedFeed {
+    fn attend(&self, stop: &CancellationToken, tasks: &mut JoinSet<()>) {
+        if self.settings.wakeups == Wakeups::Listen {
+            let (target, metrics) = (self.target.clone(), self.metrics.clone());
+            tasks.spawn(listener::run(target, metrics, self.heard.clone(), stop.clone()));
+        }
+    }
+
+    async fn follow(&self) -> Result<Box<dyn Tail>, SealError> {
+        let hears = self.heard.subscribe();
+        let log = HubConnection::open(&self.target, self.settings.wakeups == Wakeups::Listen).await?;
+        let (metrics, doorbell) = (self.metrics.clone(), self.doorbell.clone());
+        Ok(Box::new(SealedTail::new(log, self.settings, metrics, doorbell, hears)))
+    }
+
+    fn replay(&self) -> &Replay {
+        &self.replay
+    }
+
+    async fn snapshot(&self, kind: &str, limit: Duration) -> Result<TableSnapshot, SealError> {
+        TableSnapshot::open(&self.target, kind, limit).await
+    }
 }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 use trex::{
-    controller::{Controller, Failure},
+    controller::{Controller, HandlerError},
     faces::Registry,
     model::AttributedChange,
     store::{ControllerConnection, LogPosition, Store, Turn},
@@ -63,7 +63,7 @@ impl Controller for Sloth {
         Some("Dinosaur")
     }
 
-    async fn on_upsert(&self, change: &AttributedChange, turn: &Turn<'_>) -> Result<(), Failure> {
+    async fn on_upsert(&self, change: &AttributedChange, turn: &Turn<'_>) -> Result<(), HandlerError> {
         if change.resource_id == "quick" {
             return Ok(());
         }
@@ -76,7 +76,7 @@ impl Controller for Sloth {
         }
     }
 
-    async fn on_delete(&self, _: &AttributedChange, _: &Turn<'_>) -> Result<(), Failure> {
+    async fn on_delete(&self, _: &AttributedChange, _: &Turn<'_>) -> Result<(), HandlerError> {
         Ok(())
     }
 }
