@@ -352,26 +352,20 @@ async fn build(settings: &Settings, registry: &Registry) -> anyhow::Result<Pipel
     }
     let metrics = Arc::new(Metrics::new(kinds.names())?);
     let (catalog, doorbell) = (Catalog::new(kinds), Arc::<Doorbell>::default());
+    let target = match settings.capture.wakeups {
+        feed::Wakeups::Listen => settings.target.clone(),
+        feed::Wakeups::Poll => settings.target.clone().pooled(),
+    };
     Ok(Pipeline {
-        target: settings.target.clone(),
-        feed: Arc::new(SealedFeed::new(
-            settings.target.clone(),
-            settings.capture,
-            metrics.clone(),
-            doorbell.clone(),
-        )),
-        store: Store::new(&settings.target, settings.db_pool_size, listens(settings))?,
+        feed: Arc::new(SealedFeed::new(target.clone(), settings.capture, metrics.clone(), doorbell.clone())),
+        store: Store::new(&target, settings.db_pool_size)?,
         broker: Arc::new(EventBroker::new(catalog.clone(), settings.limits, metrics.clone())),
         catalog,
         health: Arc::new(Health::default()),
         metrics,
         doorbell,
+        target,
     })
-}
-
-/// Whether a server session is a connection's own.
-fn listens(settings: &Settings) -> bool {
-    settings.capture.wakeups == feed::Wakeups::Listen
 }
 
 fn use_cases(settings: &Settings, pipeline: &Pipeline, bulk: &Bulk) -> UseCases {

@@ -33,7 +33,7 @@ pub(super) fn serve(grpc: &mut Grpc, metrics: &Arc<Metrics>) -> anyhow::Result<B
     let registry = Registry::of_this_program();
     let target = Target::parse(NO_DATABASE)?;
     let broker = Broker::at(Revision::new(BEGINNING), metrics)?;
-    let store = Store::new(&target, 1, false)?;
+    let store = Store::new(&target, 1)?;
     let capture = feed::Settings::default();
     let feed = Arc::new(SealedFeed::new(target, capture, metrics.clone(), Arc::default()));
     let catalog = Catalog::new(registry.kinds());

@@ -34,7 +34,7 @@ pub struct SealedFeed {
 impl SealedFeed {
     /// Of this database. Pages are read on the runtime that this is called in; how it waits is said at the doorbell.
     pub fn new(target: Target, settings: Settings, metrics: Arc<Metrics>, doorbell: Arc<Doorbell>) -> Self {
-        let replay = Replay::new(target.clone(), settings.wakeups == Wakeups::Listen);
+        let replay = Replay::new(target.clone());
         Self { target, settings, metrics, doorbell, replay, heard: watch::Sender::default() }
     }
 }
@@ -50,7 +50,7 @@ impl Feed for SealedFeed {
 
     async fn follow(&self) -> Result<Box<dyn Tail>, SealError> {
         let hears = self.heard.subscribe();
-        let log = HubConnection::open(&self.target, self.settings.wakeups == Wakeups::Listen).await?;
+        let log = HubConnection::open(&self.target).await?;
         let (metrics, doorbell) = (self.metrics.clone(), self.doorbell.clone());
         Ok(Box::new(SealedTail::new(log, self.settings, metrics, doorbell, hears)))
     }

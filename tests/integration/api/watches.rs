@@ -175,7 +175,7 @@ async fn a_watch_that_waited_for_the_hub_and_finds_no_place_is_told_that() {
     let limits = Limits { max_subscribers: 1, ..Limits::default() };
     let broker = Arc::new(EventBroker::new(catalog.clone(), limits, metrics.clone()));
     let era = broker.begin(Epoch::new("e"), Revision::ZERO, &(Arc::new(NoHistory) as Arc<dyn History>));
-    let store = Store::new(&database.target(), 1, false).unwrap();
+    let store = Store::new(&database.target(), 1).unwrap();
     let capture = feed::Settings::default();
     let feed = Arc::new(SealedFeed::new(database.target(), capture, metrics.clone(), Arc::default()));
     let cases = UseCases::new(Means {
