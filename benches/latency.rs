@@ -193,7 +193,7 @@ impl Bench<'_> {
 
     /// One seal of one new event, as the hub asks for it, where no hub runs.
     async fn seal(&self) -> anyhow::Result<Vec<f64>> {
-        let sealer = HubConnection::open(&self.cluster.target(BARE)?, true).await?;
+        let sealer = HubConnection::open(&self.cluster.target(BARE)?).await?;
         let writer = self.cluster.connect(BARE).await?;
         let insert = writer.prepare("INSERT INTO dinosaurs (species) VALUES ('Tyrannosaurus')").await?;
         sealer.seal().await?;

@@ -151,7 +151,7 @@ fn seal_and_read(criterion: &mut Criterion) -> anyhow::Result<()> {
     })?;
     let target = cluster.target(DATABASE)?;
     let (sealer, writer) = runtime.block_on(async {
-        anyhow::Ok((HubConnection::open(&target, true).await?, cluster.connect(DATABASE).await?))
+        anyhow::Ok((HubConnection::open(&target).await?, cluster.connect(DATABASE).await?))
     })?;
     let mut group = criterion.benchmark_group("seal and read");
     group.sample_size(20);

@@ -5,7 +5,7 @@ use crate::{
     catalog::Catalog,
     controller::{self, AuditTrail, Controllers},
     faces::{Registry, grpc::Grpc, ops},
-    feed::{self, Doorbell, Parts, Replay, reader::LogReader, snapshot::Snapshots},
+    feed::{self, Doorbell, Pipeline, SealedFeed, reader::LogReader, snapshot::Snapshots},
     health::Health,
     model::{KindName, Wishes},
     server::{self, Calls, ConnectionLimits, Server, Tls},
@@ -24,7 +24,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::task::JoinSet;
+use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// Blocked streams are looked for so often.
@@ -263,10 +263,10 @@ impl App {
         endpoints: Endpoints,
         registry: Registry,
     ) -> anyhow::Result<Self> {
-        let parts = build(&settings, &registry).await?;
-        let bulk = Bulk::new(parts.store.clone(), settings.db_pool_size, settings.bulk, &parts.metrics);
-        let cases = use_cases(&settings, &parts, &bulk);
-        let mut follower = Follower::new(parts.clone(), settings.tables.clone());
+        let pipeline = build(&settings, &registry).await?;
+        let bulk = Bulk::new(pipeline.store.clone(), settings.db_pool_size, settings.bulk, &pipeline.metrics);
+        let cases = use_cases(&settings, &pipeline, &bulk);
+        let mut follower = Follower::new(pipeline.clone(), settings.tables.clone());
         if settings.migrate {
             follower.begin().await.context("--tables")?;
         }
@@ -280,28 +280,28 @@ impl App {
                 let (lanes, drain) = (settings.lanes, settings.drain_timeout);
                 Some(
                     running
-                        .serve(&settings, &parts, services, (listeners, tls.grpc.clone()), (lanes, drain))
+                        .serve(&settings, &pipeline, services, (listeners, tls.grpc.clone()), (lanes, drain))
                         .await?,
                 )
             }
             None => None,
         };
-        let services = operator_services(&settings, &parts);
+        let services = operator_services(&settings, &pipeline);
         // Never behind the watches: a lane of its own.
         let drain = settings.drain_timeout.min(ADMIN_DRAIN);
         let admin =
-            running.serve(&settings, &parts, services, (admin, tls.admin.clone()), (1, drain)).await?;
+            running.serve(&settings, &pipeline, services, (admin, tls.admin.clone()), (1, drain)).await?;
         let Running { stop, tasks } = &mut running;
-        ops::serve(metrics, tls.metrics.as_ref(), &ops::metrics(parts.metrics.clone()), stop, tasks)?;
-        ops::serve(health, tls.health.as_ref(), &ops::health(parts.health.clone()), stop, tasks)?;
+        ops::serve(metrics, tls.metrics.as_ref(), &ops::metrics(pipeline.metrics.clone()), stop, tasks)?;
+        ops::serve(health, tls.health.as_ref(), &ops::health(pipeline.health.clone()), stop, tasks)?;
         for certificate in tls.each() {
             tasks.spawn(certificate.follow(tls.reload, stop.clone()));
         }
-        settings.controllers.spawn(&controller_parts(&parts), settings.controller, stop, tasks);
-        let history = feed::spawn(&parts, settings.capture, stop, tasks);
-        upkeep::spawn(&parts, settings.capture, (history, follower), stop, tasks);
-        tasks.spawn(sweep(parts.broker.clone(), stop.clone()));
-        let Parts { health, catalog, broker, metrics, store, .. } = parts;
+        settings.controllers.spawn(&controller_resources(&pipeline), settings.controller, stop, tasks);
+        let history = feed::spawn(&pipeline, stop, tasks);
+        upkeep::spawn(&pipeline, settings.capture, (history, follower), stop, tasks);
+        tasks.spawn(sweep(pipeline.broker.clone(), stop.clone()));
+        let Pipeline { health, catalog, broker, metrics, store, .. } = pipeline;
         let Running { stop, tasks } = running;
         Ok(Self { addresses, health, catalog, broker, bulk, metrics, store, server, admin, tasks, stop })
     }
@@ -355,7 +355,7 @@ impl App {
 }
 
 /// What everything else works with. Brings the database to this program's schema first, if that is wanted.
-async fn build(settings: &Settings, registry: &Registry) -> anyhow::Result<Parts> {
+async fn build(settings: &Settings, registry: &Registry) -> anyhow::Result<Pipeline> {
     let kinds = registry.kinds();
     settings.controllers.check(&kinds.names().map(KindName::as_str).collect::<Vec<_>>())?;
     if settings.migrate {
@@ -365,35 +365,35 @@ async fn build(settings: &Settings, registry: &Registry) -> anyhow::Result<Parts
         tracing::info!(applied, "migrated");
     }
     let metrics = Arc::new(Metrics::new(kinds.names())?);
-    let catalog = Catalog::new(kinds);
-    Ok(Parts {
-        target: settings.target.clone(),
-        replay: Replay::new(settings.target.clone(), listens(settings)),
-        store: Store::new(&settings.target, settings.db_pool_size, listens(settings))?,
+    let (catalog, doorbell, tables) = (Catalog::new(kinds), Arc::<Doorbell>::default(), Arc::<Notify>::default());
+    let target = match settings.capture.wakeups {
+        feed::Wakeups::Listen => settings.target.clone(),
+        feed::Wakeups::Poll => settings.target.clone().pooled(),
+    };
+    let told = (doorbell.clone(), tables.clone());
+    Ok(Pipeline {
+        feed: Arc::new(SealedFeed::new(target.clone(), settings.capture, metrics.clone(), told)),
+        store: Store::new(&target, settings.db_pool_size)?,
         broker: Arc::new(EventBroker::new(catalog.clone(), settings.limits, metrics.clone())),
         catalog,
         health: Arc::new(Health::default()),
         metrics,
-        doorbell: Arc::new(Doorbell::default()),
-        tables: Arc::default(),
+        doorbell,
+        target,
+        tables,
     })
 }
 
-/// Whether a server session is a connection's own.
-fn listens(settings: &Settings) -> bool {
-    settings.capture.wakeups == feed::Wakeups::Listen
-}
-
-fn use_cases(settings: &Settings, parts: &Parts, bulk: &Bulk) -> UseCases {
-    let (target, catalog) = (&settings.target, &parts.catalog);
+fn use_cases(settings: &Settings, pipeline: &Pipeline, bulk: &Bulk) -> UseCases {
+    let (feed, catalog) = (&pipeline.feed, &pipeline.catalog);
     UseCases::new(Means {
-        store: parts.store.clone(),
-        broker: parts.broker.clone(),
-        snapshots: Snapshots::new(target.clone(), catalog.clone(), settings.max_state_spool_bytes),
+        store: pipeline.store.clone(),
+        broker: pipeline.broker.clone(),
+        snapshots: Snapshots::new(feed.clone(), catalog.clone(), settings.max_state_spool_bytes),
         bulk: bulk.clone(),
-        reader: LogReader::new(parts.replay.clone()),
+        reader: LogReader::new(pipeline.feed.replay().clone()),
         catalog: catalog.clone(),
-        metrics: parts.metrics.clone(),
+        metrics: pipeline.metrics.clone(),
         keeps_audit: settings.controllers.names().any(|name| name == AuditTrail::NAME),
     })
 }
@@ -407,28 +407,28 @@ fn services(settings: &Settings, registry: &Registry, cases: &UseCases) -> Grpc 
 }
 
 /// What the operator calls.
-fn operator_services(settings: &Settings, parts: &Parts) -> Grpc {
+fn operator_services(settings: &Settings, pipeline: &Pipeline) -> Grpc {
     let mut grpc = Grpc::new(settings.max_message_bytes);
     grpc.serve_admin(Introspection::new(Sources {
-        store: parts.store.clone(),
-        broker: parts.broker.clone(),
-        health: parts.health.clone(),
-        metrics: parts.metrics.clone(),
-        doorbell: parts.doorbell.clone(),
-        catalog: parts.catalog.clone(),
-        tables: parts.tables.clone(),
+        store: pipeline.store.clone(),
+        broker: pipeline.broker.clone(),
+        health: pipeline.health.clone(),
+        metrics: pipeline.metrics.clone(),
+        doorbell: pipeline.doorbell.clone(),
+        catalog: pipeline.catalog.clone(),
+        tables: pipeline.tables.clone(),
         started: Instant::now(),
     }));
     grpc
 }
 
-fn controller_parts(parts: &Parts) -> controller::Parts {
-    controller::Parts {
-        target: parts.target.clone(),
-        replay: parts.replay.clone(),
-        store: parts.store.clone(),
-        broker: parts.broker.clone(),
-        metrics: parts.metrics.clone(),
+fn controller_resources(pipeline: &Pipeline) -> controller::Resources {
+    controller::Resources {
+        target: pipeline.target.clone(),
+        feed: pipeline.feed.clone(),
+        store: pipeline.store.clone(),
+        broker: pipeline.broker.clone(),
+        metrics: pipeline.metrics.clone(),
     }
 }
 
@@ -444,12 +444,12 @@ impl Running {
     async fn serve(
         &mut self,
         settings: &Settings,
-        parts: &Parts,
+        pipeline: &Pipeline,
         services: Grpc,
         (listeners, tls): (Vec<TcpListener>, Option<Arc<Tls>>),
         (lanes, drain): (usize, Duration),
     ) -> anyhow::Result<Server> {
-        let (face, report) = services.finish(parts.health.clone(), parts.metrics.clone()).await?;
+        let (face, report) = services.finish(pipeline.health.clone(), pipeline.metrics.clone()).await?;
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             stop.run_until_cancelled(report).await;

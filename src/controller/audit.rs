@@ -1,6 +1,6 @@
 //! The audit trail: who changed what, when, and how it was before and after. A row of `hub.audit` for each change of each kind.
 
-use super::{Controller, Failure};
+use super::{Controller, HandlerError};
 use crate::{
     error::Error,
     model::{AttributedChange, Gap},
@@ -41,21 +41,21 @@ impl Controller for AuditTrail {
         500
     }
 
-    async fn on_upsert(&self, change: &AttributedChange, turn: &Turn<'_>) -> Result<(), Failure> {
+    async fn on_upsert(&self, change: &AttributedChange, turn: &Turn<'_>) -> Result<(), HandlerError> {
         Ok(turn.record(std::slice::from_ref(change)).await?)
     }
 
-    async fn on_delete(&self, change: &AttributedChange, turn: &Turn<'_>) -> Result<(), Failure> {
+    async fn on_delete(&self, change: &AttributedChange, turn: &Turn<'_>) -> Result<(), HandlerError> {
         Ok(turn.record(std::slice::from_ref(change)).await?)
     }
 
-    async fn on_changes(&self, changes: &[AttributedChange], turn: &Turn<'_>) -> Result<bool, Failure> {
+    async fn on_changes(&self, changes: &[AttributedChange], turn: &Turn<'_>) -> Result<bool, HandlerError> {
         turn.record(changes).await?;
         Ok(true)
     }
 
     /// What is missing cannot be found again; that it may be missing is part of the trail.
-    async fn on_gap(&self, gap: &Gap, turn: &Turn<'_>) -> Result<(), Failure> {
+    async fn on_gap(&self, gap: &Gap, turn: &Turn<'_>) -> Result<(), HandlerError> {
         Ok(turn.record_gap(gap).await?)
     }
 

@@ -3,16 +3,16 @@
 //! exactly once.
 
 mod audit;
-mod failure;
+mod error;
 mod runner;
 mod turn;
 
 pub use audit::AuditTrail;
-pub use failure::Failure;
+pub use error::HandlerError;
 
 use crate::{
     broker::EventBroker,
-    feed::Replay,
+    feed::Feed,
     model::{AttributedChange, Gap, Revision},
     store::{Store, Target, Turn},
     telemetry::Metrics,
@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Acts on changes.
 ///
-/// A handler that fails with [`Failure::Change`] is tried again with growing pauses; meanwhile, and after the last attempt, the change is
+/// A handler that fails with [`HandlerError::Change`] is tried again with growing pauses; meanwhile, and after the last attempt, the change is
 /// a dead letter, and later changes of its resource wait behind it in order. All others go on.
 ///
 /// A handler may wait, and must not block its thread: a hub that gives no sign of life for a second loses its turn, which is undone and
@@ -45,26 +45,30 @@ pub trait Controller: Send + Sync + 'static {
     }
 
     /// A row came to be or changed; or it is there, and the table is listed after a gap.
-    async fn on_upsert(&self, change: &AttributedChange, turn: &Turn<'_>) -> Result<(), Failure>;
+    async fn on_upsert(&self, change: &AttributedChange, turn: &Turn<'_>) -> Result<(), HandlerError>;
 
     /// A row went.
-    async fn on_delete(&self, change: &AttributedChange, turn: &Turn<'_>) -> Result<(), Failure>;
+    async fn on_delete(&self, change: &AttributedChange, turn: &Turn<'_>) -> Result<(), HandlerError>;
 
     /// All changes of a turn at once, for one that does this cheaper than one by one. `false`: it does not, and has done nothing. If it
     /// fails its effects through the turn are undone, and the changes come one by one.
-    async fn on_changes(&self, _changes: &[AttributedChange], _turn: &Turn<'_>) -> Result<bool, Failure> {
+    async fn on_changes(
+        &self,
+        _changes: &[AttributedChange],
+        _turn: &Turn<'_>,
+    ) -> Result<bool, HandlerError> {
         Ok(false)
     }
 
     /// Changes may be missing: it is new, or the history after its position is no longer retained, or an epoch began. For a controller of
     /// one kind all rows of the table follow, as it is at one revision, and then what comes after that; what was deleted meanwhile shows
     /// by its absence at [`Controller::on_listed`]. One of all kinds goes on at `gap.resume`.
-    async fn on_gap(&self, _gap: &Gap, _turn: &Turn<'_>) -> Result<(), Failure> {
+    async fn on_gap(&self, _gap: &Gap, _turn: &Turn<'_>) -> Result<(), HandlerError> {
         Ok(())
     }
 
     /// That was the last row of the table, as it is at this revision. In the same transaction as `on_gap`.
-    async fn on_listed(&self, _revision: Revision, _turn: &Turn<'_>) -> Result<(), Failure> {
+    async fn on_listed(&self, _revision: Revision, _turn: &Turn<'_>) -> Result<(), HandlerError> {
         Ok(())
     }
 
@@ -142,13 +146,13 @@ impl Controllers {
     /// Starts a task for each; they end when `stop` is cancelled.
     pub fn spawn(
         &self,
-        parts: &Parts,
+        resources: &Resources,
         settings: Settings,
         stop: &CancellationToken,
         tasks: &mut JoinSet<()>,
     ) {
         for controller in &self.0 {
-            tasks.spawn(runner::run(controller.clone(), parts.clone(), settings, stop.clone()));
+            tasks.spawn(runner::run(controller.clone(), resources.clone(), settings, stop.clone()));
         }
     }
 }
@@ -161,11 +165,11 @@ impl fmt::Debug for Controllers {
 
 /// What controllers run on.
 #[derive(Clone)]
-pub struct Parts {
+pub struct Resources {
     /// The database.
     pub target: Target,
-    /// Where the log is read.
-    pub replay: Replay,
+    /// The source of the log, and of states.
+    pub feed: Arc<dyn Feed>,
     /// For short statements.
     pub store: Store,
     /// Whose head wakes them.

@@ -3,13 +3,11 @@
 //! Who took the last turn takes the next one, as soon as there is something to do. The others look now and then; one that finds the same
 //! thing undone at two looks takes over. That is a matter of who goes first, and not of safety: a turn belongs to who holds its row.
 
-use super::{Controller, Failure, Parts, Settings, turn::Work};
+use super::{Controller, HandlerError, Resources, Settings, turn::Work};
 use crate::{
     backoff::Backoff,
     model::{AttributedChange, ChangeType, Epoch, Gap, Revision},
-    store::{
-        ControllerConnection, LogPosition, PageBound, SealError, SnapshotRow, Standing, TableSnapshot, Turn,
-    },
+    store::{ControllerConnection, LogPosition, PageBound, SealError, SnapshotRow, Standing, Turn},
 };
 use futures_util::TryStreamExt;
 use std::{
@@ -42,14 +40,14 @@ enum Outcome {
 /// Runs a controller until told to stop. A turn under way is undone then.
 pub(super) async fn run(
     controller: Arc<dyn Controller>,
-    parts: Parts,
+    resources: Resources,
     settings: Settings,
     stop: CancellationToken,
 ) {
     let mut runner = Runner {
         holder: format!("pid {} {}", std::process::id(), uuid::Uuid::now_v7().simple()),
         controller,
-        parts,
+        resources,
         settings,
         connection: None,
         mine: None,
@@ -65,7 +63,7 @@ pub(super) async fn run(
 
 struct Runner {
     controller: Arc<dyn Controller>,
-    parts: Parts,
+    resources: Resources,
     settings: Settings,
     /// Names this hub, for people.
     holder: String,
@@ -94,7 +92,7 @@ impl Runner {
                 Err(error) => {
                     let name = self.controller.name();
                     tracing::warn!(controller = name, %error, "a controller is held up");
-                    self.parts.metrics.controller(name).held_up();
+                    self.resources.metrics.controller(name).held_up();
                     // With what it may have left undone.
                     self.connection = None;
                     tokio::time::sleep(self.backoff.next_pause()).await;
@@ -104,14 +102,14 @@ impl Runner {
     }
 
     /// Looks where the controller stands, and takes its next turn if that is this hub's. `true`: it did, and there may be more.
-    async fn look(&mut self) -> Result<bool, Failure> {
+    async fn look(&mut self) -> Result<bool, HandlerError> {
         self.tidy().await?;
-        let standing = self.parts.store.standing(self.controller.name()).await?;
+        let standing = self.resources.store.standing(self.controller.name()).await?;
         self.head = standing.head;
         self.survey(&standing).await?;
         let turn = Some(standing.turn);
         self.mine = self.mine.filter(|_| self.mine == turn);
-        self.parts.metrics.controller(self.controller.name()).active(self.mine.is_some());
+        self.resources.metrics.controller(self.controller.name()).active(self.mine.is_some());
         if !standing.has_work() {
             self.undone = None;
             return Ok(false);
@@ -128,7 +126,7 @@ impl Runner {
     /// Waits for something to do: who took the last turn at once, the others for the next look.
     async fn wait(&self) {
         let look = tokio::time::sleep(self.settings.look);
-        match self.parts.broker.era().filter(|_| self.mine.is_some()) {
+        match self.resources.broker.era().filter(|_| self.mine.is_some()) {
             Some(era) => {
                 tokio::select! {
                     () = era.passes(self.head) => tokio::time::sleep(REST).await,
@@ -139,10 +137,10 @@ impl Runner {
         }
     }
 
-    async fn take(&mut self, standing: &Standing) -> Result<Outcome, Failure> {
+    async fn take(&mut self, standing: &Standing) -> Result<Outcome, HandlerError> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => Arc::new(ControllerConnection::open(&self.parts.target).await?),
+            None => Arc::new(ControllerConnection::open(&self.resources.target).await?),
         };
         let taken = if let Some(gap) = standing.gap() {
             self.bridge(&connection, standing, &gap).await?
@@ -162,12 +160,13 @@ impl Runner {
         &self,
         connection: &Arc<ControllerConnection>,
         standing: &Standing,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<Outcome, HandlerError> {
         let (most, kind) = (self.controller.at_a_time(), self.controller.kind());
         // Held in memory and sent back within a moment, or the server would take this hub for frozen.
         let bound = PageBound { events: most, ..PageBound::HUB };
         let (epoch, mut end) = (&standing.current, standing.position);
-        let rows = match self.parts.replay.page(&mut end, epoch, standing.head, bound, kind).await {
+        let rows = match self.resources.feed.replay().page(&mut end, epoch, standing.head, bound, kind).await
+        {
             Ok(rows) => rows,
             // Since the look.
             Err(SealError::Compacted { .. } | SealError::EpochChanged { .. }) => return Ok(Outcome::Lost),
@@ -183,7 +182,7 @@ impl Runner {
         let Some(turn) = self.begin(connection, standing).await? else { return Ok(Outcome::Lost) };
         let work = async {
             self.work(&turn).apply(changes, standing.letters).await?;
-            turn.commit_at(end, &standing.current, &self.holder).await.map_err(Failure::from)
+            turn.commit_at(end, &standing.current, &self.holder).await.map_err(HandlerError::from)
         };
         awake(connection, work).await?;
         let full = end.revision.get() - standing.position.revision.get() >= u64::from(most);
@@ -195,8 +194,8 @@ impl Runner {
         &self,
         connection: &Arc<ControllerConnection>,
         standing: &Standing,
-    ) -> Result<Outcome, Failure> {
-        let Some(letter) = self.parts.store.due_letter(self.controller.name()).await? else {
+    ) -> Result<Outcome, HandlerError> {
+        let Some(letter) = self.resources.store.due_letter(self.controller.name()).await? else {
             return Ok(Outcome::Lost);
         };
         let Some(turn) = self.begin(connection, standing).await? else { return Ok(Outcome::Lost) };
@@ -204,7 +203,7 @@ impl Runner {
             if turn.hold(letter.id).await? {
                 self.work(&turn).deliver(&letter).await?;
             }
-            turn.commit(&self.holder).await.map_err(Failure::from)
+            turn.commit(&self.holder).await.map_err(HandlerError::from)
         };
         awake(connection, work).await?;
         Ok(Outcome::More)
@@ -216,7 +215,7 @@ impl Runner {
         connection: &Arc<ControllerConnection>,
         standing: &Standing,
         gap: &Gap,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<Outcome, HandlerError> {
         let Some(turn) = self.begin(connection, standing).await? else { return Ok(Outcome::Lost) };
         let work = async {
             tracing::warn!(controller = self.controller.name(), cause = ?gap.cause, after = %gap.after, resume = %gap.resume, "changes may be missing");
@@ -225,7 +224,7 @@ impl Runner {
                 Some(kind) => self.list(&turn, kind, standing.letters).await?,
                 None => (LogPosition::after(gap.resume), gap.epoch.clone()),
             };
-            turn.commit_at(position, &epoch, &self.holder).await.map_err(Failure::from)
+            turn.commit_at(position, &epoch, &self.holder).await.map_err(HandlerError::from)
         };
         awake(connection, work).await?;
         Ok(Outcome::More)
@@ -237,15 +236,15 @@ impl Runner {
         turn: &Turn<'_>,
         kind: &str,
         letters: bool,
-    ) -> Result<(LogPosition, Epoch), Failure> {
-        let table = TableSnapshot::open(&self.parts.target, kind, LISTING_LIMIT).await?;
+    ) -> Result<(LogPosition, Epoch), HandlerError> {
+        let table = self.resources.feed.snapshot(kind, LISTING_LIMIT).await?;
         loop {
             let rows: Vec<_> = table.fetch().await?.try_collect().await?;
             if rows.is_empty() {
                 break;
             }
             let listed = |row: &SnapshotRow| {
-                Ok::<_, Failure>(AttributedChange {
+                Ok::<_, HandlerError>(AttributedChange {
                     epoch: table.epoch.clone(),
                     revision: table.revision,
                     kind: kind.to_owned(),
@@ -270,50 +269,55 @@ impl Runner {
         &self,
         connection: &'c ControllerConnection,
         standing: &Standing,
-    ) -> Result<Option<Turn<'c>>, Failure> {
+    ) -> Result<Option<Turn<'c>>, HandlerError> {
         Ok(connection.take_turn(self.controller.name(), standing.turn).await?)
     }
 
     fn work<'a>(&'a self, turn: &'a Turn<'a>) -> Work<'a> {
-        Work { controller: &*self.controller, turn, settings: &self.settings, metrics: &self.parts.metrics }
+        Work {
+            controller: &*self.controller,
+            turn,
+            settings: &self.settings,
+            metrics: &self.resources.metrics,
+        }
     }
 
-    async fn tidy(&mut self) -> Result<(), Failure> {
+    async fn tidy(&mut self) -> Result<(), HandlerError> {
         if self.tidied.is_none_or(|at| at.elapsed() >= self.settings.tidy) {
-            self.controller.tidy(&self.parts.store).await?;
+            self.controller.tidy(&self.resources.store).await?;
             self.tidied = Some(Instant::now());
         }
         Ok(())
     }
 
     /// The gauges, which are the same on every hub. Letters are counted now and then.
-    async fn survey(&mut self, standing: &Standing) -> Result<(), Failure> {
+    async fn survey(&mut self, standing: &Standing) -> Result<(), HandlerError> {
         let name = self.controller.name();
-        let metrics = self.parts.metrics.controller(name);
+        let metrics = self.resources.metrics.controller(name);
         let lag = standing.head.get().saturating_sub(standing.position.revision.get());
         metrics.stands(standing.position.revision.get(), lag);
         if !standing.letters {
             metrics.letters(0);
         } else if self.surveyed.is_none_or(|at| at.elapsed() >= SURVEY) {
             self.surveyed = Some(Instant::now());
-            metrics.letters(self.parts.store.count_letters(name).await?);
+            metrics.letters(self.resources.store.count_letters(name).await?);
         }
         Ok(())
     }
 }
 
 /// Neither a gap nor the end of a listing can be a dead letter.
-fn of_the_world(failure: Failure) -> Failure {
+fn of_the_world(failure: HandlerError) -> HandlerError {
     match failure {
-        Failure::Change(why) | Failure::World(why) => Failure::World(why),
+        HandlerError::Change(why) | HandlerError::World(why) => HandlerError::World(why),
     }
 }
 
 /// Does something in a turn, and shows the server signs of life meanwhile: in a task of its own, so that a handler may compute for a while.
 async fn awake<T>(
     connection: &Arc<ControllerConnection>,
-    work: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
+    work: impl Future<Output = Result<T, HandlerError>>,
+) -> Result<T, HandlerError> {
     let connection = connection.clone();
     let mut awake = AbortOnDropHandle::new(tokio::spawn(async move { connection.stay_awake().await }));
     tokio::select! {
@@ -321,7 +325,7 @@ async fn awake<T>(
         done = work => done,
         lost = &mut awake => Err(match lost {
             Ok(error) => error.into(),
-            Err(error) => Failure::World(error.to_string()),
+            Err(error) => HandlerError::World(error.to_string()),
         }),
     }
 }

@@ -1,6 +1,6 @@
 //! What is done in a turn, within its transaction: changes applied, failures turned into dead letters, what comes behind them parked.
 
-use super::{Controller, Failure, Settings};
+use super::{Controller, HandlerError, Settings};
 use crate::{
     backoff::Backoff,
     model::{AttributedChange, ChangeType},
@@ -27,7 +27,7 @@ impl Work<'_> {
         &self,
         mut changes: Vec<AttributedChange>,
         letters: bool,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), HandlerError> {
         if letters {
             let held_up = self.turn.held_up(&changes).await?;
             let is_held_up = |change: &AttributedChange| {
@@ -55,7 +55,7 @@ impl Work<'_> {
     }
 
     /// All at once, if the controller does that, or if they are many; `false`: nothing has been done, and each is to be attempted by itself.
-    async fn together(&self, changes: &[AttributedChange]) -> Result<bool, Failure> {
+    async fn together(&self, changes: &[AttributedChange]) -> Result<bool, HandlerError> {
         self.turn.savepoint().await?;
         let all = async {
             let mut done = self.guarded(self.controller.on_changes(changes, self.turn)).await?;
@@ -75,7 +75,7 @@ impl Work<'_> {
                 }
                 Ok(done)
             }
-            Err(Failure::Change(why)) => {
+            Err(HandlerError::Change(why)) => {
                 tracing::warn!(controller = self.controller.name(), why, "a turn is taken change by change");
                 self.turn.undo().await?;
                 Ok(false)
@@ -85,7 +85,7 @@ impl Work<'_> {
     }
 
     /// One change. `Ok(Err(why))`: it failed, and its effects through the turn are undone.
-    async fn attempt(&self, change: &AttributedChange) -> Result<Result<(), String>, Failure> {
+    async fn attempt(&self, change: &AttributedChange) -> Result<Result<(), String>, HandlerError> {
         self.turn.savepoint().await?;
         let metrics = self.metrics.controller(self.controller.name());
         let handled = async {
@@ -97,7 +97,7 @@ impl Work<'_> {
                 metrics.handled(1);
                 Ok(Ok(()))
             }
-            Err(Failure::Change(why)) => {
+            Err(HandlerError::Change(why)) => {
                 self.turn.undo().await?;
                 metrics.failed();
                 let (name, revision) = (self.controller.name(), change.revision);
@@ -108,7 +108,7 @@ impl Work<'_> {
         }
     }
 
-    async fn handle(&self, change: &AttributedChange) -> Result<(), Failure> {
+    async fn handle(&self, change: &AttributedChange) -> Result<(), HandlerError> {
         match change.change {
             ChangeType::Deleted => self.guarded(self.controller.on_delete(change, self.turn)).await,
             ChangeType::Created | ChangeType::Updated | ChangeType::Snapshot => {
@@ -118,7 +118,7 @@ impl Work<'_> {
     }
 
     /// A dead letter, which is held: handled and gone, or postponed.
-    pub(super) async fn deliver(&self, letter: &DueLetter) -> Result<(), Failure> {
+    pub(super) async fn deliver(&self, letter: &DueLetter) -> Result<(), HandlerError> {
         match self.attempt(&letter.change).await? {
             Ok(()) => self.turn.settle(letter.id).await?,
             Err(why) => {
@@ -131,12 +131,15 @@ impl Work<'_> {
     }
 
     /// A handler, within its time; one that panics has failed at its change.
-    async fn guarded<T>(&self, handler: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    async fn guarded<T>(
+        &self,
+        handler: impl Future<Output = Result<T, HandlerError>>,
+    ) -> Result<T, HandlerError> {
         let limit = self.settings.attempt_timeout;
         match tokio::time::timeout(limit, AssertUnwindSafe(handler).catch_unwind()).await {
             Ok(Ok(result)) => result,
-            Ok(Err(_panic)) => Err(Failure::Change("it panicked".to_owned())),
-            Err(_) => Err(Failure::Change(format!("it took longer than {limit:?}"))),
+            Ok(Err(_panic)) => Err(HandlerError::Change("it panicked".to_owned())),
+            Err(_) => Err(HandlerError::Change(format!("it took longer than {limit:?}"))),
         }
     }
 

@@ -1,25 +1,69 @@
-//! From the database to the log in memory: the listener hears, the tailer seals, reads and publishes; history, states and batches are read
-//! beside it.
+//! The one reader of the log: from the database to the log in memory.
+//!
+//! A [`Feed`] is a source of the log. The tailer follows it, and publishes what it finds; history, states, batches and controllers read
+//! beside the tailer what was sealed before.
 
+mod aside;
 mod history;
+mod publish;
 pub mod reader;
 mod replay;
 mod sealed;
 pub mod snapshot;
+mod tailer;
 
 use crate::{
     broker::EventBroker,
     catalog::Catalog,
     health::Health,
-    store::{Store, Target},
+    model::Revision,
+    store::{HubConnection, LogPosition, SealError, Sealed, SealedRow, Store, TableSnapshot, Target},
     telemetry::Metrics,
 };
+use async_trait::async_trait;
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub use replay::Replay;
-pub use sealed::{Doorbell, DoorbellState};
+pub use sealed::{Doorbell, DoorbellState, SealedFeed};
+
+/// A source of the log: a sequence of events that is numbered without gaps, and means the same at every reading as long as its epoch is the
+/// same.
+#[async_trait]
+pub trait Feed: Send + Sync {
+    /// Starts what must run beside whoever follows. It ends when `stop` is cancelled.
+    fn attend(&self, stop: &CancellationToken, tasks: &mut JoinSet<()>);
+
+    /// Begins to follow the log. After any failure of a tail, another one is begun: what was missed meanwhile it finds.
+    async fn follow(&self) -> Result<Box<dyn Tail>, SealError>;
+
+    /// Where pages are read of what is sealed, by those who do not follow.
+    fn replay(&self) -> &Replay;
+
+    /// A table exactly as it was at a revision of this log. `limit` bounds how long it may be read.
+    async fn snapshot(&self, kind: &str, limit: Duration) -> Result<TableSnapshot, SealError>;
+}
+
+/// The end of a log, for one who follows it: waits, reads, publishes, and says so, in turn.
+#[async_trait]
+pub trait Tail: Send {
+    /// The connection on which the log is read.
+    fn log(&self) -> &HubConnection;
+
+    /// The newest revision, once everything that was committed before has one.
+    async fn head(&mut self) -> Result<Sealed, SealError>;
+
+    /// Waits until it is time to look for news, for one who has read up to a revision. To give up waiting loses nothing.
+    async fn wait(&mut self, position: Revision);
+
+    /// Gives what was committed its revisions, and reads a page after a position, which moves on. There may be more up to the head that is
+    /// returned, and the page may reach beyond it: others number events too.
+    async fn next(&mut self, position: &mut LogPosition) -> Result<(Sealed, Vec<SealedRow>), SealError>;
+
+    /// Everything that the last look found is published. How long that took may tell when to look again.
+    async fn done(&mut self) -> Result<(), SealError>;
+}
 
 /// How the hub learns of changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -79,13 +123,13 @@ pub struct Retention {
     pub interval: Duration,
 }
 
-/// What the capture works with.
+/// What lies between the database and the broker.
 #[derive(Clone)]
-pub struct Parts {
+pub struct Pipeline {
     /// The database.
     pub target: Target,
-    /// Where the log is read by those who do not follow it.
-    pub replay: Replay,
+    /// The source of the log.
+    pub feed: Arc<dyn Feed>,
     /// For the inspector's short statements.
     pub store: Store,
     /// What is watched, and how it is encoded.
@@ -96,7 +140,7 @@ pub struct Parts {
     pub health: Arc<Health>,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// Where the tailer says how it waits.
+    /// Where the source says how it waits.
     pub doorbell: Arc<Doorbell>,
     /// Rung when the attached tables are to be looked at.
     pub tables: Arc<Notify>,
@@ -106,13 +150,9 @@ pub struct Parts {
 pub(crate) type HistorySlot = Arc<parking_lot::Mutex<Option<Arc<history::HistoryReader>>>>;
 
 /// Starts the tasks; they end when `stop` is cancelled. Returns where the reader of the history stands that is being served.
-pub(crate) fn spawn(
-    parts: &Parts,
-    settings: Settings,
-    stop: &CancellationToken,
-    tasks: &mut JoinSet<()>,
-) -> HistorySlot {
+pub(crate) fn spawn(pipeline: &Pipeline, stop: &CancellationToken, tasks: &mut JoinSet<()>) -> HistorySlot {
     let history = HistorySlot::default();
-    sealed::spawn(parts, settings, history.clone(), stop, tasks);
+    pipeline.feed.attend(stop, tasks);
+    tasks.spawn(tailer::Tailer::new(pipeline.clone(), history.clone()).run(stop.clone()));
     history
 }

@@ -24,8 +24,6 @@ pub struct Replay(Arc<Shared>);
 
 struct Shared {
     target: Target,
-    /// Whether a server session is a connection's own.
-    session: bool,
     /// Where pages are read: not on the lane that asks, which may end before its neighbours do.
     runtime: Handle,
     turns: Semaphore,
@@ -33,11 +31,10 @@ struct Shared {
 }
 
 impl Replay {
-    /// Of this database. `session`: whether a server session is a connection's own. Pages are read on the runtime that this is called in.
-    pub fn new(target: Target, session: bool) -> Self {
+    /// Of this database. Pages are read on the runtime that this is called in.
+    pub fn new(target: Target) -> Self {
         Self(Arc::new(Shared {
             target,
-            session,
             runtime: Handle::current(),
             turns: Semaphore::new(AT_A_TIME),
             idle: Mutex::default(),
@@ -118,7 +115,7 @@ impl Shared {
         if let Some(connection) = at_hand {
             return Ok((turn, connection));
         }
-        let connection = HubConnection::open(&self.target, self.session).await?;
+        let connection = HubConnection::open(&self.target).await?;
         connection.check_history().await?;
         Ok((turn, connection))
     }

@@ -26,7 +26,11 @@ use tokio_postgres::{
 
 /// The database that the hub watches.
 #[derive(Clone)]
-pub struct Target(Arc<Inner>);
+pub struct Target {
+    inner: Arc<Inner>,
+    /// Whether a server session is a connection's own, so that what is set in it stays.
+    session: bool,
+}
 
 struct Inner {
     parameters: Parameters,
@@ -84,17 +88,28 @@ impl Target {
         };
         let mut servers = servers(&mut parameters, home, environment)?.into_iter();
         let first = servers.next().ok_or("it names no host")?;
-        Ok(Self(Arc::new(Inner { first, others: servers.collect(), parameters, tls })))
+        let inner = Arc::new(Inner { first, others: servers.collect(), parameters, tls });
+        Ok(Self { inner, session: true })
+    }
+
+    /// The same through a transaction pooler: there a server session is no connection's own, and nothing that is set in it stays.
+    pub fn pooled(self) -> Self {
+        Self { session: false, ..self }
+    }
+
+    /// Whether a server session is a connection's own.
+    pub(super) fn keeps_session(&self) -> bool {
+        self.session
     }
 
     /// What the URL says that is ignored, a line each.
     pub fn notes(&self) -> &[String] {
-        &self.0.parameters.notes
+        &self.inner.parameters.notes
     }
 
     /// Where it is, without secrets.
     pub fn describe(&self) -> String {
-        let parameters = &self.0.parameters;
+        let parameters = &self.inner.parameters;
         let host = parameters.hosts.first().map(name_of).unwrap_or_default();
         let database = parameters.database.as_deref().or(parameters.user.as_deref()).unwrap_or("postgres");
         format!("{host}, database {database}")
@@ -102,7 +117,7 @@ impl Target {
 
     /// A URL that libpq takes, without secrets.
     pub fn url(&self) -> String {
-        let parameters = &self.0.parameters;
+        let parameters = &self.inner.parameters;
         let user = parameters.user.as_deref().map(|user| encode(user) + "@").unwrap_or_default();
         let hosts: Vec<_> = parameters.hosts.iter().map(|host| encode(&name_of(host))).collect();
         let ports: Vec<_> = parameters.ports.iter().map(u16::to_string).collect();
@@ -119,17 +134,17 @@ impl Target {
 
     /// For a library that wants one; connections are made by [`Target::connect`].
     pub(super) fn config(&self) -> &Config {
-        &self.0.first.first
+        &self.inner.first.first
     }
 
     /// How its connections are encrypted, those that cancel a statement included.
     pub(super) fn tls(&self) -> Connector {
-        self.0.tls.clone()
+        self.inner.tls.clone()
     }
 
     /// Tries the hosts in their order, or in any if they are to share the load.
     pub(super) async fn connect(&self) -> Result<(Client, Connection<Socket, PostgresStream>), Error> {
-        let inner = &self.0;
+        let inner = &self.inner;
         let mut servers: Vec<&Server> = [&inner.first].into_iter().chain(&inner.others).collect();
         if inner.parameters.balance {
             fastrand::shuffle(&mut servers);
@@ -373,7 +388,7 @@ mod tests {
             ("require", SslMode::Require, None),
         ] {
             let target = target(&format!("postgresql://hub@db/app?sslmode={mode}"), &[]).unwrap();
-            let server = &target.0.first;
+            let server = &target.inner.first;
             assert_eq!(server.first.get_ssl_mode(), first, "{mode}");
             assert_eq!(server.then.as_ref().map(Config::get_ssl_mode), then, "{mode}");
         }

@@ -290,7 +290,7 @@ async fn table(client: &Driven, kind: &Scope) -> Result<Option<WatchedTable>, to
 
 /// A schema that is too old or too new to ask has other faults, which are said before these.
 async fn capture(target: &Target, tables: &mut [WatchedTable]) {
-    let Ok(store) = Store::new(target, 1, false) else { return };
+    let Ok(store) = Store::new(&target.clone().pooled(), 1) else { return };
     for table in tables.iter_mut().filter(|table| table.exists) {
         table.faults = store.capture_faults(&table.kind, Some(&table.table)).await.unwrap_or_default();
     }

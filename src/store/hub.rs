@@ -101,14 +101,14 @@ pub struct HubConnection {
 }
 
 impl HubConnection {
-    /// Connects. `session`: whether the server session is this connection's own.
-    pub async fn open(target: &Target, session: bool) -> Result<Self, SealError> {
+    /// Connects.
+    pub async fn open(target: &Target) -> Result<Self, SealError> {
         answered(async {
             let client = target.open().await?;
             let row =
                 client.query_typed("SELECT current_setting('max_prepared_transactions') <> '0'", &[]).await?;
             let forbids_bells = row.first().is_some_and(|row| row.get(0));
-            let prepared = if session {
+            let prepared = if target.keeps_session() {
                 let settings =
                     "SET enable_seqscan = off; SET jit = off; SET max_parallel_workers_per_gather = 0;
                                 SET plan_cache_mode = force_generic_plan; SET synchronous_commit = on;

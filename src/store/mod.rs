@@ -68,9 +68,10 @@ pub struct Store {
 }
 
 impl Store {
-    /// A pool of at most `size` connections; none is made before it is needed. `session`: whether a server session is a connection's own,
-    /// so that settings stay with it. Its connections end with the runtime that this is called in.
-    pub fn new(target: &Target, size: usize, session: bool) -> Result<Self, deadpool_postgres::BuildError> {
+    /// A pool of at most `size` connections; none is made before it is needed. Its connections end with the runtime that this is called
+    /// in.
+    pub fn new(target: &Target, size: usize) -> Result<Self, deadpool_postgres::BuildError> {
+        let session = target.keeps_session();
         let manager = Manager::from_connect(
             target.config().clone(),
             OnRuntime { runtime: Handle::current(), target: target.clone() },

@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Error, chain},
-    feed::{HistorySlot, Parts, Retention},
+    feed::{HistorySlot, Pipeline, Retention},
     model::Revision,
 };
 use tokio_util::sync::CancellationToken;
@@ -10,13 +10,18 @@ use tokio_util::sync::CancellationToken;
 /// Transactions that one step of the floor passes, and rows that one statement deletes.
 const STEP: i32 = 2000;
 
-pub(crate) async fn run(parts: Parts, retention: Retention, history: HistorySlot, stop: CancellationToken) {
+pub(crate) async fn run(
+    pipeline: Pipeline,
+    retention: Retention,
+    history: HistorySlot,
+    stop: CancellationToken,
+) {
     let compact_for_ever = async {
         let mut interval = tokio::time::interval(retention.interval);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             interval.tick().await;
-            if let Err(error) = compact(&parts, retention, &history).await {
+            if let Err(error) = compact(&pipeline, retention, &history).await {
                 tracing::warn!(error = chain(&error), "compaction");
             }
         }
@@ -24,23 +29,23 @@ pub(crate) async fn run(parts: Parts, retention: Retention, history: HistorySlot
     stop.run_until_cancelled(compact_for_ever).await;
 }
 
-async fn compact(parts: &Parts, retention: Retention, history: &HistorySlot) -> Result<(), Error> {
-    let mut floor = parts.store.compacted().await?;
+async fn compact(pipeline: &Pipeline, retention: Retention, history: &HistorySlot) -> Result<(), Error> {
+    let mut floor = pipeline.store.compacted().await?;
     loop {
-        note(parts, floor, history);
-        match parts.store.raise_floor(retention.age, retention.events, STEP).await? {
+        note(pipeline, floor, history);
+        match pipeline.store.raise_floor(retention.age, retention.events, STEP).await? {
             Some(raised) if raised > floor => floor = raised,
             _ => break,
         }
     }
     // Each statement is a transaction of its own: writers and vacuum are never kept waiting for long.
-    while parts.store.delete_below_floor(STEP).await? > 0 {}
-    while parts.store.expire_imports(retention.imports, STEP).await? > 0 {}
+    while pipeline.store.delete_below_floor(STEP).await? > 0 {}
+    while pipeline.store.expire_imports(retention.imports, STEP).await? > 0 {}
     Ok(())
 }
 
-fn note(parts: &Parts, floor: Revision, history: &HistorySlot) {
-    parts.metrics.compacted_revision.set(floor.to_sql());
+fn note(pipeline: &Pipeline, floor: Revision, history: &HistorySlot) {
+    pipeline.metrics.compacted_revision.set(floor.to_sql());
     if let Some(history) = history.lock().as_ref() {
         history.set_oldest(floor);
     }

@@ -5,7 +5,7 @@ use crate::{
     backoff::Backoff,
     catalog::Kind,
     error::{Error, chain},
-    feed::Parts,
+    feed::Pipeline,
     model::{Removal, TableName, Wishes},
     store::{AttachChoice, Candidate},
 };
@@ -17,15 +17,15 @@ const LAST_EVENTS: Duration = Duration::from_secs(5);
 
 /// Attaches what is wished for, and keeps the catalog as the database has it.
 pub(crate) struct Follower {
-    parts: Parts,
+    pipeline: Pipeline,
     wishes: Wishes,
     /// Why tables that a pattern fits are not attached, as it was told.
     told: HashSet<(TableName, String)>,
 }
 
 impl Follower {
-    pub(crate) fn new(parts: Parts, wishes: Wishes) -> Self {
-        Self { parts, wishes, told: HashSet::new() }
+    pub(crate) fn new(pipeline: Pipeline, wishes: Wishes) -> Self {
+        Self { pipeline, wishes, told: HashSet::new() }
     }
 
     /// The first look, before anybody is served. What is wished for by name must be there and fit.
@@ -34,11 +34,11 @@ impl Follower {
     ///
     /// A table that is wished for by name cannot be attached.
     pub(crate) async fn begin(&mut self) -> Result<(), Error> {
-        let candidates = self.parts.store.candidates().await?;
+        let candidates = self.pipeline.store.candidates().await?;
         for name in self.wishes.0.iter().filter_map(|wish| wish.name()) {
             let known = candidates.iter().find(|candidate| candidate.name == name);
             if known.is_none_or(|known| !known.is_attached && !known.was_detached) {
-                self.parts.store.attach(&name, &AttachChoice::default()).await?;
+                self.pipeline.store.attach(&name, &AttachChoice::default()).await?;
             }
         }
         self.look().await
@@ -59,7 +59,7 @@ impl Follower {
                     }
                 };
                 // Rung, or the time has passed.
-                let _ = tokio::time::timeout(pause, self.parts.tables.notified()).await;
+                let _ = tokio::time::timeout(pause, self.pipeline.tables.notified()).await;
             }
         };
         stop.run_until_cancelled(follow_for_ever).await;
@@ -67,7 +67,7 @@ impl Follower {
 
     async fn look(&mut self) -> Result<(), Error> {
         if !self.wishes.0.is_empty() {
-            for candidate in self.parts.store.candidates().await? {
+            for candidate in self.pipeline.store.candidates().await? {
                 self.consider(candidate).await?;
             }
         }
@@ -83,7 +83,7 @@ impl Follower {
         let why = match fault {
             Some(fault) => fault,
             None if was_detached => format!("it was detached; trex attach '{name}' attaches it again"),
-            None => match self.parts.store.attach(&name, &AttachChoice::default()).await {
+            None => match self.pipeline.store.attach(&name, &AttachChoice::default()).await {
                 Ok(()) => {
                     tracing::info!(table = %name, "attached");
                     return Ok(());
@@ -99,7 +99,7 @@ impl Follower {
     }
 
     async fn follow(&self) -> Result<(), Error> {
-        let (tables, kinds) = (self.parts.store.attached_tables().await?, self.parts.catalog.kinds());
+        let (tables, kinds) = (self.pipeline.store.attached_tables().await?, self.pipeline.catalog.kinds());
         for kind in kinds.iter() {
             if let Some(attached) = &kind.attached
                 && tables.iter().all(|table| table.id != attached.table.id)
@@ -111,7 +111,7 @@ impl Follower {
             let known = kinds.get(table.kind.as_str()).and_then(|kind| kind.attached.clone());
             if known.is_none_or(|known| known.table != table) {
                 tracing::info!(table = %table.name, version = table.schema_version, "watching");
-                self.parts.catalog.put(Kind::attached(table));
+                self.pipeline.catalog.put(Kind::attached(table));
             }
         }
         Ok(())
@@ -119,16 +119,16 @@ impl Follower {
 
     /// Takes a table away, after its streams were told what came before.
     async fn remove(&self, kind: &Kind, id: u32) -> Result<(), Error> {
-        let detached = self.parts.store.was_detached(id).await?;
-        let last = self.parts.store.seal_now().await?;
-        let topic = self.parts.broker.era().and_then(|era| era.topic(kind.name().as_str()));
+        let detached = self.pipeline.store.was_detached(id).await?;
+        let last = self.pipeline.store.seal_now().await?;
+        let topic = self.pipeline.broker.era().and_then(|era| era.topic(kind.name().as_str()));
         if let Some(topic) = topic
             && tokio::time::timeout(LAST_EVENTS, topic.reached(last)).await.is_err()
         {
             tracing::warn!(table = %kind.name(), "its streams end before its last events");
         }
         let why = if detached { Removal::Detached } else { Removal::Dropped };
-        self.parts.catalog.remove(kind.name().as_str(), why);
+        self.pipeline.catalog.remove(kind.name().as_str(), why);
         tracing::info!(table = %kind.name(), ?why, "no longer watched");
         Ok(())
     }

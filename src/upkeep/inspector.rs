@@ -3,22 +3,22 @@
 use crate::{
     backoff::Backoff,
     error::{Error, chain},
-    feed::Parts,
+    feed::Pipeline,
 };
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) async fn run(parts: Parts, every: Duration, stop: CancellationToken) {
+pub(crate) async fn run(pipeline: Pipeline, every: Duration, stop: CancellationToken) {
     let inspect_for_ever = async {
         // Not for as long as one waits between two looks: nobody is served before the first.
         let mut backoff = Backoff::default();
-        while let Err(error) = inspect(&parts).await {
+        while let Err(error) = inspect(&pipeline).await {
             tracing::warn!(error = chain(&error), "inspection");
             tokio::time::sleep(backoff.next_pause().min(every)).await;
         }
         loop {
             tokio::time::sleep(every).await;
-            if let Err(error) = inspect(&parts).await {
+            if let Err(error) = inspect(&pipeline).await {
                 tracing::warn!(error = chain(&error), "inspection");
             }
         }
@@ -26,19 +26,19 @@ pub(crate) async fn run(parts: Parts, every: Duration, stop: CancellationToken) 
     stop.run_until_cancelled(inspect_for_ever).await;
 }
 
-async fn inspect(parts: &Parts) -> Result<(), Error> {
-    let kinds = parts.catalog.kinds();
+async fn inspect(pipeline: &Pipeline) -> Result<(), Error> {
+    let kinds = pipeline.catalog.kinds();
     for kind in kinds.iter() {
         let (name, table) = (kind.name(), &kind.table.name);
-        let faults = parts.store.capture_faults(name.as_str(), Some(table)).await?;
-        parts.metrics.capture_faults.with_label_values(&[name.as_str()]).set(faults.len() as i64);
-        parts.health.capture(name, faults);
+        let faults = pipeline.store.capture_faults(name.as_str(), Some(table)).await?;
+        pipeline.metrics.capture_faults.with_label_values(&[name.as_str()]).set(faults.len() as i64);
+        pipeline.health.capture(name, faults);
     }
-    parts.health.keep(|kind| kinds.get(kind.as_str()).is_some());
-    parts.health.inspected();
-    let oldest = parts.store.oldest_open_transaction().await?;
-    parts.metrics.oldest_open_transaction.set(oldest.as_secs_f64());
-    let (in_use, idle) = parts.store.connections();
-    parts.metrics.pool(in_use, idle);
+    pipeline.health.keep(|kind| kinds.get(kind.as_str()).is_some());
+    pipeline.health.inspected();
+    let oldest = pipeline.store.oldest_open_transaction().await?;
+    pipeline.metrics.oldest_open_transaction.set(oldest.as_secs_f64());
+    let (in_use, idle) = pipeline.store.connections();
+    pipeline.metrics.pool(in_use, idle);
     Ok(())
 }

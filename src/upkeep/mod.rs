@@ -6,19 +6,19 @@ mod inspector;
 
 pub(crate) use follower::Follower;
 
-use crate::feed::{HistorySlot, Parts, Settings};
+use crate::feed::{HistorySlot, Pipeline, Settings};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// Starts the tasks; they end when `stop` is cancelled.
 pub(crate) fn spawn(
-    parts: &Parts,
+    pipeline: &Pipeline,
     settings: Settings,
     (history, follower): (HistorySlot, Follower),
     stop: &CancellationToken,
     tasks: &mut JoinSet<()>,
 ) {
-    tasks.spawn(inspector::run(parts.clone(), settings.inspect, stop.clone()));
+    tasks.spawn(inspector::run(pipeline.clone(), settings.inspect, stop.clone()));
     tasks.spawn(follower.run(settings.inspect, stop.clone()));
-    tasks.spawn(compactor::run(parts.clone(), settings.retention, history, stop.clone()));
+    tasks.spawn(compactor::run(pipeline.clone(), settings.retention, history, stop.clone()));
 }

@@ -45,7 +45,7 @@ async fn it_follows_over_a_connection_that_breaks() {
     let session = database.connect().await;
     let insert = "INSERT INTO dinosaurs (species) VALUES ('x')";
     session.batch_execute(insert).await.unwrap();
-    let store = Store::new(&database.target(), 2, true).unwrap();
+    let store = Store::new(&database.target(), 2).unwrap();
     until_at(&store, AuditTrail::NAME, 1).await;
     let listener = TcpListener::bind("localhost:0").await.unwrap();
     let server = listener.local_addr().unwrap().to_string();

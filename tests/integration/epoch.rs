@@ -391,7 +391,7 @@ async fn a_new_epoch(make: impl AsyncFnOnce(&Database)) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_operator_begins_a_new_epoch_under_running_hubs() {
     a_new_epoch(async |database: &Database| {
-        let connection = HubConnection::open(&database.target(), true).await.unwrap();
+        let connection = HubConnection::open(&database.target()).await.unwrap();
         begin_epoch(&database.target(), Doubt::Told).await.unwrap();
         assert_eq!(connection.seal().await.unwrap().revision.get(), 20, "numbering goes on");
     })
@@ -449,7 +449,7 @@ async fn hubs_that_miss_the_same_history_begin_one_epoch() {
     let served = Epoch::new(&served);
     let forgotten = async |epoch: &Epoch| {
         begin_epoch(&database.target(), Doubt::Forgotten(epoch)).await.unwrap();
-        let connection = HubConnection::open(&database.target(), true).await.unwrap();
+        let connection = HubConnection::open(&database.target()).await.unwrap();
         connection.seal().await.unwrap().epoch
     };
     let (one, other) = tokio::join!(forgotten(&served), forgotten(&served));

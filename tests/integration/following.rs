@@ -101,7 +101,7 @@ async fn a_watch_whose_past_is_gone_lists_again_or_ends() {
         change(&session, n).await;
     }
     session.batch_execute("SELECT hub.seal()").await.unwrap();
-    let store = Store::new(&database.target(), 1, true).unwrap();
+    let store = Store::new(&database.target(), 1).unwrap();
     store.raise_floor(Duration::ZERO, 10, 10_000).await.unwrap();
     while store.delete_below_floor(1000).await.unwrap() > 0 {}
     let hub = TestHub::start_at(settings, &address).await;

@@ -312,7 +312,7 @@ async fn compacted_under_a_watch(in_part: bool) {
     // The last of forty pages may be in the window already.
     let read = || other.metric("hub_history_reads_total", "") >= 39.0;
     until("the one that wants nothing is live", || read() && topic.sleepers() == 1).await;
-    let store = Store::new(&database.target(), 1, true).unwrap();
+    let store = Store::new(&database.target(), 1).unwrap();
     let sent = || hub.metric("grpc_stream_events_sent_total", "");
     let mut before = 0.0;
     while std::mem::replace(&mut before, sent()) < sent() || before == 0.0 {
@@ -389,7 +389,7 @@ async fn a_revision_is_unknown_only_if_the_database_does_not_know_it() {
     let hub = TestHub::start_with(settings, Registry::of_this_program()).await;
     let client = hub.client().await;
     let session = database.connect().await;
-    let other = HubConnection::open(&database.target(), true).await.unwrap();
+    let other = HubConnection::open(&database.target()).await.unwrap();
     for round in 0..50 {
         // Every other round several events, so that the page of the asked one is not at hand.
         let insert = format!(

@@ -25,8 +25,8 @@ async fn a_page_of_the_log_is_bounded_in_bytes() {
     TestHub::start(&database).await.stop().await;
     fill(&database, ROWS, MIB).await;
     fill(&database, 500, 1).await;
-    for session in [true, false] {
-        let hub = HubConnection::open(&database.target(), session).await.unwrap();
+    for target in [database.target(), database.target().pooled()] {
+        let hub = HubConnection::open(&target).await.unwrap();
         let head = hub.seal().await.unwrap().revision;
         let mut position = LogPosition::after(Revision::ZERO);
         let mut pages = Vec::new();

@@ -104,7 +104,7 @@ async fn a_drain_waits_for_calls_under_way() {
 async fn a_connection_of_the_pool_outlives_the_lane_that_opened_it() {
     let database = Database::create().await;
     TestHub::start(&database).await.stop().await;
-    let store = Store::new(&database.target(), 1, true).unwrap();
+    let store = Store::new(&database.target(), 1).unwrap();
     let ((opened, opens), (end, ends)) = (oneshot::channel(), oneshot::channel::<()>());
     let opener = store.clone();
     let lane = tokio::task::spawn_blocking(move || {

@@ -122,7 +122,7 @@ async fn a_hub_that_does_not_migrate_needs_less() {
         let response = client.bulk_create_dinosaurs(request).await.unwrap().into_inner();
         assert_eq!((response.created, response.failed, response.errors.len()), (1, 1, 1));
     }
-    let store = Store::new(&database.target_as(&hub), 1, true).unwrap();
+    let store = Store::new(&database.target_as(&hub), 1).unwrap();
     assert_eq!(store.expire_imports(Duration::ZERO, 10).await.unwrap(), 1, "the failure");
     assert_eq!(store.expire_imports(Duration::ZERO, 10).await.unwrap(), 1, "the import");
     until("the trail is kept", || served.metric("hub_controller_changes_total", "handled") == 2.0).await;

@@ -169,7 +169,7 @@ async fn a_reader_that_is_restarted_at_random_gets_every_event_once() {
         // Looked at before reading: what these writers wrote is read after that.
         done = done || writers.iter().all(|writer| writer.is_finished());
         if done {
-            let sealed = Store::new(&database.target(), 1, true).unwrap().head().await.unwrap().get();
+            let sealed = Store::new(&database.target(), 1).unwrap().head().await.unwrap().get();
             published(&hub, sealed).await;
             if positions == [sealed; 2] {
                 break;
@@ -253,7 +253,7 @@ async fn what_cannot_be_read_is_refused_with_its_reason() {
     );
     let other = refused(&hub, ReadEventsRequest { epoch: "another".into(), ..Default::default() }).await;
     assert_eq!((other.code(), reason(&other).as_str()), (Code::OutOfRange, "EPOCH_CHANGED"));
-    let store = Store::new(&database.target(), 1, true).unwrap();
+    let store = Store::new(&database.target(), 1).unwrap();
     store.raise_floor(Duration::ZERO, u64::MAX, 1).await.unwrap();
     let compacted = refused(&hub, after(9, 0)).await;
     assert_eq!((compacted.code(), reason(&compacted).as_str()), (Code::OutOfRange, "REVISION_COMPACTED"));
@@ -290,7 +290,7 @@ async fn overtaken(rows: u32, what: impl AsyncFnOnce(&Database)) -> (u64, Status
 #[tokio::test]
 async fn a_reader_that_the_floor_passes_is_told_and_skips_nothing() {
     let raise = async |database: &Database| {
-        let store = Store::new(&database.target(), 1, true).unwrap();
+        let store = Store::new(&database.target(), 1).unwrap();
         store.raise_floor(Duration::ZERO, u64::MAX, 100).await.unwrap();
         while store.delete_below_floor(5_000).await.unwrap() > 0 {}
     };

@@ -45,7 +45,7 @@ impl Shop {
         let odd = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET timezone = ''Asia/Kolkata''', current_database());
                    EXECUTE format('ALTER DATABASE %I SET datestyle = ''German''', current_database()); END $$";
         database.connect().await.batch_execute(odd).await.unwrap();
-        let store = Store::new(&database.target(), 2, true).unwrap();
+        let store = Store::new(&database.target(), 2).unwrap();
         Self { database, store, table, call: Call::default() }
     }
 

@@ -31,7 +31,7 @@ use trex::{
     embedded::testing::EphemeralPostgres,
     faces::grpc::Grpc,
     faces::{Registry, ServedKind},
-    feed::snapshot::Snapshots,
+    feed::{self, SealedFeed, snapshot::Snapshots},
     model::{Selector, Start},
     proto::rh_trex::v1::{BackpressurePolicy, EventType, WatchDinosaursRequest},
     service::UseCases,
@@ -389,7 +389,9 @@ async fn the_state_of_a_partitioned_table_is_exact() {
     let database = Database::create().await;
     let registry = Registry::new(vec![Arc::new(Strata)]);
     let hub = TestHub::start_with(Settings::new(database.target()), registry.clone()).await;
-    let snapshots = Snapshots::new(database.target(), Catalog::new(registry.kinds()), u64::MAX);
+    let (capture, metrics) = (feed::Settings::default(), hub.app().metrics().clone());
+    let feed = Arc::new(SealedFeed::new(database.target(), capture, metrics, Arc::default()));
+    let snapshots = Snapshots::new(feed, Catalog::new(registry.kinds()), u64::MAX);
     let enough = Arc::new(AtomicBool::new(false));
     let (session, stop) = (database.connect().await, enough.clone());
     let writer = tokio::spawn(async move {

@@ -17,8 +17,9 @@ RANGES = "src/store/schema/functions/finished_between.sql"
 SEAL = "src/store/schema/functions/seal.sql"
 CAPTURE = "src/store/schema/functions/capture_template.sql"
 READ = "src/store/read.sql"
-TAILER = "src/feed/sealed/tailer.rs"
-ASIDE = "src/feed/sealed/aside.rs"
+TAILER = "src/feed/tailer.rs"
+TAIL = "src/feed/sealed/tail.rs"
+ASIDE = "src/feed/aside.rs"
 POSITION = "src/broker/position.rs"
 RUNNER = "src/controller/runner.rs"
 VIEW = "src/broker/view.rs"
@@ -71,22 +72,22 @@ BUGS = [
     ),
     Bug(
         "forget-bells-rung-during-a-round",
-        TAILER,
+        TAIL,
         'let seen = self.seen;',
         'let seen = *self.hears.borrow_and_update();',
         ("stress::bells::a_bell_that_rings_during_a_seal_is_not_forgotten",),
     ),
     Bug(
         "no-drain-for-a-new-listener",
-        TAILER,
+        TAIL,
         '&& self.seen.is_back_since(&heard_before)',
         '&& false',
         ("stress::bells::what_began_while_nobody_listened_is_seen",),
     ),
     Bug(
         "no-drain-for-a-new-sealer",
-        TAILER,
-        "Mode::Armed { owed: Some(Drain::begin(&connection).await?) }",
+        TAIL,
+        "Mode::Armed { owed: Some(Drain::begin(&self.log).await?) }",
         "Mode::Armed { owed: None }",
         ("stress::bells::what_saw_a_busy_hub_is_seen_after_the_sealer_was_lost",),
     ),
@@ -530,7 +531,7 @@ BUGS = [
         "position-committed-before-the-effects",
         RUNNER,
         """            self.work(&turn).apply(changes, standing.letters).await?;
-            turn.commit_at(end, &standing.current, &self.holder).await.map_err(Failure::from)
+            turn.commit_at(end, &standing.current, &self.holder).await.map_err(HandlerError::from)
 """,
         """            turn.commit_at(end, &standing.current, &self.holder).await?;
             if let Some(turn) = connection.take_turn(self.controller.name(), standing.turn + 1).await? {

@@ -12,7 +12,7 @@ use trex::{
     catalog::Catalog,
     faces::Registry,
     faces::grpc::Grpc,
-    feed::{Replay, reader::LogReader, snapshot::Snapshots},
+    feed::{self, Feed as _, SealedFeed, reader::LogReader, snapshot::Snapshots},
     log::Batch,
     model::{ChangeType, Revision},
     service::{
@@ -33,14 +33,16 @@ pub(super) fn serve(grpc: &mut Grpc, metrics: &Arc<Metrics>) -> anyhow::Result<B
     let registry = Registry::of_this_program();
     let target = Target::parse(NO_DATABASE)?;
     let broker = Broker::at(Revision::new(BEGINNING), metrics)?;
-    let store = Store::new(&target, 1, false)?;
+    let store = Store::new(&target, 1)?;
+    let capture = feed::Settings::default();
+    let feed = Arc::new(SealedFeed::new(target, capture, metrics.clone(), Arc::default()));
     let catalog = Catalog::new(registry.kinds());
     let cases = UseCases::new(Means {
         bulk: Bulk::new(store.clone(), 1, import::Limits::default(), metrics),
         store,
         broker: broker.broker.clone(),
-        snapshots: Snapshots::new(target.clone(), catalog.clone(), u64::MAX),
-        reader: LogReader::new(Replay::new(target, false)),
+        snapshots: Snapshots::new(feed.clone(), catalog.clone(), u64::MAX),
+        reader: LogReader::new(feed.replay().clone()),
         catalog,
         metrics: metrics.clone(),
         keeps_audit: false,

@@ -4,6 +4,7 @@ mod spool;
 
 pub use spool::{Broken, SpoolReader};
 
+use super::Feed;
 use crate::{
     catalog::{Catalog, Kind},
     error::{Error, chain},
@@ -12,7 +13,7 @@ use crate::{
         Change, ChangeType, Epoch, Revision, Selector, Writer,
         filter::{Filter, Malformed, Verdict},
     },
-    store::{SealError, SnapshotRow, TableSnapshot, Target},
+    store::{SealError, SnapshotRow, TableSnapshot},
     wire::{envelope, frame},
 };
 use futures_util::TryStreamExt;
@@ -35,7 +36,7 @@ const OPEN_LIMIT: Duration = Duration::from_secs(15);
 /// Makes initial states.
 #[derive(Clone)]
 pub struct Snapshots {
-    target: Target,
+    feed: Arc<dyn Feed>,
     catalog: Catalog,
     permits: Arc<Semaphore>,
     room: Arc<Room>,
@@ -53,10 +54,11 @@ pub struct Snapshot {
 }
 
 impl Snapshots {
-    /// Of the tables of these kinds. None is begun while those that wait for their clients have so many bytes on the disk.
-    pub fn new(target: Target, catalog: Catalog, most_spooled: u64) -> Self {
+    /// Of the tables of these kinds, at revisions of this source. None is begun while those that wait for their clients have this
+    /// many bytes on the disk.
+    pub fn new(feed: Arc<dyn Feed>, catalog: Catalog, most_spooled: u64) -> Self {
         Self {
-            target,
+            feed,
             catalog,
             permits: Arc::new(Semaphore::new(AT_A_TIME)),
             room: Arc::new(Room::new(most_spooled)),
@@ -79,11 +81,10 @@ impl Snapshots {
         })?;
         let known = self.catalog.kinds().get(kind).cloned();
         let kind = known.ok_or_else(|| internal(anyhow::anyhow!("kind {kind} is not registered")))?;
-        let target = self.target.clone();
+        let feed = self.feed.clone();
         // On the hub's own runtime: the connection must outlive the lane that asked.
         let opening = AbortOnDropHandle::new(self.runtime.spawn(async move {
-            let opened =
-                tokio::time::timeout(OPEN_LIMIT, TableSnapshot::open(&target, kind.name().as_str(), LIMIT));
+            let opened = tokio::time::timeout(OPEN_LIMIT, feed.snapshot(kind.name().as_str(), LIMIT));
             opened.await.unwrap_or(Err(SealError::Silent)).map(|table| (table, kind))
         }));
         let (table, kind) = opening.await.map_err(|error| internal(error.into()))??;

@@ -66,7 +66,7 @@ async fn a_hub_says_how_it_is() {
 #[tokio::test]
 async fn the_oldest_resumable_revision_is_where_a_watch_can_begin() {
     let (database, hub) = super::hub_with(1_000, super::SMALL).await;
-    let store = trex::store::Store::new(&database.target(), 1, true).unwrap();
+    let store = trex::store::Store::new(&database.target(), 1).unwrap();
     store.raise_floor(Duration::ZERO, u64::MAX, 100).await.unwrap();
     super::insert(&database, &hub, "more", 10).await;
     // A page that is read tells the hub; so would its own compactor.

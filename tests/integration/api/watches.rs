@@ -15,7 +15,7 @@ use trex::{
     call::Call,
     catalog::Catalog,
     faces::Registry,
-    feed::{Replay, reader::LogReader, snapshot::Snapshots},
+    feed::{self, Feed, SealedFeed, reader::LogReader, snapshot::Snapshots},
     model::{Epoch, KindId, Revision, Selector, Start},
     proto::rh_trex::v1::{
         CreateDinosaurRequest, DeleteDinosaurRequest, DinosaurWatchEvent, EventType, GetDinosaurRequest,
@@ -175,13 +175,15 @@ async fn a_watch_that_waited_for_the_hub_and_finds_no_place_is_told_that() {
     let limits = Limits { max_subscribers: 1, ..Limits::default() };
     let broker = Arc::new(EventBroker::new(catalog.clone(), limits, metrics.clone()));
     let era = broker.begin(Epoch::new("e"), Revision::ZERO, &(Arc::new(NoHistory) as Arc<dyn History>));
-    let store = Store::new(&database.target(), 1, false).unwrap();
+    let store = Store::new(&database.target(), 1).unwrap();
+    let capture = feed::Settings::default();
+    let feed = Arc::new(SealedFeed::new(database.target(), capture, metrics.clone(), Arc::default()));
     let cases = UseCases::new(Means {
         bulk: Bulk::new(store.clone(), 1, import::Limits::default(), metrics),
         store,
         broker: broker.clone(),
-        snapshots: Snapshots::new(database.target(), catalog.clone(), u64::MAX),
-        reader: LogReader::new(Replay::new(database.target(), false)),
+        snapshots: Snapshots::new(feed.clone(), catalog.clone(), u64::MAX),
+        reader: LogReader::new(feed.replay().clone()),
         catalog: catalog.clone(),
         metrics: metrics.clone(),
         keeps_audit: false,

@@ -149,7 +149,7 @@ async fn it_has_every_change_once_and_in_order_though_its_hubs_die() {
     let url = database.url().to_owned();
     let mut hubs = Mortals::start(AuditTrail::NAME, move || kept(&url)).await;
     let mut control = Control::new(&database).await;
-    let store = Store::new(&database.target(), 2, true).unwrap();
+    let store = Store::new(&database.target(), 2).unwrap();
     until_controller(&store, AuditTrail::NAME, "it runs", |status| status.holder.is_some()).await;
     let (channels, address) = tokio::sync::watch::channel(hubs.hubs[0].channel().await);
     let (last, up_to) = tokio::sync::watch::channel(u64::MAX);
@@ -217,7 +217,7 @@ async fn it_answers_who_what_and_when() {
         .unwrap();
     session.batch_execute("UPDATE dinosaurs SET species = 'two' WHERE id = 'a'").await.unwrap();
     session.batch_execute("DELETE FROM dinosaurs WHERE id = 'a'").await.unwrap();
-    let store = Store::new(&database.target(), 2, true).unwrap();
+    let store = Store::new(&database.target(), 2).unwrap();
     super::until_at(&store, AuditTrail::NAME, 4).await;
     let mut client = auditor(&hub).await;
     let short = |records: &[AuditRecord]| {
@@ -317,7 +317,7 @@ async fn records_go_when_their_time_has_come() {
         .batch_execute("INSERT INTO dinosaurs (id, species) SELECT n, 's' FROM generate_series(1, 30) n")
         .await
         .unwrap();
-    let store = Store::new(&database.target(), 2, true).unwrap();
+    let store = Store::new(&database.target(), 2).unwrap();
     super::until_at(&store, AuditTrail::NAME, 30).await;
     hub.stop().await;
     session
@@ -342,7 +342,7 @@ async fn large_rows_take_many_turns() {
     const ROWS: u64 = 40;
     let database = Database::create().await;
     let hub = keeper(&database).await;
-    let store = Store::new(&database.target(), 2, true).unwrap();
+    let store = Store::new(&database.target(), 2).unwrap();
     until_controller(&store, AuditTrail::NAME, "it runs", |status| status.holder.is_some()).await;
     let session = database.connect().await;
     let turns = async || {
@@ -371,7 +371,7 @@ async fn who_follows_a_trail_that_was_rolled_back_goes_back_with_it() {
         let insert = format!("INSERT INTO dinosaurs (id, species) VALUES ('{n}', 's')");
         session.batch_execute(&insert).await.unwrap();
     }
-    let store = Store::new(&database.target(), 1, true).unwrap();
+    let store = Store::new(&database.target(), 1).unwrap();
     super::until_at(&store, AuditTrail::NAME, 5).await;
     let mut client = auditor(&hub).await;
     let mut watch = async |actor: &str| {

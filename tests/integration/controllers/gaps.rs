@@ -22,7 +22,7 @@ impl World {
         TestHub::start(&database).await.stop().await;
         let session = database.connect().await;
         session.batch_execute(EFFECTS).await.unwrap();
-        let store = Store::new(&database.target(), 2, true).unwrap();
+        let store = Store::new(&database.target(), 2).unwrap();
         Self { database, session, store }
     }
 

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 use trex::{
-    controller::{Controller, Failure},
+    controller::{Controller, HandlerError},
     faces::Registry,
     model::AttributedChange,
     store::{ControllerConnection, LogPosition, Store, Turn},
@@ -20,7 +20,7 @@ const NAME: &str = "sloth";
 async fn a_hub_that_freezes_in_a_turn_is_freed_from_it() {
     let database = Database::create().await;
     TestHub::start(&database).await.stop().await;
-    let store = Store::new(&database.target(), 2, true).unwrap();
+    let store = Store::new(&database.target(), 2).unwrap();
     let standing = store.standing(NAME).await.unwrap();
     let at = LogPosition::after(standing.head);
     let (frozen, other) = (
@@ -63,7 +63,7 @@ impl Controller for Sloth {
         Some("Dinosaur")
     }
 
-    async fn on_upsert(&self, change: &AttributedChange, turn: &Turn<'_>) -> Result<(), Failure> {
+    async fn on_upsert(&self, change: &AttributedChange, turn: &Turn<'_>) -> Result<(), HandlerError> {
         if change.resource_id == "quick" {
             return Ok(());
         }
@@ -76,7 +76,7 @@ impl Controller for Sloth {
         }
     }
 
-    async fn on_delete(&self, _: &AttributedChange, _: &Turn<'_>) -> Result<(), Failure> {
+    async fn on_delete(&self, _: &AttributedChange, _: &Turn<'_>) -> Result<(), HandlerError> {
         Ok(())
     }
 }
@@ -92,7 +92,7 @@ async fn one_that_is_slow_or_panics_or_hangs_is_not_taken_for_frozen() {
     settings.controller.first_pause = Duration::from_secs(3600);
     settings.controller.longest_pause = Duration::from_secs(3600);
     let hub = TestHub::start_with(settings, Registry::of_this_program()).await;
-    let store = Store::new(&database.target(), 2, true).unwrap();
+    let store = Store::new(&database.target(), 2).unwrap();
     until_controller(&store, NAME, "it runs", |status| status.holder.is_some()).await;
     let insert = "INSERT INTO dinosaurs (id, species) VALUES ('slow', 's'), ('panics', 's'), ('hangs', 's'), ('quick', 's')";
     session.batch_execute(insert).await.unwrap();

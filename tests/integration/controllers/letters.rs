@@ -19,7 +19,7 @@ async fn a_poisoned_resource_holds_up_only_itself() {
     let (scribe, poison) = Scribe::new();
     let registry = Registry::of_this_program;
     let hub = TestHub::start_with(settings(database.url(), vec![Arc::new(scribe)]), registry()).await;
-    let store = Store::new(&database.target(), 2, true).unwrap();
+    let store = Store::new(&database.target(), 2).unwrap();
     until_controller(&store, Scribe::NAME, "it runs", |status| status.holder.is_some()).await;
     session.batch_execute("DELETE FROM effects").await.unwrap();
 
@@ -83,7 +83,7 @@ async fn a_deferred_constraint_holds_up_only_who_breaks_it() {
     let (scribe, _) = Scribe::new();
     let registry = Registry::of_this_program;
     let hub = TestHub::start_with(settings(database.url(), vec![Arc::new(scribe)]), registry()).await;
-    let store = Store::new(&database.target(), 2, true).unwrap();
+    let store = Store::new(&database.target(), 2).unwrap();
     until_controller(&store, Scribe::NAME, "it runs", |status| status.holder.is_some()).await;
     session.batch_execute("DELETE FROM effects").await.unwrap();
     session
@@ -113,7 +113,7 @@ async fn a_letter_that_is_discarded_frees_what_waits_behind_it() {
     let hub =
         TestHub::start_with(settings(database.url(), vec![Arc::new(scribe)]), Registry::of_this_program())
             .await;
-    let store = Store::new(&database.target(), 2, true).unwrap();
+    let store = Store::new(&database.target(), 2).unwrap();
     until_controller(&store, Scribe::NAME, "it runs", |status| status.holder.is_some()).await;
     session.batch_execute("DELETE FROM effects").await.unwrap();
     session
@@ -147,7 +147,7 @@ async fn a_world_that_fails_holds_all_up_and_loses_nothing() {
     let hub =
         TestHub::start_with(settings(database.url(), vec![Arc::new(scribe)]), Registry::of_this_program())
             .await;
-    let store = Store::new(&database.target(), 2, true).unwrap();
+    let store = Store::new(&database.target(), 2).unwrap();
     until_controller(&store, Scribe::NAME, "it runs", |status| status.holder.is_some()).await;
     session.batch_execute("DELETE FROM effects").await.unwrap();
     // Whoever wants to write effects waits, and is cut off, again and again.

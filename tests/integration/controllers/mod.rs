@@ -18,7 +18,7 @@ use std::{
 use tokio_postgres::types::{ToSql, Type};
 use trex::{
     app::Settings,
-    controller::{Controller, Controllers, Failure},
+    controller::{Controller, Controllers, HandlerError},
     faces::Registry,
     model::{AttributedChange, ChangeType, Gap, Revision},
     store::{ControllerStatus, Driven, Store, Target, Turn},
@@ -51,7 +51,7 @@ impl Scribe {
         id: &str,
         revision: Revision,
         species: Option<&str>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), HandlerError> {
         let parameters: [(&(dyn ToSql + Sync), Type); 4] = [
             (&what, Type::TEXT),
             (&id, Type::TEXT),
@@ -62,7 +62,7 @@ impl Scribe {
             .await?;
         // After the effect: it must be undone.
         let poisoned = self.poison.lock().contains(id);
-        if poisoned { Err(Failure::Change(format!("{id} is poisoned"))) } else { Ok(()) }
+        if poisoned { Err(HandlerError::Change(format!("{id} is poisoned"))) } else { Ok(()) }
     }
 }
 
@@ -80,27 +80,27 @@ impl Controller for Scribe {
         self.at_a_time
     }
 
-    async fn on_upsert(&self, change: &AttributedChange, turn: &Turn<'_>) -> Result<(), Failure> {
+    async fn on_upsert(&self, change: &AttributedChange, turn: &Turn<'_>) -> Result<(), HandlerError> {
         let what = match change.change {
             ChangeType::Created => "created",
             ChangeType::Updated => "updated",
             ChangeType::Snapshot => "listed",
-            ChangeType::Deleted => return Err(Failure::Change("a delete is no upsert".into())),
+            ChangeType::Deleted => return Err(HandlerError::Change("a delete is no upsert".into())),
         };
         let row: serde_json::Value =
             serde_json::from_str(change.after.as_deref().unwrap_or_default()).expect("a row");
         self.write(turn, what, &change.resource_id, change.revision, row["species"].as_str()).await
     }
 
-    async fn on_delete(&self, change: &AttributedChange, turn: &Turn<'_>) -> Result<(), Failure> {
+    async fn on_delete(&self, change: &AttributedChange, turn: &Turn<'_>) -> Result<(), HandlerError> {
         self.write(turn, "deleted", &change.resource_id, change.revision, None).await
     }
 
-    async fn on_gap(&self, gap: &Gap, turn: &Turn<'_>) -> Result<(), Failure> {
+    async fn on_gap(&self, gap: &Gap, turn: &Turn<'_>) -> Result<(), HandlerError> {
         self.write(turn, &format!("{:?}", gap.cause), "", gap.after, None).await
     }
 
-    async fn on_listed(&self, revision: Revision, turn: &Turn<'_>) -> Result<(), Failure> {
+    async fn on_listed(&self, revision: Revision, turn: &Turn<'_>) -> Result<(), HandlerError> {
         self.write(turn, "that was all", "", revision, None).await
     }
 }

@@ -26,7 +26,7 @@ async fn effects_come_once_and_in_order_though_hubs_die_and_a_resource_is_poison
     session.batch_execute(EFFECTS).await.unwrap();
     let mut hubs = Mortals::start(Scribe::NAME, scribes).await;
     let mut control = Control::new(&database).await;
-    let store = Store::new(&database.target(), 2, true).unwrap();
+    let store = Store::new(&database.target(), 2).unwrap();
     until_controller(&store, Scribe::NAME, "it runs", |status| status.holder.is_some()).await;
     session.batch_execute("DELETE FROM effects").await.unwrap();
     control.write(&[(Verb::Insert, &shared_ids())]).await;

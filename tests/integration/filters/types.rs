@@ -322,7 +322,7 @@ async fn the_database_and_the_hub_agree_on_values_of_every_type() {
     let mut random = random("types of filters");
     let database = Database::create().await;
     let table = table(&database).await;
-    let store = Store::new(&database.target(), 2, true).unwrap();
+    let store = Store::new(&database.target(), 2).unwrap();
     let rows = listed(&store, &table, ListRows::default(), "all").await;
     assert_eq!(rows.len(), 120);
     let (mut some, mut all) = (0, 0);

@@ -13,7 +13,7 @@ async fn retention_keeps_whole_transactions_and_leaves_no_rest() {
         TestHub::start_with(settings.clone(), registry()).await,
         TestHub::start_with(settings, registry()).await,
     ];
-    let store = Store::new(&database.target(), 2, true).unwrap();
+    let store = Store::new(&database.target(), 2).unwrap();
     let (session, observer) = (database.connect().await, database.connect().await);
     observer.batch_execute("SET jit = off; SET enable_seqscan = off").await.unwrap();
     let enough = AtomicBool::new(false);

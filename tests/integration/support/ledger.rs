@@ -93,7 +93,7 @@ impl Ledger {
     pub async fn on(database: Database) -> Self {
         migrate(&database.target(), &[]).await.expect("the hub's schema");
         let session = database.connect().await;
-        let hub = HubConnection::open(&database.target(), true).await.expect("a hub's connection");
+        let hub = HubConnection::open(&database.target()).await.expect("a hub's connection");
         Self { database, session, hub, position: LogPosition::after(Revision::ZERO), rows: HashMap::new() }
     }
 

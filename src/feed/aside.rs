@@ -5,7 +5,7 @@
 //! *legs*, each up to where the tailer stood when it began. When a leg ends close behind the tailer, the tailer waits for the rest and
 //! takes the kinds back. Each kind is published by one reader at any time, in the order of its revisions.
 
-use crate::feed::Parts;
+use super::Pipeline;
 use crate::{
     broker::Era,
     model::{KindName, Revision},
@@ -35,7 +35,7 @@ pub(super) fn is_large(transaction: Span) -> bool {
 
 /// The readers that are under way.
 pub(super) struct Asides {
-    parts: Parts,
+    pipeline: Pipeline,
     asides: Vec<Aside>,
 }
 
@@ -57,8 +57,8 @@ pub(super) struct Ended {
 }
 
 impl Asides {
-    pub(super) fn new(parts: Parts) -> Self {
-        Self { parts, asides: Vec::new() }
+    pub(super) fn new(pipeline: Pipeline) -> Self {
+        Self { pipeline, asides: Vec::new() }
     }
 
     /// The kinds that the tailer publishes itself.
@@ -144,9 +144,9 @@ impl Asides {
 
     fn set_out(&mut self, index: usize, era: &Arc<Era>, upto: Revision) {
         let Some(aside) = self.asides.get_mut(index) else { return };
-        let (parts, era) = (self.parts.clone(), era.clone());
+        let (pipeline, era) = (self.pipeline.clone(), era.clone());
         let (kinds, position) = (aside.kinds.clone(), aside.position.clone());
-        let leg = async move { read(&parts, &era, &kinds, &position, upto).await };
+        let leg = async move { read(&pipeline, &era, &kinds, &position, upto).await };
         aside.leg = Some(AbortOnDropHandle::new(tokio::spawn(leg)));
     }
 }
@@ -160,7 +160,7 @@ fn returned(outcome: Result<Result<(), SealError>, JoinError>) -> Result<(), Sea
 }
 
 async fn read(
-    parts: &Parts,
+    pipeline: &Pipeline,
     era: &Era,
     kinds: &[KindName],
     position: &Mutex<LogPosition>,
@@ -172,9 +172,9 @@ async fn read(
             return Ok(());
         }
         // Not beyond the tailer: it would publish the same again when it takes the kinds back.
-        let rows = parts.replay.page(&mut at, &era.epoch, upto, PageBound::HUB, None).await?;
+        let rows = pipeline.feed.replay().page(&mut at, &era.epoch, upto, PageBound::HUB, None).await?;
         // Nothing awaits between the two: whoever cuts this off finds the position where the events end.
-        parts.publish(era, kinds, &rows)?;
+        pipeline.publish(era, kinds, &rows)?;
         *position.lock() = at;
         tokio::task::yield_now().await;
     }

@@ -1,6 +1,6 @@
 //! From rows to the log: encoded once, then handed to the broker.
 
-use crate::feed::Parts;
+use super::Pipeline;
 use crate::{
     broker::Era,
     model::KindName,
@@ -8,7 +8,7 @@ use crate::{
 };
 use std::time::SystemTime;
 
-impl Parts {
+impl Pipeline {
     /// Publishes the events of these kinds that were read, and passes over those of others.
     pub(super) fn publish(&self, era: &Era, kinds: &[KindName], rows: &[SealedRow]) -> Result<(), SealError> {
         let Some(last) = rows.last() else { return Ok(()) };

@@ -7,7 +7,7 @@ use crate::{
 
 /// A controller's failure.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum HandlerError {
     /// Of this change alone: it becomes a dead letter, and the others go on.
     #[error("{0}")]
     Change(String),
@@ -16,7 +16,7 @@ pub enum Failure {
     World(String),
 }
 
-impl From<DatabaseError> for Failure {
+impl From<DatabaseError> for HandlerError {
     /// What the database refuses is the change's fault, unless the database is what is at fault.
     fn from(error: DatabaseError) -> Self {
         match error.fault() {
@@ -30,19 +30,19 @@ impl From<DatabaseError> for Failure {
     }
 }
 
-impl From<tokio_postgres::Error> for Failure {
+impl From<tokio_postgres::Error> for HandlerError {
     fn from(error: tokio_postgres::Error) -> Self {
         DatabaseError::from(error).into()
     }
 }
 
-impl From<Error> for Failure {
+impl From<Error> for HandlerError {
     fn from(error: Error) -> Self {
         Self::World(chain(&error))
     }
 }
 
-impl From<SealError> for Failure {
+impl From<SealError> for HandlerError {
     fn from(error: SealError) -> Self {
         Self::World(chain(&error))
     }
