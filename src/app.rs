@@ -365,7 +365,8 @@ async fn build(settings: &Settings, registry: &Registry) -> anyhow::Result<Pipel
         tracing::info!(applied, "migrated");
     }
     let metrics = Arc::new(Metrics::new(kinds.names())?);
-    let (catalog, doorbell, tables) = (Catalog::new(kinds), Arc::<Doorbell>::default(), Arc::<Notify>::default());
+    let (catalog, doorbell, tables) =
+        (Catalog::new(kinds), Arc::<Doorbell>::default(), Arc::<Notify>::default());
     let target = match settings.capture.wakeups {
         feed::Wakeups::Listen => settings.target.clone(),
         feed::Wakeups::Poll => settings.target.clone().pooled(),

@@ -28,7 +28,7 @@ impl Where {
         let Some(url) = &self.database_url else { return Ok(None) };
         let target = required(Some(url))?;
         migrate(&target, &[]).await?;
-        Ok(Some(Store::new(&target, 1, false)?))
+        Ok(Some(Store::new(&target.pooled(), 1)?))
     }
 
     async fn tables(&self) -> anyhow::Result<Vec<Row>> {
