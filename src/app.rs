@@ -4,7 +4,7 @@ use crate::{
     broker::{Ending, EventBroker, Limits},
     catalog::Catalog,
     controller::{self, AuditTrail, Controllers},
-    faces::{Registry, grpc::Grpc, ops},
+    faces::{Registry, grpc::Grpc, http, ops},
     feed::{self, Doorbell, Parts, Replay, reader::LogReader, snapshot::Snapshots},
     health::Health,
     model::KindName,
@@ -61,7 +61,9 @@ pub struct Settings {
     /// The largest request, in bytes.
     pub max_message_bytes: usize,
     /// The metadata that says who calls, if it is to be believed.
-    pub trusted_actor: Option<http::HeaderName>,
+    pub trusted_actor: Option<::http::HeaderName>,
+    /// Whom the HTTP API answers.
+    pub gate: http::Gate,
     /// The longest unary call.
     pub call_timeout: Duration,
     /// Which listeners are encrypted, and how.
@@ -92,6 +94,7 @@ impl Settings {
             },
             max_message_bytes: 4 << 20,
             trusted_actor: None,
+            gate: http::Gate::default(),
             call_timeout: Duration::from_secs(30),
             tls: ListenersTls::default(),
             drain_timeout: Duration::from_secs(15),
@@ -145,6 +148,7 @@ impl ListenersTls {
 pub struct Endpoints {
     grpc: Option<Vec<TcpListener>>,
     admin: Vec<TcpListener>,
+    api: Vec<TcpListener>,
     metrics: Vec<TcpListener>,
     health: Vec<TcpListener>,
 }
@@ -156,6 +160,8 @@ pub struct Addresses {
     pub grpc: Option<String>,
     /// The operator's gRPC.
     pub admin: String,
+    /// The HTTP API.
+    pub api: String,
     /// Metrics.
     pub metrics: String,
     /// Health.
@@ -167,6 +173,7 @@ impl Endpoints {
     pub async fn bind(
         grpc: Option<&String>,
         admin: &str,
+        api: &str,
         metrics: &str,
         health: &str,
     ) -> Result<Self, server::BindError> {
@@ -176,6 +183,7 @@ impl Endpoints {
                 None => None,
             },
             admin: server::bind("--admin-server-bindaddress", admin).await?,
+            api: server::bind("--api-server-bindaddress", api).await?,
             metrics: server::bind("--metrics-server-bindaddress", metrics).await?,
             health: server::bind("--health-check-server-bindaddress", health).await?,
         })
@@ -183,7 +191,8 @@ impl Endpoints {
 
     /// Any free ports of the loopbacks.
     pub async fn ephemeral() -> Result<Self, server::BindError> {
-        Self::bind(Some(&"localhost:0".to_owned()), "localhost:0", "localhost:0", "localhost:0").await
+        let any = "localhost:0";
+        Self::bind(Some(&any.to_owned()), any, any, any, any).await
     }
 
     /// The flags of listeners that other machines can reach in plain text.
@@ -192,6 +201,7 @@ impl Endpoints {
         let all = [
             ("--grpc-server-bindaddress", self.grpc.as_ref().unwrap_or(&no_sockets), &tls.grpc),
             ("--admin-server-bindaddress", &self.admin, &tls.admin),
+            ("--api-server-bindaddress", &self.api, &None),
             ("--metrics-server-bindaddress", &self.metrics, &tls.metrics),
             ("--health-check-server-bindaddress", &self.health, &tls.health),
         ];
@@ -207,6 +217,7 @@ impl Endpoints {
         Addresses {
             grpc: self.grpc.as_deref().map(describe),
             admin: describe(&self.admin),
+            api: describe(&self.api),
             metrics: describe(&self.metrics),
             health: describe(&self.health),
         }
@@ -235,6 +246,7 @@ pub struct App {
     metrics: Arc<Metrics>,
     store: Store,
     server: Option<Server>,
+    api: Server,
     /// Serves the operator until everything else has ended.
     admin: Server,
     tasks: JoinSet<()>,
@@ -258,7 +270,7 @@ impl App {
         let cases = use_cases(&settings, &parts, &bulk);
         let mut running = Running::default();
         let addresses = endpoints.addresses();
-        let Endpoints { grpc, admin, metrics, health } = endpoints;
+        let Endpoints { grpc, admin, api, metrics, health } = endpoints;
         let tls = settings.tls.clone();
         let server = match grpc {
             Some(listeners) => {
@@ -272,14 +284,16 @@ impl App {
             }
             None => None,
         };
+        let api = serve_http(&settings, &parts, &registry, &cases, api)?;
         let services = operator_services(&settings, &parts);
         // Never behind the watches: a lane of its own.
         let drain = settings.drain_timeout.min(ADMIN_DRAIN);
         let admin =
             running.serve(&settings, &parts, services, (admin, tls.admin.clone()), (1, drain)).await?;
         let Running { stop, tasks } = &mut running;
-        ops::serve(metrics, tls.metrics.as_ref(), &ops::metrics(parts.metrics.clone()), stop, tasks)?;
-        ops::serve(health, tls.health.as_ref(), &ops::health(parts.health.clone()), stop, tasks)?;
+        let hosts = &settings.gate.hosts;
+        ops::serve(metrics, tls.metrics.as_ref(), &ops::metrics(parts.metrics.clone()), hosts, stop, tasks)?;
+        ops::serve(health, tls.health.as_ref(), &ops::health(parts.health.clone()), hosts, stop, tasks)?;
         for certificate in tls.each() {
             tasks.spawn(certificate.follow(tls.reload, stop.clone()));
         }
@@ -289,7 +303,7 @@ impl App {
         tasks.spawn(sweep(parts.broker.clone(), stop.clone()));
         let Parts { health, catalog, broker, metrics, store, .. } = parts;
         let Running { stop, tasks } = running;
-        Ok(Self { addresses, health, catalog, broker, bulk, metrics, store, server, admin, tasks, stop })
+        Ok(Self { addresses, health, catalog, broker, bulk, metrics, store, server, api, admin, tasks, stop })
     }
 
     /// Where it listens.
@@ -324,7 +338,7 @@ impl App {
         self.broker.drain(Ending::ShuttingDown { retry_after: RETRY_AFTER });
         self.bulk.drain();
         // The operator's last: whoever waits for the drain may look at it.
-        for server in self.server.take().into_iter().chain([self.admin]) {
+        for server in self.server.take().into_iter().chain([self.api, self.admin]) {
             if let Err(error) = server.stop().await {
                 tracing::error!(%error, "stopping a server");
             }
@@ -389,6 +403,22 @@ fn services(settings: &Settings, registry: &Registry, cases: &UseCases) -> Grpc 
     registry.serve(cases, &mut grpc);
     grpc.serve(cases);
     grpc
+}
+
+/// Serves the HTTP API on these listeners.
+fn serve_http(
+    settings: &Settings,
+    parts: &Parts,
+    registry: &Registry,
+    cases: &UseCases,
+    listeners: Vec<TcpListener>,
+) -> anyhow::Result<Server> {
+    let mut served = http::Http::default();
+    served.serve();
+    registry.serve_http(cases, &mut served);
+    let face = served.finish(settings.gate.clone(), settings.max_message_bytes, parts.metrics.clone())?;
+    let calls = Calls::new(face, settings.call_timeout).trusting(settings.trusted_actor.clone());
+    Ok(Server::start(listeners, None, &calls, settings.lanes, settings.connections, settings.drain_timeout)?)
 }
 
 /// What the operator calls.
