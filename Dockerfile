@@ -17,9 +17,10 @@ USER 10001:10001
 # may reach them is decided where the ports are published. In plain text the hub
 # starts so only with TREX_INSECURE=true; else give it TLS (docs/security.md).
 ENV TREX_GRPC_SERVER_BINDADDRESS=0.0.0.0:9000 \
+    TREX_API_SERVER_BINDADDRESS=0.0.0.0:8000 \
     TREX_METRICS_SERVER_BINDADDRESS=0.0.0.0:8080 \
     TREX_HEALTH_CHECK_SERVER_BINDADDRESS=0.0.0.0:8083
-EXPOSE 9000 8080 8083
+EXPOSE 9000 8000 8080 8083
 # Bash speaks enough HTTP to ask whether the hub is ready; nothing is installed for it.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --start-interval=1s --retries=3 \
     CMD ["/bin/bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8083 && printf 'GET /readyz HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n' >&3 && read -r _ status _ <&3 && [[ $status == 200 ]]"]

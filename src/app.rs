@@ -4,7 +4,7 @@ use crate::{
     broker::{Ending, EventBroker, Limits},
     catalog::Catalog,
     controller::{self, AuditTrail, Controllers},
-    faces::{Registry, grpc::Grpc, ops},
+    faces::{Registry, grpc::Grpc, http, ops},
     feed::{self, Doorbell, Pipeline, SealedFeed, reader::LogReader, snapshot::Snapshots},
     health::Health,
     model::{KindName, Wishes},
@@ -65,7 +65,9 @@ pub struct Settings {
     /// The largest request, in bytes.
     pub max_message_bytes: usize,
     /// The metadata that says who calls, if it is to be believed.
-    pub trusted_actor: Option<http::HeaderName>,
+    pub trusted_actor: Option<::http::HeaderName>,
+    /// Whom the HTTP API answers.
+    pub gate: http::Gate,
     /// The longest unary call.
     pub call_timeout: Duration,
     /// Which listeners are encrypted, and how.
@@ -98,6 +100,7 @@ impl Settings {
             },
             max_message_bytes: 4 << 20,
             trusted_actor: None,
+            gate: http::Gate::default(),
             call_timeout: Duration::from_secs(30),
             tls: ListenersTls::default(),
             drain_timeout: Duration::from_secs(15),
@@ -151,6 +154,7 @@ impl ListenersTls {
 pub struct Endpoints {
     grpc: Option<Vec<TcpListener>>,
     admin: Vec<TcpListener>,
+    api: Vec<TcpListener>,
     metrics: Vec<TcpListener>,
     health: Vec<TcpListener>,
 }
@@ -162,6 +166,8 @@ pub struct Addresses {
     pub grpc: Option<String>,
     /// The operator's gRPC.
     pub admin: String,
+    /// The HTTP API.
+    pub api: String,
     /// Metrics.
     pub metrics: String,
     /// Health.
@@ -173,6 +179,7 @@ impl Endpoints {
     pub async fn bind(
         grpc: Option<&String>,
         admin: &str,
+        api: &str,
         metrics: &str,
         health: &str,
     ) -> Result<Self, server::BindError> {
@@ -182,6 +189,7 @@ impl Endpoints {
                 None => None,
             },
             admin: server::bind("--admin-server-bindaddress", admin).await?,
+            api: server::bind("--api-server-bindaddress", api).await?,
             metrics: server::bind("--metrics-server-bindaddress", metrics).await?,
             health: server::bind("--health-check-server-bindaddress", health).await?,
         })
@@ -189,7 +197,8 @@ impl Endpoints {
 
     /// Any free ports of the loopbacks.
     pub async fn ephemeral() -> Result<Self, server::BindError> {
-        Self::bind(Some(&"localhost:0".to_owned()), "localhost:0", "localhost:0", "localhost:0").await
+        let any = "localhost:0";
+        Self::bind(Some(&any.to_owned()), any, any, any, any).await
     }
 
     /// The flags of listeners that other machines can reach in plain text.
@@ -198,6 +207,7 @@ impl Endpoints {
         let all = [
             ("--grpc-server-bindaddress", self.grpc.as_ref().unwrap_or(&no_sockets), &tls.grpc),
             ("--admin-server-bindaddress", &self.admin, &tls.admin),
+            ("--api-server-bindaddress", &self.api, &None),
             ("--metrics-server-bindaddress", &self.metrics, &tls.metrics),
             ("--health-check-server-bindaddress", &self.health, &tls.health),
         ];
@@ -213,6 +223,7 @@ impl Endpoints {
         Addresses {
             grpc: self.grpc.as_deref().map(describe),
             admin: describe(&self.admin),
+            api: describe(&self.api),
             metrics: describe(&self.metrics),
             health: describe(&self.health),
         }
@@ -241,6 +252,7 @@ pub struct App {
     metrics: Arc<Metrics>,
     store: Store,
     server: Option<Server>,
+    api: Server,
     /// Serves the operator until everything else has ended.
     admin: Server,
     tasks: JoinSet<()>,
@@ -272,7 +284,7 @@ impl App {
         }
         let mut running = Running::default();
         let addresses = endpoints.addresses();
-        let Endpoints { grpc, admin, metrics, health } = endpoints;
+        let Endpoints { grpc, admin, api, metrics, health } = endpoints;
         let tls = settings.tls.clone();
         let server = match grpc {
             Some(listeners) => {
@@ -286,14 +298,16 @@ impl App {
             }
             None => None,
         };
+        let api = serve_http(&settings, &pipeline, &registry, &cases, api)?;
         let services = operator_services(&settings, &pipeline);
         // Never behind the watches: a lane of its own.
         let drain = settings.drain_timeout.min(ADMIN_DRAIN);
         let admin =
             running.serve(&settings, &pipeline, services, (admin, tls.admin.clone()), (1, drain)).await?;
         let Running { stop, tasks } = &mut running;
-        ops::serve(metrics, tls.metrics.as_ref(), &ops::metrics(pipeline.metrics.clone()), stop, tasks)?;
-        ops::serve(health, tls.health.as_ref(), &ops::health(pipeline.health.clone()), stop, tasks)?;
+        let hosts = &settings.gate.hosts;
+        ops::serve(metrics, tls.metrics.as_ref(), &ops::metrics(pipeline.metrics.clone()), hosts, stop, tasks)?;
+        ops::serve(health, tls.health.as_ref(), &ops::health(pipeline.health.clone()), hosts, stop, tasks)?;
         for certificate in tls.each() {
             tasks.spawn(certificate.follow(tls.reload, stop.clone()));
         }
@@ -303,7 +317,7 @@ impl App {
         tasks.spawn(sweep(pipeline.broker.clone(), stop.clone()));
         let Pipeline { health, catalog, broker, metrics, store, .. } = pipeline;
         let Running { stop, tasks } = running;
-        Ok(Self { addresses, health, catalog, broker, bulk, metrics, store, server, admin, tasks, stop })
+        Ok(Self { addresses, health, catalog, broker, bulk, metrics, store, server, api, admin, tasks, stop })
     }
 
     /// Where it listens.
@@ -338,7 +352,7 @@ impl App {
         self.broker.drain(Ending::ShuttingDown { retry_after: RETRY_AFTER });
         self.bulk.drain();
         // The operator's last: whoever waits for the drain may look at it.
-        for server in self.server.take().into_iter().chain([self.admin]) {
+        for server in self.server.take().into_iter().chain([self.api, self.admin]) {
             if let Err(error) = server.stop().await {
                 tracing::error!(%error, "stopping a server");
             }
@@ -405,6 +419,22 @@ fn services(settings: &Settings, registry: &Registry, cases: &UseCases) -> Grpc 
     registry.serve(cases, &mut grpc);
     grpc.serve(cases);
     grpc
+}
+
+/// Serves the HTTP API on these listeners.
+fn serve_http(
+    settings: &Settings,
+    pipeline: &Pipeline,
+    registry: &Registry,
+    cases: &UseCases,
+    listeners: Vec<TcpListener>,
+) -> anyhow::Result<Server> {
+    let mut served = http::Http::default();
+    served.serve();
+    registry.serve_http(cases, &mut served);
+    let face = served.finish(settings.gate.clone(), settings.max_message_bytes, pipeline.metrics.clone())?;
+    let calls = Calls::new(face, settings.call_timeout).trusting(settings.trusted_actor.clone());
+    Ok(Server::start(listeners, None, &calls, settings.lanes, settings.connections, settings.drain_timeout)?)
 }
 
 /// What the operator calls.

@@ -28,6 +28,7 @@ impl HubProcess {
             .args(["--grpc-server-bindaddress", "localhost:0"])
             .args(["--admin-server-bindaddress", "localhost:0"])
             .args(["--metrics-server-bindaddress", "localhost:0"])
+            .args(["--api-server-bindaddress", "localhost:0"])
             .args(["--health-check-server-bindaddress", "localhost:0"])
             .args(more)
             .stdin(Stdio::null())

@@ -6,6 +6,7 @@ use crate::{
     broker::Limits,
     controller::{self, Controllers},
     embedded::{self, EmbeddedPostgres, Options},
+    faces::{host::Hosts, http::Gate},
     feed::{Retention, Settings, Wakeups},
     model::{BadName, Wishes},
     server::{ConnectionLimits, Tls},
@@ -67,6 +68,20 @@ pub(super) struct Serve {
         value_name = "ADDRESS"
     )]
     admin_server_bindaddress: String,
+    /// Where the HTTP API listens
+    #[arg(
+        long,
+        env = "TREX_API_SERVER_BINDADDRESS",
+        default_value = "localhost:8000",
+        value_name = "ADDRESS"
+    )]
+    api_server_bindaddress: String,
+    /// Names, separated by commas, that the HTTP API goes by, besides IP addresses and localhost
+    #[arg(long, env = "TREX_HTTP_HOSTS", value_delimiter = ',', value_name = "NAMES")]
+    http_hosts: Vec<String>,
+    /// Origins, separated by commas, whose pages may use the HTTP API, such as https://app.example.com
+    #[arg(long, env = "TREX_CORS_ORIGINS", value_delimiter = ',', value_name = "ORIGINS")]
+    cors_origins: Vec<String>,
     /// Where /metrics is
     #[arg(
         long,
@@ -193,6 +208,7 @@ impl Serve {
         let endpoints = Endpoints::bind(
             self.enable_grpc.then_some(&self.grpc_server_bindaddress),
             &self.admin_server_bindaddress,
+            &self.api_server_bindaddress,
             &self.metrics_server_bindaddress,
             &self.health_check_server_bindaddress,
         )
@@ -245,6 +261,7 @@ impl Serve {
         let grpc = self.enable_grpc.then_some(("--grpc-server-bindaddress", &self.grpc_server_bindaddress));
         let others = [
             ("--admin-server-bindaddress", &self.admin_server_bindaddress),
+            ("--api-server-bindaddress", &self.api_server_bindaddress),
             ("--metrics-server-bindaddress", &self.metrics_server_bindaddress),
             ("--health-check-server-bindaddress", &self.health_check_server_bindaddress),
         ];
@@ -289,6 +306,10 @@ impl Serve {
             },
             max_message_bytes: self.max_message_bytes,
             trusted_actor: self.trust_actor_metadata.clone(),
+            gate: Gate {
+                hosts: Hosts::new(self.http_hosts.iter().cloned()),
+                origins: self.cors_origins.as_slice().into(),
+            },
             call_timeout: self.call_timeout,
             tls,
             drain_timeout: self.drain_timeout,
@@ -307,6 +328,7 @@ impl Serve {
         }
         let how = if tls.admin.is_some() { ", TLS" } else { "" };
         text += &format!("  admin    {}{how}\n", addresses.admin);
+        text += &format!("  HTTP     http://{}\n", addresses.api);
         text += &format!("  metrics  {}://{}/metrics\n", scheme(&tls.metrics), addresses.metrics);
         text += &format!("  health   {}://{}/readyz\n\n", scheme(&tls.health), addresses.health);
         if let Some(grpc) = &addresses.grpc {

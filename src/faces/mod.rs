@@ -3,11 +3,13 @@
 
 pub mod dinosaurs;
 pub mod grpc;
+pub mod host;
+pub mod http;
 pub mod ops;
 
 use crate::{
     catalog::{Kind, Kinds},
-    faces::grpc::Grpc,
+    faces::{grpc::Grpc, http::Http},
     service::UseCases,
 };
 use std::sync::Arc;
@@ -19,6 +21,9 @@ pub trait ServedKind: Send + Sync + 'static {
 
     /// Adds its services.
     fn serve(&self, cases: &UseCases, grpc: &mut Grpc);
+
+    /// Adds what it has over HTTP, beyond what every kind has.
+    fn serve_http(&self, _cases: &UseCases, _http: &mut Http) {}
 }
 
 /// The kinds of a hub, with their services.
@@ -44,5 +49,10 @@ impl Registry {
     /// Adds their services.
     pub fn serve(&self, cases: &UseCases, grpc: &mut Grpc) {
         self.0.iter().for_each(|kind| kind.serve(cases, grpc));
+    }
+
+    /// Adds what they have over HTTP.
+    pub fn serve_http(&self, cases: &UseCases, http: &mut Http) {
+        self.0.iter().for_each(|kind| kind.serve_http(cases, http));
     }
 }

@@ -1,5 +1,6 @@
 //! The operator's listeners: metrics, and health.
 
+use super::host::Hosts;
 use crate::{
     health::Health,
     server::{ACCEPT_PAUSE, Tls, Turnstile},
@@ -54,25 +55,32 @@ fn page(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Respo
     response
 }
 
-/// Serves pages until `stop`, in plain text without `tls`; the tasks go to `tasks`.
+/// Serves pages until `stop`, in plain text without `tls`; the tasks go to `tasks`. On loopback,
+/// where pages of a browser could ask, only to requests for these hosts.
 pub fn serve(
     listeners: Vec<TcpListener>,
     tls: Option<&Arc<Tls>>,
     pages: &Pages,
+    hosts: &Hosts,
     stop: &CancellationToken,
     tasks: &mut JoinSet<()>,
 ) -> std::io::Result<()> {
     for listener in listeners {
+        let hosts = listener.local_addr()?.ip().is_loopback().then(|| hosts.clone());
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let (pages, tls, stop) = (pages.clone(), tls.cloned(), stop.clone());
         tasks.spawn(async move {
-            stop.run_until_cancelled(accept(listener, tls, pages)).await;
+            stop.run_until_cancelled(accept(listener, (tls, hosts), pages)).await;
         });
     }
     Ok(())
 }
 
-async fn accept(listener: tokio::net::TcpListener, tls: Option<Arc<Tls>>, pages: Pages) {
+async fn accept(
+    listener: tokio::net::TcpListener,
+    (tls, hosts): (Option<Arc<Tls>>, Option<Hosts>),
+    pages: Pages,
+) {
     let turnstile = Arc::new(Turnstile::new());
     let mut connections = JoinSet::new();
     loop {
@@ -87,10 +95,14 @@ async fn accept(listener: tokio::net::TcpListener, tls: Option<Arc<Tls>>, pages:
             },
             Some(_) = connections.join_next() => continue,
         };
-        let pages = pages.clone();
+        let (pages, hosts) = (pages.clone(), hosts.clone());
         let answer = service_fn(move |request: Request<Incoming>| {
-            let found = pages(request.uri().path())
-                .unwrap_or_else(|| page(StatusCode::NOT_FOUND, TEXT, "no such page\n"));
+            let is_known = hosts.as_ref().is_none_or(|hosts| hosts.check(&request).is_ok());
+            let found = match is_known {
+                true => pages(request.uri().path())
+                    .unwrap_or_else(|| page(StatusCode::NOT_FOUND, TEXT, "no such page\n")),
+                false => page(StatusCode::MISDIRECTED_REQUEST, TEXT, "this hub does not go by that name\n"),
+            };
             async move { Ok::<_, Infallible>(found) }
         });
         let mut builder = http1::Builder::new();

@@ -136,7 +136,7 @@ struct Record<S: Service> {
 
 impl<S: Service> Record<S> {
     fn refuse(&self, error: Error) -> Response<S::Body> {
-        self.service.refuse(&self.call, error)
+        self.service.refuse(&self.call, self.method, error)
     }
 
     fn respond(

@@ -39,7 +39,7 @@ pub trait Service: Clone + Send + Sync + Unpin + 'static {
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 
     /// The answer to a call that failed outside of the face.
-    fn refuse(&self, call: &Call, error: Error) -> Response<Self::Body>;
+    fn refuse(&self, call: &Call, method: Method, error: Error) -> Response<Self::Body>;
 
     /// How the call ended, in the words of the protocol, if this answer says it before its body.
     fn outcome<B>(&self, answer: &Response<B>) -> Option<String>;

@@ -47,6 +47,8 @@ pub struct ConnectionLimits {
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a request's headers.
 const HEADER_BYTES: u32 = 16 * 1024;
+/// Bytes that a connection of HTTP/1.1 buffers of what its client sends; a request's head must fit.
+const READ_BUFFER: usize = 64 * 1024;
 /// What a client may send ahead, in bytes: on a stream, and on all streams of a connection. A bulk stream that waits for the database fills
 /// the former; the latter leaves room for the calls beside it.
 ///
@@ -268,7 +270,7 @@ fn builder(limits: ConnectionLimits) -> http2::Builder<TokioExecutor> {
 /// The same for clients that may speak HTTP/1.1. The first bytes tell.
 fn either(limits: ConnectionLimits) -> auto::Builder<TokioExecutor> {
     let mut either = auto::Builder::new(TokioExecutor::new());
-    either.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    either.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(READ_BUFFER);
     either
         .http2()
         .timer(TokioTimer::new())

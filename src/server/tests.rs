@@ -86,7 +86,7 @@ impl Service for Toy {
         }
     }
 
-    fn refuse(&self, _: &Call, error: Error) -> Response<Text> {
+    fn refuse(&self, _: &Call, _: Method, error: Error) -> Response<Text> {
         let row = error.row();
         Text::all(StatusCode::from_u16(row.http).unwrap(), row.reason)
     }

@@ -12,6 +12,13 @@ pub struct Paging {
     pub size: i32,
 }
 
+/// The first page, of the usual size.
+impl Default for Paging {
+    fn default() -> Self {
+        Self::new(1, 0)
+    }
+}
+
 impl Paging {
     /// `page` from 1, `size` from 1 to 500; what is outside is 1 and 20.
     pub fn new(page: i32, size: i32) -> Self {

@@ -7,7 +7,7 @@ use crate::{
     error::Error,
     model::{
         Revision,
-        filter::{self, Filter, Scope},
+        filter::{self, Filter, Scope, Search},
     },
     store::{Choice, Columns},
 };
@@ -15,12 +15,12 @@ use crate::{
 /// Which rows of a table are wanted.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ListRequest<'a> {
-    /// The page, counted from 1.
-    pub page: i32,
-    /// Rows on a page.
-    pub size: i32,
+    /// The page.
+    pub paging: Paging,
     /// Those that match this AIP-160 filter; empty: all.
     pub filter: &'a str,
+    /// And those that this search finds, in the language of the upstream REST API; empty: all.
+    pub search: &'a str,
     /// By these fields, as AIP-132 writes them; empty: by the key alone.
     pub order_by: &'a str,
 }
@@ -77,16 +77,18 @@ impl UseCases {
         let means = &self.enter(call, Action::List, Some(kind.name()))?.means;
         let filter = Filter::parse(request.filter, &kind.schema, Scope::Rows)
             .map_err(|fault| Error::invalid("filter", fault.to_string()))?;
+        let search = Search::parse(request.search, &kind.schema)
+            .map_err(|fault| Error::invalid("search", fault.to_string()))?;
         let order_by = filter::order_by(request.order_by, &kind.schema)
             .map_err(|fault| Error::invalid("order_by", fault.to_string()))?;
         let choice = Choice {
             schema: &kind.schema,
             filter: filter.as_ref(),
-            search: None,
+            search: search.as_ref(),
             visible: None,
             order_by: &order_by,
         };
-        let paging = Paging::new(request.page, request.size);
+        let paging = request.paging;
         // Before the page is read: what the page shows may come again to a watch from here, and nothing is missed.
         let revision = topic(&*means.era(call).await?, kind.name())?.head();
         let page = means.store.page(&kind.table, &choice, paging.offset(), paging.size.into()).await?;

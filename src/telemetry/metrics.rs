@@ -19,6 +19,8 @@ pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     request_duration: HistogramVec,
+    http_requests: IntCounterVec,
+    http_duration: HistogramVec,
     pool: IntGaugeVec,
     streams: StreamFamilies,
     controllers: ControllerFamilies,
@@ -68,6 +70,19 @@ impl Metrics {
                 "Duration of unary calls",
                 LATENCY,
                 &["method"],
+            )?,
+            http_requests: counters(
+                r,
+                "http_requests_total",
+                "Finished requests over HTTP",
+                &["route", "code"],
+            )?,
+            http_duration: histograms(
+                r,
+                "http_request_duration_seconds",
+                "Duration of requests over HTTP that are no streams",
+                LATENCY,
+                &["route"],
             )?,
             pool: gauges(r, "hub_db_pool_connections", "Connections of the pool", &["state"])?,
             streams: StreamFamilies::register(r)?,
@@ -164,6 +179,14 @@ impl Metrics {
         self.requests.with_label_values(&[method, code]).inc();
         if let Some(duration) = duration {
             self.request_duration.with_label_values(&[method]).observe(duration.as_secs_f64());
+        }
+    }
+
+    /// A finished request over HTTP; `duration` only for one that is no stream.
+    pub fn http_request(&self, route: &str, code: &str, duration: Option<Duration>) {
+        self.http_requests.with_label_values(&[route, code]).inc();
+        if let Some(duration) = duration {
+            self.http_duration.with_label_values(&[route]).observe(duration.as_secs_f64());
         }
     }
 

@@ -9,7 +9,7 @@ import yaml
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RULES = ROOT / "deploy/prometheus/trex.rules.yaml"
 DASHBOARD = ROOT / "deploy/grafana/trex.json"
-METRIC = re.compile(r"\b(?:hub|grpc|process)_[a-z_]+\b")
+METRIC = re.compile(r"\b(?:hub|grpc|http|process)_[a-z_]+\b")
 # What a histogram's name grows by.
 SUFFIX = re.compile(r"_(?:bucket|count|sum)$")
 # Of the client library: seen on a hub's /metrics by scrape.py, and nowhere in our source.
@@ -54,5 +54,5 @@ def declared():
     files = sorted((ROOT / "src").rglob("*.rs"))
     found = set(PROCESS)
     for file in files:
-        found |= set(re.findall(r'"((?:hub|grpc)_[a-z_]+)"', file.read_text(encoding="utf-8")))
+        found |= set(re.findall(r'"((?:hub|grpc|http)_[a-z_]+)"', file.read_text(encoding="utf-8")))
     return found

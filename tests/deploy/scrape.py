@@ -55,10 +55,10 @@ class Hub:
     def __init__(self, binary, work, started):
         # A copy that any user may run, as the embedded Postgres is another one's.
         self.binary = shutil.copy(binary, work / "trex")
-        self.grpc, admin, self.metrics, self.health = free_ports(4)
+        self.grpc, admin, api, self.metrics, self.health = free_ports(5)
         self.log = work / "hub.log"
         command = [self.binary, "serve", "--data-dir", work / "data", "--audit", "--inspection-interval=1s"]
-        ports = {"grpc": self.grpc, "admin": admin, "metrics": self.metrics, "health-check": self.health}
+        ports = {"grpc": self.grpc, "admin": admin, "api": api, "metrics": self.metrics, "health-check": self.health}
         command += [f"--{name}-server-bindaddress=localhost:{port}" for name, port in ports.items()]
         started(command, stdout=self.log.open("w"), stderr=(work / "hub.err").open("w"))
         until("the hub is ready", lambda: "ready" in get(f"http://localhost:{self.health}/readyz"))

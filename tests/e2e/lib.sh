@@ -97,7 +97,7 @@ clean_up() {
 # ---- the hub -----------------------------------------------------------------
 
 spawn_hub() { # FLAG... : starts it on free ports, does not wait
-  read -r grpc_port admin_port metrics_port health_port < <(helper ports 4)
+  read -r grpc_port admin_port api_port metrics_port health_port < <(helper ports 5)
   log=$work/hub-$grpc_port
   # A session of its own, so that an interrupt can go to the whole group, as
   # Ctrl-C at a terminal does, without reaching this script.
@@ -105,6 +105,7 @@ spawn_hub() { # FLAG... : starts it on free ports, does not wait
   (cd / && exec setsid "${run_as[@]}" "$trex" serve "$@" \
     --grpc-server-bindaddress "localhost:$grpc_port" \
     --admin-server-bindaddress "localhost:$admin_port" \
+    --api-server-bindaddress "localhost:$api_port" \
     --metrics-server-bindaddress "localhost:$metrics_port" \
     --health-check-server-bindaddress "localhost:$health_port" \
     >"$log" 2>"$log.err" </dev/null) &

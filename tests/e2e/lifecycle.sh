@@ -27,7 +27,7 @@ command_line() {
   ok '--help'
   attempt serve --help
   for word in --database-url DATABASE_URL --data-dir --grpc-server-bindaddress TREX_GRPC_SERVER_BINDADDRESS \
-    --admin-server-bindaddress --metrics-server-bindaddress --health-check-server-bindaddress; do
+    --admin-server-bindaddress --api-server-bindaddress --metrics-server-bindaddress --health-check-server-bindaddress; do
     grep -q -- "$word" "$work/attempt" || fail 'serve --help' "$word" "$(<"$work/attempt")"
   done
   ok 'serve --help'
@@ -42,7 +42,7 @@ refused_starts() {
 listener = socket.create_server(("127.0.0.1", 0)); print(listener.getsockname()[1], flush=True); sys.stdin.read()'; }
   read -r taken <&"${holder[0]}"
   attempt serve --data-dir "$work/refused" --grpc-server-bindaddress "localhost:$taken" \
-    --admin-server-bindaddress localhost:0 --metrics-server-bindaddress localhost:0 --health-check-server-bindaddress localhost:0
+    --admin-server-bindaddress localhost:0 --api-server-bindaddress localhost:0 --metrics-server-bindaddress localhost:0 --health-check-server-bindaddress localhost:0
   eval "exec ${holder[1]}>&-"
   one_line 'start with a taken port' "$taken"
   no_postgres "$work/refused" || fail 'start with a taken port' 'no Postgres left' 'one runs'

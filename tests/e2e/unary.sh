@@ -4,7 +4,7 @@
 
 first_start() {
   local port
-  for port in "$grpc_port" "$admin_port" "$metrics_port" "$health_port"; do
+  for port in "$grpc_port" "$admin_port" "$api_port" "$metrics_port" "$health_port"; do
     grep -q "localhost:$port" "$log" || fail 'start-up text' "localhost:$port named" "$(<"$log")"
   done
   grep -Eq "^ *grpcurl .*:$grpc_port" "$log" || fail 'start-up text' 'a grpcurl line' "$(<"$log")"

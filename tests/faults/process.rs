@@ -11,10 +11,11 @@ use tokio::{
 };
 
 /// How a hub is run: bounds so small that a stalled watcher of a modest load falls behind them.
-const OPTIONS: [&str; 20] = [
+const OPTIONS: [&str; 21] = [
     "--grpc-server-bindaddress=localhost:0",
     "--admin-server-bindaddress=localhost:0",
     "--metrics-server-bindaddress=localhost:0",
+    "--api-server-bindaddress=localhost:0",
     "--health-check-server-bindaddress=localhost:0",
     "--log=info",
     "--audit=true",

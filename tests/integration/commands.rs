@@ -131,7 +131,7 @@ async fn complaints_are_one_line_with_the_remedy() {
 async fn on_a_silent_server() -> (Command, TcpListener) {
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("postgresql://hub@{}/app", silent.local_addr().expect("an address"));
-    let listeners = ["grpc", "admin", "metrics", "health-check"]
+    let listeners = ["grpc", "admin", "api", "metrics", "health-check"]
         .map(|name| format!("--{name}-server-bindaddress=localhost:0"));
     let mut hub = trex(&["serve", "--log", "warn", "--database-url", &url]);
     hub.args(listeners).stderr(Stdio::piped());
@@ -225,7 +225,7 @@ async fn a_hub_serves_though_nobody_reads_what_it_says() {
         let database = Database::create().await;
         let session = database.connect().await;
         let mut serve = trex(&["serve", "--database-url", database.url(), "--log", "debug"]);
-        for listener in ["grpc", "admin", "metrics", "health-check"] {
+        for listener in ["grpc", "admin", "api", "metrics", "health-check"] {
             serve.args([format!("--{listener}-server-bindaddress"), "localhost:0".to_owned()]);
         }
         let mut hub = serve.stdout(stdout).stderr(stderr).spawn().expect("a hub");

@@ -13,10 +13,11 @@ async fn cluster(settings: &[(&str, &str)]) -> EphemeralPostgres {
 }
 
 /// On ports that nobody has, and with room for what waits.
-const QUIET: [&str; 5] = [
+const QUIET: [&str; 6] = [
     "--grpc-server-bindaddress=localhost:0",
     "--admin-server-bindaddress=localhost:0",
     "--metrics-server-bindaddress=localhost:0",
+    "--api-server-bindaddress=localhost:0",
     "--health-check-server-bindaddress=localhost:0",
     "--max-state-spool-bytes=1000000",
 ];
@@ -222,7 +223,7 @@ async fn the_machine_is_looked_at() {
     );
 
     let much = ["--max-state-spool-bytes=18000000000000000000"];
-    let verdict = doctor_in(&[], &[&QUIET[..4], &url, &much].concat()).await;
+    let verdict = doctor_in(&[], &[&QUIET[..5], &url, &much].concat()).await;
     assert!(verdict.first().starts_with("spool-space "), "{}", verdict.first());
     cluster.stop().await.expect("an end");
 }

@@ -20,6 +20,7 @@ mod epoch;
 mod filters;
 mod following;
 mod history;
+mod http;
 mod import_cli;
 mod kinds;
 mod large_rows;

@@ -11,7 +11,7 @@ use crate::{
         codec::Streamed,
         rh_trex::v1::{self as pb, dinosaur_service_server::DinosaurService},
     },
-    service::{ListRequest, UseCases, WatchRequest},
+    service::{ListRequest, Paging, UseCases, WatchRequest},
 };
 use tonic::{Request, Response, Status, Streaming};
 
@@ -32,7 +32,8 @@ impl Service {
         request: pb::ListDinosaursRequest,
     ) -> Result<pb::ListDinosaursResponse, Error> {
         let pb::ListDinosaursRequest { page, size, filter, order_by } = &request;
-        let request = ListRequest { page: *page, size: *size, filter, order_by };
+        let paging = Paging::new(*page, *size);
+        let request = ListRequest { paging, filter, order_by, ..ListRequest::default() };
         let listed = self.cases.list(call, &self.kind, request).await?;
         let metadata = pb::ListMeta {
             page: listed.paging.page,

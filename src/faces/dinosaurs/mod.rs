@@ -3,6 +3,8 @@
 mod bulk;
 mod fields;
 mod grpc;
+mod openapi;
+mod rest;
 mod row;
 mod rules;
 
@@ -10,7 +12,7 @@ use super::ServedKind;
 use crate::{
     catalog::{Kind, Renderer, Unreadable},
     error::Error,
-    faces::grpc::Grpc,
+    faces::{grpc::Grpc, http::Http},
     model::{Revision, Table},
     proto::rh_trex::v1::dinosaur_service_server::DinosaurServiceServer,
     service::UseCases,
@@ -61,5 +63,9 @@ impl ServedKind for Dinosaurs {
 
     fn serve(&self, cases: &UseCases, services: &mut Grpc) {
         services.add(DinosaurServiceServer::new(grpc::Service::new(cases.clone(), self.kind())));
+    }
+
+    fn serve_http(&self, cases: &UseCases, http: &mut Http) {
+        rest::serve(cases, self.kind(), http);
     }
 }

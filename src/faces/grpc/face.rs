@@ -67,7 +67,7 @@ impl Service for GrpcFace {
         Response::from_parts(head, body)
     }
 
-    fn refuse(&self, call: &Call, error: Error) -> Response<GrpcBody> {
+    fn refuse(&self, call: &Call, _: Method, error: Error) -> Response<GrpcBody> {
         status(&error, call).into_http().map(|body| GrpcBody::Messages(body, call.clone()))
     }
 

@@ -109,7 +109,8 @@ impl TestHub {
     /// The same at a port that another hub had, or will have.
     pub async fn start_at(settings: Settings, address: &str) -> Self {
         let bind = async || {
-            Endpoints::bind(Some(&address.to_owned()), "localhost:0", "localhost:0", "localhost:0").await
+            let any = "localhost:0";
+            Endpoints::bind(Some(&address.to_owned()), any, any, any, any).await
         };
         let endpoints = bind().await.expect("the port is free again");
         let app = App::start_with(settings, endpoints, Registry::of_this_program()).await.expect("a hub");

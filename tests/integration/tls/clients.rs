@@ -277,8 +277,8 @@ async fn a_flag_that_cannot_act_refuses_the_start() {
             "--metrics-server-bindaddress: other machines",
         ),
     ] {
-        let ports =
-            ["grpc", "admin", "metrics", "health-check"].map(|name| format!("--{name}-server-bindaddress"));
+        let ports = ["grpc", "admin", "api", "metrics", "health-check"]
+            .map(|name| format!("--{name}-server-bindaddress"));
         let mut all = vec!["serve", "--database-url", "postgresql://nobody@127.0.0.1:1/nothing"];
         for flag in &ports {
             if !arguments.contains(&flag.as_str()) {

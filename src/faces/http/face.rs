@@ -1,0 +1,168 @@
+//! The listener as the server sees it: requests in, answers out.
+
+use super::{
+    body::{HttpBody, with_status},
+    gate::Gate,
+    gzip,
+    problem::{Problem, Style},
+    routes::{Answered, Routes},
+};
+use crate::{
+    call::Call,
+    error::Error,
+    server::{Method, Service},
+    telemetry::Metrics,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use std::{sync::Arc, time::Duration};
+
+/// What a request to a path that no route has is counted as.
+const UNKNOWN: Method = Method { name: "unknown", streams: false };
+
+/// Nothing that is served here runs or shows anything by itself.
+const POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
+/// What pages of allowed origins may read besides what everybody may.
+const EXPOSED: &str = "hub-revision, hub-epoch, hub-dropped, grpc-status, grpc-message, \
+                       grpc-status-details-bin, retry-after, x-operation-id, etag, location";
+
+/// The HTTP API, ready to be served.
+#[derive(Clone)]
+pub struct HttpFace(Arc<Shared>);
+
+struct Shared {
+    routes: Routes,
+    gate: Gate,
+    max_body: usize,
+    metrics: Arc<Metrics>,
+}
+
+impl HttpFace {
+    pub(super) fn new(routes: Routes, gate: Gate, max_body: usize, metrics: Arc<Metrics>) -> Self {
+        Self(Arc::new(Shared { routes, gate, max_body, metrics }))
+    }
+
+    async fn routed(&self, call: &Call, request: Request<Incoming>) -> Answered {
+        self.0.gate.check(&request)?;
+        let found = self.0.routes.find(request.uri().path());
+        if request.method() == http::Method::OPTIONS {
+            return self.options(&request, found.map(|(route, _)| route.allow()));
+        }
+        let (route, parameters) = found.ok_or_else(Problem::no_such_path)?;
+        route.answer(call, request.into_parts(), parameters, self.0.max_body).await
+    }
+
+    /// What may be done at a path; to a browser that asks first, whether a page may.
+    fn options(&self, request: &Request<Incoming>, allow: Option<HeaderValue>) -> Answered {
+        let headers = request.headers();
+        let allow = allow.ok_or_else(Problem::no_such_path)?;
+        let mut response = with_status(StatusCode::NO_CONTENT, HttpBody::empty());
+        let is_preflight = headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        if is_preflight && self.0.gate.allowed_origin(headers).is_some() {
+            let answer = response.headers_mut();
+            answer.insert(header::ACCESS_CONTROL_ALLOW_METHODS, allow.clone());
+            if let Some(wanted) = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+                answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+            }
+            answer.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+        }
+        response.headers_mut().insert(header::ALLOW, allow);
+        Ok(response)
+    }
+
+    /// What every answer has.
+    fn dressed(&self, mut response: Response<HttpBody>, asked: &Asked) -> Response<HttpBody> {
+        let headers = response.headers_mut();
+        protect(headers);
+        if !self.0.gate.origins.is_empty() {
+            headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        }
+        if let Some(origin) = &asked.origin {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+        }
+        if asked.closes {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+/// For a browser that is shown an answer.
+fn protect(headers: &mut HeaderMap) {
+    let set = |headers: &mut HeaderMap, name: HeaderName, value: &'static str| {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    };
+    set(headers, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(headers, header::CONTENT_SECURITY_POLICY, POLICY);
+    set(headers, header::CACHE_CONTROL, "no-store");
+}
+
+/// What is kept of a request for its answer.
+struct Asked {
+    style: Style,
+    is_head: bool,
+    takes_gzip: bool,
+    origin: Option<HeaderValue>,
+    /// Of a body that comes in chunks a proxy may have read another length: nothing that follows on the connection is believed.
+    closes: bool,
+}
+
+impl Service for HttpFace {
+    type Body = HttpBody;
+
+    const HTTP1: bool = true;
+
+    fn method(&self, request: &Request<Incoming>) -> Method {
+        let found = self.0.routes.find(request.uri().path());
+        found.map_or(UNKNOWN, |(route, _)| Method { name: route.pattern(), streams: route.streams() })
+    }
+
+    fn patience(&self, _: &HeaderMap) -> Option<Duration> {
+        None
+    }
+
+    async fn answer(&self, call: &Call, request: Request<Incoming>) -> Response<HttpBody> {
+        let headers = request.headers();
+        let asked = Asked {
+            style: Style::of(request.uri().path()),
+            is_head: request.method() == http::Method::HEAD,
+            takes_gzip: gzip::is_taken(headers),
+            origin: self.0.gate.allowed_origin(headers).cloned(),
+            closes: request.version() < Version::HTTP_2 && headers.contains_key(header::TRANSFER_ENCODING),
+        };
+        let answered = self.routed(call, request).await;
+        let mut response = answered.unwrap_or_else(|problem| problem.answer(call, asked.style));
+        if matches!(response.body(), HttpBody::Whole(_)) {
+            response.headers_mut().append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+            if asked.takes_gzip {
+                response = gzip::compressed(response).await;
+            }
+        }
+        if asked.is_head {
+            let length = response.body().size_hint().exact();
+            response.headers_mut().extend(length.map(|length| (header::CONTENT_LENGTH, length.into())));
+            *response.body_mut() = HttpBody::empty();
+        }
+        self.dressed(response, &asked)
+    }
+
+    fn refuse(&self, call: &Call, method: Method, error: Error) -> Response<HttpBody> {
+        let mut response = Problem::from(error).answer(call, Style::of(method.name));
+        protect(response.headers_mut());
+        response
+    }
+
+    fn outcome<B>(&self, answer: &Response<B>) -> Option<String> {
+        Some(answer.status().as_str().to_owned())
+    }
+
+    fn outcome_in(&self, _: &HeaderMap) -> Option<String> {
+        None
+    }
+
+    fn count(&self, method: Method, outcome: &str, duration: Option<Duration>) {
+        self.0.metrics.http_request(method.name, outcome, duration);
+    }
+}

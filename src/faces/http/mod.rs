@@ -1,0 +1,52 @@
+//! HTTP for everybody without a gRPC stack: curl, browsers, proxies, and the clients of the upstream service.
+
+mod body;
+mod face;
+mod gate;
+mod gzip;
+mod problem;
+mod query;
+mod routes;
+mod upstream;
+
+pub use body::{HttpBody, json, json_text, with_status};
+pub use face::HttpFace;
+pub use gate::Gate;
+pub use problem::Problem;
+pub use query::{Query, wrong};
+pub use routes::{Answered, Exchange, Route};
+
+use crate::telemetry::Metrics;
+use routes::Routes;
+use std::sync::Arc;
+
+/// What is served at which path.
+#[derive(Default)]
+pub struct Http {
+    routes: Vec<Route>,
+}
+
+impl Http {
+    /// Adds a route.
+    pub fn add(&mut self, route: Route) {
+        self.routes.push(route);
+    }
+
+    /// Adds what every hub has, whatever it watches.
+    pub fn serve(&mut self) {
+        upstream::routes().into_iter().for_each(|route| self.add(route));
+    }
+
+    /// Closes the list. Bodies of requests may have this many bytes.
+    ///
+    /// # Errors
+    ///
+    /// Two routes claim the same paths.
+    pub fn finish(self, gate: Gate, max_body: usize, metrics: Arc<Metrics>) -> anyhow::Result<HttpFace> {
+        let mut routes = Routes::default();
+        for route in self.routes {
+            routes.add(route)?;
+        }
+        Ok(HttpFace::new(routes, gate, max_body, metrics))
+    }
+}

@@ -1,0 +1,6 @@
+//! The HTTP API, over real sockets.
+
+mod gate;
+mod rest;
+mod smuggling;
+mod wire;
