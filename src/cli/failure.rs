@@ -1,7 +1,8 @@
 //! What a command says of a call that failed: what went wrong, and what to do.
 
 use crate::client::cause;
-use tonic::{Code, Status};
+use std::{error::Error, iter};
+use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::StatusExt;
 
 /// Which listener of a hub a command asks.
@@ -39,12 +40,37 @@ pub(super) fn explain(server: &str, listener: Listener, status: &Status) -> anyh
         Code::Unavailable => {
             anyhow::anyhow!("no hub answers at {server} ({cause}): start one, or name {name} with --server")
         }
-        Code::Unknown => {
-            anyhow::anyhow!("{server} does not answer as {name} ({cause}): name that one with --server")
-        }
-        Code::DeadlineExceeded | Code::Cancelled => {
+        _ if timed_out(status) => {
             anyhow::anyhow!("the hub at {server} does not answer in time: try again, or look at its log")
         }
+        // What the transport makes of an answer that is no gRPC depends on which of its sides notices first.
+        Code::Unknown | Code::Internal | Code::Cancelled => {
+            anyhow::anyhow!("{server} does not answer as {name} ({cause}): name that one with --server")
+        }
         code => anyhow::anyhow!("{code:?}: {cause}"),
+    }
+}
+
+/// Whether the limit on a call has passed, on this side or on the hub's.
+fn timed_out(status: &Status) -> bool {
+    let mut sources = iter::successors(status.source(), |&error| error.source());
+    status.code() == Code::DeadlineExceeded || sources.any(|error| error.is::<TimeoutExpired>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_limit_that_has_passed_is_a_timeout() {
+        let said = |status: &Status| explain("hub:9001", Listener::Admin, status).to_string();
+        for status in
+            [Status::from_error(Box::new(TimeoutExpired(()))), Status::deadline_exceeded("too long")]
+        {
+            assert!(said(&status).contains("does not answer in time"), "{status}");
+        }
+        for status in [Status::cancelled("stream"), Status::internal("h2 error"), Status::unknown("frame")] {
+            assert!(said(&status).contains("does not answer as the admin listener"), "{status}");
+        }
     }
 }

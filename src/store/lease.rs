@@ -8,6 +8,10 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
+/// Says who is behind a transaction, until it ends.
+const ATTRIBUTE: &str =
+    "SELECT set_config('hub.actor', coalesce($1, ''), true), set_config('hub.trace', coalesce($2, ''), true)";
+
 /// If it is dropped before the statement has ended, its caller's deadline has passed: the statement is cancelled and the connection
 /// leaves the pool, or the next caller would wait behind what this one no longer waits for.
 pub(super) struct Lease {
@@ -65,9 +69,8 @@ impl Lease {
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
         let Some(connection) = &self.connection else { return Ok(Vec::new()) };
         let result = async {
-            let say = "SELECT set_config('hub.actor', coalesce($1, ''), true), set_config('hub.trace', coalesce($2, ''), true)";
             let (say, statement) =
-                (connection.prepare_cached(say).await?, connection.prepare_cached(sql).await?);
+                (connection.prepare_cached(ATTRIBUTE).await?, connection.prepare_cached(sql).await?);
             let said: [&(dyn ToSql + Sync); 2] = [&call.actor(), &call.trace()];
             let work = async {
                 let (said, rows) = tokio::join!(
@@ -96,7 +99,6 @@ impl Lease {
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
         let Some(connection) = &self.connection else { return Ok(Vec::new()) };
-        let say = "SELECT set_config('hub.actor', coalesce($1, ''), true), set_config('hub.trace', coalesce($2, ''), true)";
         let (actor, trace) = (call.actor(), call.trace());
         let said: [(&(dyn ToSql + Sync), Type); 2] = [(&actor, Type::TEXT), (&trace, Type::TEXT)];
         let begin = Begin::as_the_session("formatted");
@@ -104,7 +106,7 @@ impl Lease {
         let work = async {
             let (said, rows) = tokio::join!(
                 biased;
-                connection.query_typed(say, &said),
+                connection.query_typed(ATTRIBUTE, &said),
                 connection.query_typed(sql, parameters),
             );
             said.and(rows)
