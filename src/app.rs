@@ -306,7 +306,14 @@ impl App {
             running.serve(&settings, &pipeline, services, (admin, tls.admin.clone()), (1, drain)).await?;
         let Running { stop, tasks } = &mut running;
         let hosts = &settings.gate.hosts;
-        ops::serve(metrics, tls.metrics.as_ref(), &ops::metrics(pipeline.metrics.clone()), hosts, stop, tasks)?;
+        ops::serve(
+            metrics,
+            tls.metrics.as_ref(),
+            &ops::metrics(pipeline.metrics.clone()),
+            hosts,
+            stop,
+            tasks,
+        )?;
         ops::serve(health, tls.health.as_ref(), &ops::health(pipeline.health.clone()), hosts, stop, tasks)?;
         for certificate in tls.each() {
             tasks.spawn(certificate.follow(tls.reload, stop.clone()));
