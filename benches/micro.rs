@@ -19,7 +19,7 @@ use trex::{
     broker::{Step, Subscription},
     faces::{ServedKind, dinosaurs::Dinosaurs},
     log::{Batch, Log},
-    model::{Change, ChangeType, Revision, Selector, Start},
+    model::{Change, ChangeType, Revision, Selector, Start, Writer},
     store::{HubConnection, LogPosition, PageBound},
     wire::envelope,
 };

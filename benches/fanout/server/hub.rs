@@ -35,7 +35,7 @@ pub(super) fn serve(grpc: &mut Grpc, metrics: &Arc<Metrics>) -> anyhow::Result<B
     let broker = Broker::at(Revision::new(BEGINNING), metrics)?;
     let store = Store::new(&target, 1)?;
     let capture = feed::Settings::default();
-    let feed = Arc::new(SealedFeed::new(target, capture, metrics.clone(), Arc::default()));
+    let feed = Arc::new(SealedFeed::new(target, capture, metrics.clone(), Default::default()));
     let catalog = Catalog::new(registry.kinds());
     let cases = UseCases::new(Means {
         bulk: Bulk::new(store.clone(), 1, import::Limits::default(), metrics),
