@@ -175,7 +175,7 @@ mod tests {
             (&["import"][..], "the following required arguments were not provided: <FILE|-> (see --help)"),
             (
                 &["wacth"],
-                "unrecognized subcommand 'wacth'; tip: a similar subcommand exists: 'watch' (see --help)",
+                "unrecognized subcommand 'wacth'; tip: some similar subcommands exist: 'attach', 'detach', 'watch' (see --help)",
             ),
             (
                 &["watch", "--output", "jsn"],

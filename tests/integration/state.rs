@@ -390,7 +390,7 @@ async fn the_state_of_a_partitioned_table_is_exact() {
     let registry = Registry::new(vec![Arc::new(Strata)]);
     let hub = TestHub::start_with(Settings::new(database.target()), registry.clone()).await;
     let (capture, metrics) = (feed::Settings::default(), hub.app().metrics().clone());
-    let feed = Arc::new(SealedFeed::new(database.target(), capture, metrics, Arc::default()));
+    let feed = Arc::new(SealedFeed::new(database.target(), capture, metrics, Default::default()));
     let snapshots = Snapshots::new(feed, Catalog::new(registry.kinds()), u64::MAX);
     let enough = Arc::new(AtomicBool::new(false));
     let (session, stop) = (database.connect().await, enough.clone());

@@ -177,7 +177,7 @@ async fn a_watch_that_waited_for_the_hub_and_finds_no_place_is_told_that() {
     let era = broker.begin(Epoch::new("e"), Revision::ZERO, &(Arc::new(NoHistory) as Arc<dyn History>));
     let store = Store::new(&database.target(), 1).unwrap();
     let capture = feed::Settings::default();
-    let feed = Arc::new(SealedFeed::new(database.target(), capture, metrics.clone(), Arc::default()));
+    let feed = Arc::new(SealedFeed::new(database.target(), capture, metrics.clone(), Default::default()));
     let cases = UseCases::new(Means {
         bulk: Bulk::new(store.clone(), 1, import::Limits::default(), metrics),
         store,

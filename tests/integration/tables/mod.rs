@@ -96,7 +96,7 @@ pub fn reason(status: &Status) -> (Code, String) {
 }
 
 pub fn store(database: &Database) -> Store {
-    Store::new(&database.target(), 2, true).expect("a pool")
+    Store::new(&database.target(), 2).expect("a pool")
 }
 
 pub async fn attach(database: &Database, table: &str, choice: AttachChoice) {

@@ -2,7 +2,7 @@
 CREATE OR REPLACE FUNCTION hub.attach_fault(wanted regclass) RETURNS text LANGUAGE sql STABLE
   SET search_path = pg_catalog, hub, pg_temp SET quote_all_identifiers = off AS $$
   SELECT CASE
-    WHEN n.nspname IN ('hub', 'pg_catalog', 'information_schema', 'pg_toast') OR n.nspname LIKE 'pg\_temp%' ESCAPE chr(92)
+    WHEN n.nspname IN ('hub', 'pg_catalog', 'information_schema', 'pg_toast') OR left(n.nspname, 7) = 'pg_temp'
       THEN format('%s is in schema %s, whose tables cannot be attached', t.name, n.nspname)
     WHEN c.relkind IN ('v', 'm') THEN format('%s is a view: attach the tables that it reads', t.name)
     WHEN c.relkind = 'f' THEN format('%s is a foreign table: attach it where it is', t.name)
