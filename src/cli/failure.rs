@@ -1,6 +1,6 @@
 //! What a command says of a call that failed: what went wrong, and what to do.
 
-use crate::client::cause;
+use crate::client::{cause, tls_fault};
 use std::{error::Error, iter};
 use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::StatusExt;
@@ -30,6 +30,9 @@ pub(super) fn explain(server: &str, listener: Listener, status: &Status) -> anyh
     let (name, cause) = (listener.name(), cause(status));
     let details = status.get_details_error_info();
     let info = details.as_ref();
+    if let Some(fault) = tls_fault(status) {
+        return anyhow::anyhow!("{server} {fault}");
+    }
     match status.code() {
         // A hub says what it does not have, unless it knows nothing of the call.
         Code::Unimplemented if !info.is_some_and(|info| info.metadata.contains_key("what")) => {

@@ -1,9 +1,6 @@
 //! How a hub is reached: its address, TLS, and the token that says who asks.
 
-use crate::{
-    error::chain,
-    tls::{self, FileFault},
-};
+use crate::tls::{self, FileFault};
 use std::{
     fs,
     net::IpAddr,
@@ -107,7 +104,7 @@ impl Hub {
 
     /// A connection. One that cannot be had is UNAVAILABLE, to be tried again.
     pub async fn connect(&self) -> Result<Link, Status> {
-        let channel = self.endpoint.connect().await.map_err(|error| Status::unavailable(chain(&error)))?;
+        let channel = self.endpoint.connect().await.map_err(|error| Status::from_error(Box::new(error)))?;
         Ok(InterceptedService::new(channel, self.bearer.clone()))
     }
 

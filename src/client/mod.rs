@@ -20,7 +20,7 @@ use crate::{
         dinosaur_service_client::DinosaurServiceClient,
     },
 };
-use std::{error::Error, time::Duration};
+use std::{error::Error, io, iter, time::Duration};
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt;
 
@@ -128,7 +128,7 @@ impl Watch {
                 self.position = WatchStart::State;
                 Ok(self.disconnected(&status))
             }
-            Err(status) if is_final(status.code()) => Err(status),
+            Err(status) if is_final(&status) => Err(status),
             Err(status) => Ok(self.disconnected(&status)),
         }
     }
@@ -203,16 +203,35 @@ pub(crate) fn cause(status: &Status) -> String {
 }
 
 /// Whether trying again cannot help.
-pub(crate) fn is_final(code: Code) -> bool {
-    matches!(
-        code,
-        Code::InvalidArgument
-            | Code::NotFound
-            | Code::OutOfRange
-            | Code::Unimplemented
-            | Code::PermissionDenied
-            | Code::Unauthenticated
-    )
+pub(crate) fn is_final(status: &Status) -> bool {
+    tls_fault(status).is_some()
+        || matches!(
+            status.code(),
+            Code::InvalidArgument
+                | Code::NotFound
+                | Code::OutOfRange
+                | Code::Unimplemented
+                | Code::PermissionDenied
+                | Code::Unauthenticated
+        )
+}
+
+/// What is wrong with TLS, and what to do, if that is why there is no connection.
+pub(crate) fn tls_fault(status: &Status) -> Option<String> {
+    let sources = iter::successors(status.source(), |&error| error.source());
+    let mut faults = sources.filter_map(|error| {
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        error.downcast_ref().or_else(|| inner?.downcast_ref::<rustls::Error>())
+    });
+    faults.find_map(|fault| match fault {
+        rustls::Error::InvalidMessage(_) => {
+            Some("does not speak https: its listener has no TLS; write http://, or name another".to_owned())
+        }
+        rustls::Error::InvalidCertificate(_) => {
+            Some(format!("shows a certificate that is not trusted ({fault}): name its CA with --ca-file"))
+        }
+        _ => None,
+    })
 }
 
 #[cfg(test)]
