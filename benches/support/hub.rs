@@ -24,7 +24,7 @@ impl HubProcess {
     /// Starts it on a database; returns when it is ready.
     pub async fn start(database_url: &str, more: &[&str]) -> anyhow::Result<Self> {
         let mut child = Command::new(env!("CARGO_BIN_EXE_trex"))
-            .args(["serve", "--database-url", database_url, "--log", "warn"])
+            .args(["serve", "--dinosaurs", "--database-url", database_url, "--log", "warn"])
             .args(["--grpc-server-bindaddress", "localhost:0"])
             .args(["--admin-server-bindaddress", "localhost:0"])
             .args(["--metrics-server-bindaddress", "localhost:0"])

@@ -155,7 +155,7 @@ def an_alert_comes_and_goes(hub, prometheus):
     hub.sql('ALTER TABLE dinosaurs DISABLE TRIGGER "!trex_insert"')
     until("TrexCaptureBroken fires", lambda: prometheus.firing() == {"TrexCaptureBroken"})
     # As its runbook says.
-    subprocess.run([hub.binary, "migrate", "--database-url", hub.psql[1]], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([hub.binary, "migrate", "--dinosaurs", "--database-url", hub.psql[1]], check=True, stdout=subprocess.DEVNULL)
     until("TrexCaptureBroken is over", lambda: not prometheus.firing())
     print("ok  a disabled trigger fires TrexCaptureBroken, and nothing else; mended, it is over")
 

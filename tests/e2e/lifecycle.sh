@@ -117,7 +117,7 @@ given_server() {
   start_hub "$data"
   first_hub=$hub first_health=$health_port first_log=$log
   url="postgresql:///$(sql '\echo :DBNAME')?user=$(sql '\echo :USER')&host=$(sql '\echo :HOST')&port=$(sql '\echo :PORT')"
-  DATABASE_URL=$url spawn_hub --data-dir "$work/unused"
+  DATABASE_URL=$url TREX_DINOSAURS=true spawn_hub --data-dir "$work/unused"
   wait_ready
   watch second '{}'
   id=$(sql "INSERT INTO dinosaurs(species) VALUES ('two hubs') RETURNING id")

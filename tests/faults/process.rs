@@ -60,6 +60,7 @@ impl HubProcess {
             .args(manner.options)
             .envs(manner.environment.clone())
             .env("DATABASE_URL", database_url)
+            .env("TREX_DINOSAURS", "true")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)

@@ -596,8 +596,8 @@ BUGS = [
     Bug(
         "actor-that-sticks-to-the-connection",
         "src/store/lease.rs",
-        "set_config('hub.actor', coalesce($1, ''), true), set_config('hub.trace', coalesce($2, ''), true)\";\n            let (say",
-        "set_config('hub.actor', coalesce($1, ''), false), set_config('hub.trace', coalesce($2, ''), true)\";\n            let (say",
+        "set_config('hub.actor', coalesce($1, ''), true), set_config('hub.trace'",
+        "set_config('hub.actor', coalesce($1, ''), false), set_config('hub.trace'",
         ("controllers::attribution::who_calls_is_recorded_where_the_hub_is_told_to_believe_it",),
     ),
     Bug(
