@@ -43,7 +43,8 @@ impl Hub {
         let mut command =
             trex(&["serve", "--dinosaurs", "true", "--database-url", database.url(), "--log", "warn"]);
         command.args(options);
-        for listener in ["grpc-server", "admin-server", "metrics-server", "health-check-server"] {
+        for listener in ["grpc-server", "admin-server", "api-server", "metrics-server", "health-check-server"]
+        {
             command.args([&format!("--{listener}-bindaddress"), "localhost:0"]);
         }
         let mut process = command.spawn().expect("a hub");
