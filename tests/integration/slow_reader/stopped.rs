@@ -103,7 +103,7 @@ impl Hub {
 /// An HTTP response, headers and all.
 async fn get(address: &str, path: &str) -> String {
     let mut connection = TcpStream::connect(address).await.expect("a connection");
-    let request = format!("GET {path} HTTP/1.1\r\nhost: hub\r\nconnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     connection.write_all(request.as_bytes()).await.expect("a request");
     let mut text = String::new();
     connection.read_to_string(&mut text).await.expect("an answer");
