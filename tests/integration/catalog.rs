@@ -107,6 +107,17 @@ async fn head(session: &Driven) -> Revision {
     Revision::from_sql(row.get(0))
 }
 
+/// Waits until every fossil has its revision: a head that is read before that may be passed by them alone.
+async fn all_sealed(session: &Driven) {
+    let sql = "SELECT NOT EXISTS (SELECT FROM hub.change c WHERE c.kind = 'Fossil'
+        AND NOT EXISTS (SELECT FROM hub.log l WHERE l.xid = c.xid))";
+    let deadline = Instant::now() + PATIENCE;
+    while !session.query_one(sql, &[]).await.unwrap().get::<_, bool>(0) {
+        assert!(Instant::now() < deadline, "the fossils are sealed");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 async fn insert(session: &Driven, numbers: std::ops::RangeInclusive<i32>) {
     let sql = "INSERT INTO fossils (site, number) SELECT 'a', n FROM generate_series($1::int, $2::int) n";
     session.execute(sql, &[numbers.start(), numbers.end()]).await.unwrap();
@@ -146,10 +157,13 @@ async fn a_kind_comes_and_goes_and_no_other_stream_notices() {
     session.batch_execute(CREATE).await.unwrap();
     let since = head(&session).await;
     insert(&session, 1..=700).await;
+    all_sealed(&session).await;
     let then = head(&session).await.get();
     until("they have left the window", || dinosaurs.head().get() > then + dinosaurs.window().events).await;
     let mut past = dinosaurs.subscribe(Start::After(since), everything()).unwrap();
+    let deadline = Instant::now() + PATIENCE;
     while hub.metric("hub_history_reads_total", "") < 1.0 {
+        assert!(Instant::now() < deadline, "it reads from the history");
         let step = tokio::time::timeout(PATIENCE, poll_fn(|cx| past.poll_next(cx))).await.unwrap();
         assert!(matches!(step, Step::Frames(_)), "{step:?}");
     }
@@ -218,6 +232,8 @@ async fn a_kind_that_comes_again_is_another() {
     hub.app().catalog().put(fossil(second));
     let ended = tokio::time::timeout(PATIENCE, poll_fn(|cx| old.poll_next(cx))).await.unwrap();
     assert_eq!(ended, Step::End(Ending::Removed { kind: FOSSIL.into(), why: Removal::Dropped }));
+    // The hub may have looked in between after all.
+    until("the other kind is there", || topic(&hub, FOSSIL).is_some()).await;
     let topic = topic(&hub, FOSSIL).unwrap();
     let refused = topic.subscribe(Start::After(first), everything()).err();
     assert_eq!(refused, Some(Refused::Compacted { oldest: second }));
