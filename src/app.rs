@@ -390,7 +390,7 @@ struct Running {
 }
 
 impl Running {
-    /// Serves services on listeners, with so many lanes and so long a drain.
+    /// Serves services on listeners, with this number of lanes and this bound on the drain.
     async fn serve(
         &mut self,
         settings: &Settings,

@@ -79,7 +79,7 @@ pub enum Wakeups {
 pub struct Settings {
     /// How the hub learns of changes.
     pub wakeups: Wakeups,
-    /// A sleeping hub looks by itself so often, in case that a bell was lost to a fault that nobody foresaw.
+    /// A sleeping hub looks by itself this often, in case a wake-up was missed.
     pub backup_poll: Duration,
     /// Above this many transactions a second the hub looks by itself, and asks writers not to ring; below half of it, it sleeps again.
     pub busy_above: f64,
@@ -117,7 +117,7 @@ pub struct Retention {
     pub age: Duration,
     /// By size, in events.
     pub events: u64,
-    /// Imports that have rested for so long are forgotten.
+    /// Imports that have rested for this long are forgotten.
     pub imports: Duration,
     /// How often to look for what may go.
     pub interval: Duration,

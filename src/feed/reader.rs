@@ -70,7 +70,7 @@ impl Reading {
         self.position.revision >= self.head
     }
 
-    /// The next page, of at most so many events. An error is the end; what came before it stands.
+    /// The next page, of at most this many events. An error is the end; what came before it stands.
     pub async fn next(&mut self, most: u32) -> Result<LogPage, Error> {
         let bound = PageBound { events: most, ..PageBound::CLIENT };
         let mut rows = self.step(bound).await?;

@@ -32,7 +32,7 @@ enum Mode {
     Armed { owed: Option<Drain> },
     /// No bells; the next round comes after this pause.
     Busy { pause: Duration },
-    /// No bells ever: so many looks found nothing.
+    /// No bells ever: this many looks found nothing.
     Polling { empty: u32 },
 }
 
