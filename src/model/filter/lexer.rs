@@ -1,13 +1,10 @@
-//! Characters to tokens. What a run of characters is depends on where it stands: after a comparator a colon is part of a time.
+//! Characters to tokens. What a run of characters is depends on where it stands: after a comparator a colon is part
+//! of a time.
 
-use super::Fault;
+use super::{Fault, token::Characters};
 
-/// A token, and the character at which it begins, from 1.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Token {
-    pub(super) at: usize,
-    pub(super) kind: Kind,
-}
+/// A token of a filter.
+pub(super) type Token = super::token::Token<Kind>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -69,21 +66,19 @@ impl Literal {
 }
 
 pub(super) struct Lexer<'a> {
-    rest: std::iter::Peekable<std::str::Chars<'a>>,
-    /// The character to come, from 1.
-    at: usize,
+    rest: Characters<'a>,
 }
 
 impl<'a> Lexer<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        Self { rest: text.chars().peekable(), at: 1 }
+        Self { rest: Characters::new(text) }
     }
 
     /// The next token where an expression is expected, or goes on.
     pub(super) fn token(&mut self) -> Result<Token, Fault> {
-        self.skip_whitespace();
-        let at = self.at;
-        let Some(c) = self.peek() else { return Ok(Token { at, kind: Kind::End }) };
+        self.rest.skip_whitespace();
+        let at = self.rest.at();
+        let Some(c) = self.rest.peek() else { return Ok(Token { at, kind: Kind::End }) };
         let kind = match c {
             '(' => self.single(Kind::Open),
             ')' => self.single(Kind::Close),
@@ -92,16 +87,16 @@ impl<'a> Lexer<'a> {
             '=' | '!' | '<' | '>' | ':' => Kind::Comparator(self.comparator()?),
             '"' | '\'' => {
                 let literal = self.quoted()?;
-                if self.peek() == Some('.') && literal.stars.is_empty() {
+                if self.rest.peek() == Some('.') && literal.stars.is_empty() {
                     self.path(literal.text)?
                 } else {
                     Kind::Literal(literal)
                 }
             }
             _ if is_name(c) => {
-                let run = self.run(is_name);
+                let run = self.rest.run(is_name);
                 match run.strip_suffix('.') {
-                    Some(begin) if matches!(self.peek(), Some('"' | '\'')) => {
+                    Some(begin) if matches!(self.rest.peek(), Some('"' | '\'')) => {
                         let parts = begin.split('.').map(str::to_owned).collect();
                         self.path_from(parts)?
                     }
@@ -116,12 +111,12 @@ impl<'a> Lexer<'a> {
     /// A name that goes on behind its first part, which stood in quotes.
     fn path(&mut self, first: String) -> Result<Kind, Fault> {
         let mut parts = vec![first];
-        while self.take_if(|c| c == '.').is_some() {
-            if matches!(self.peek(), Some('"' | '\'')) {
+        while self.rest.take_if(|c| c == '.').is_some() {
+            if matches!(self.rest.peek(), Some('"' | '\'')) {
                 return self.path_from(parts);
             }
-            let run = self.run(is_name);
-            let quote_follows = matches!(self.peek(), Some('"' | '\''));
+            let run = self.rest.run(is_name);
+            let quote_follows = matches!(self.rest.peek(), Some('"' | '\''));
             match run.strip_suffix('.') {
                 Some(begin) if quote_follows => {
                     parts.extend(begin.split('.').map(str::to_owned));
@@ -135,7 +130,7 @@ impl<'a> Lexer<'a> {
 
     /// A name whose next part stands in quotes.
     fn path_from(&mut self, mut parts: Vec<String>) -> Result<Kind, Fault> {
-        let at = self.at;
+        let at = self.rest.at();
         let literal = self.quoted()?;
         if !literal.stars.is_empty() {
             return Err(Fault::at(at, r#"a name has no wildcards; as a character the star is written "\*""#));
@@ -147,13 +142,13 @@ impl<'a> Lexer<'a> {
 
     /// The literal that must follow a comparator: a quoted string, or a run of characters up to a space or parenthesis.
     pub(super) fn literal(&mut self) -> Result<(usize, Literal), Fault> {
-        self.skip_whitespace();
-        let at = self.at;
-        match self.peek() {
+        self.rest.skip_whitespace();
+        let at = self.rest.at();
+        match self.rest.peek() {
             Some('"' | '\'') => Ok((at, self.quoted()?)),
             Some(c) if is_bare(c) => {
                 let mut literal = Literal::default();
-                while let Some(c) = self.take_if(is_bare) {
+                while let Some(c) = self.rest.take_if(is_bare) {
                     if c == '*' { literal.push_star() } else { literal.text.push(c) }
                 }
                 if matches!(literal.text.as_str(), "AND" | "OR" | "NOT") {
@@ -172,43 +167,19 @@ impl<'a> Lexer<'a> {
 
     /// Whether a claim comes, such as `$groups`.
     pub(super) fn is_claim(&mut self) -> bool {
-        self.skip_whitespace();
-        self.peek() == Some('$')
-    }
-
-    fn peek(&mut self) -> Option<char> {
-        self.rest.peek().copied()
-    }
-
-    fn take(&mut self) -> Option<char> {
-        let c = self.rest.next()?;
-        self.at += 1;
-        Some(c)
-    }
-
-    fn take_if(&mut self, wanted: impl Fn(char) -> bool) -> Option<char> {
-        let c = self.peek().filter(|&c| wanted(c))?;
-        self.take();
-        Some(c)
+        self.rest.skip_whitespace();
+        self.rest.peek() == Some('$')
     }
 
     fn single(&mut self, kind: Kind) -> Kind {
-        self.take();
+        self.rest.take();
         kind
     }
 
-    fn run(&mut self, wanted: impl Fn(char) -> bool + Copy) -> String {
-        std::iter::from_fn(|| self.take_if(wanted)).collect()
-    }
-
-    fn skip_whitespace(&mut self) {
-        while self.take_if(char::is_whitespace).is_some() {}
-    }
-
     fn comparator(&mut self) -> Result<Comparator, Fault> {
-        let at = self.at;
-        let first = self.take();
-        let equals = first != Some('=') && first != Some(':') && self.take_if(|c| c == '=').is_some();
+        let at = self.rest.at();
+        let first = self.rest.take();
+        let equals = first != Some('=') && first != Some(':') && self.rest.take_if(|c| c == '=').is_some();
         match (first, equals) {
             (Some('='), _) => Ok(Comparator::Equal),
             (Some(':'), _) => Ok(Comparator::Has),
@@ -222,15 +193,15 @@ impl<'a> Lexer<'a> {
     }
 
     fn quoted(&mut self) -> Result<Literal, Fault> {
-        let opened = self.at;
-        let quote = self.take();
+        let opened = self.rest.at();
+        let quote = self.rest.take();
         let mut literal = Literal { quoted: true, ..Literal::default() };
         loop {
-            let at = self.at;
-            match self.take() {
+            let at = self.rest.at();
+            match self.rest.take() {
                 None => return Err(Fault::at(opened, "this string has no end")),
                 c if c == quote => return Ok(literal),
-                Some('\\') => literal.text.push(match self.take() {
+                Some('\\') => literal.text.push(match self.rest.take() {
                     Some(c @ ('\\' | '"' | '\'' | '*')) => c,
                     Some('n') => '\n',
                     Some('r') => '\r',

@@ -14,6 +14,7 @@ mod row;
 mod schema;
 mod search;
 mod time;
+mod token;
 mod value;
 
 pub use claims::{Bound, Claim, ClaimValue};

@@ -1,13 +1,12 @@
 //! Characters of a search to tokens.
 
-use super::super::Fault;
+use super::super::{
+    Fault,
+    token::{self, Characters},
+};
 
-/// A token, and the character at which it begins, from 1.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Token {
-    pub(super) at: usize,
-    pub(super) kind: Kind,
-}
+/// A token of a search.
+pub(super) type Token = token::Token<Kind>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -49,7 +48,7 @@ impl Kind {
 }
 
 pub(super) fn tokens(text: &str) -> Result<Vec<Token>, Fault> {
-    let mut lexer = Lexer { rest: text.chars().peekable(), at: 1 };
+    let mut lexer = Lexer { rest: Characters::new(text) };
     let mut tokens = Vec::new();
     loop {
         let token = lexer.token()?;
@@ -62,35 +61,24 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token>, Fault> {
 }
 
 struct Lexer<'a> {
-    rest: std::iter::Peekable<std::str::Chars<'a>>,
-    at: usize,
+    rest: Characters<'a>,
 }
 
 impl Lexer<'_> {
-    fn take_if(&mut self, wanted: impl Fn(char) -> bool) -> Option<char> {
-        let c = self.rest.next_if(|c| wanted(*c))?;
-        self.at += 1;
-        Some(c)
-    }
-
-    fn run(&mut self, wanted: impl Fn(char) -> bool + Copy) -> String {
-        std::iter::from_fn(|| self.take_if(wanted)).collect()
-    }
-
     fn token(&mut self) -> Result<Token, Fault> {
-        self.run(char::is_whitespace);
-        let at = self.at;
-        let Some(c) = self.rest.peek().copied() else { return Ok(Token { at, kind: Kind::End }) };
+        self.rest.skip_whitespace();
+        let at = self.rest.at();
+        let Some(c) = self.rest.peek() else { return Ok(Token { at, kind: Kind::End }) };
         let kind = match c {
             'a'..='z' | 'A'..='Z' | '_' => {
-                Kind::Word(self.run(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.'))
+                Kind::Word(self.rest.run(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.'))
             }
             '0'..='9' | '-' | '+' => self.number(),
             '\'' => Kind::Text(self.quoted('\'')?),
             '"' => Kind::Quoted(self.quoted('"')?),
             '=' | '!' | '<' | '>' => self.sign()?,
             '(' | ')' | ',' => {
-                self.take_if(|_| true);
+                self.rest.take();
                 match c {
                     '(' => Kind::Open,
                     ')' => Kind::Close,
@@ -103,11 +91,11 @@ impl Lexer<'_> {
     }
 
     fn number(&mut self) -> Kind {
-        let mut number: String = self.take_if(|_| true).into_iter().collect();
+        let mut number: String = self.rest.take().into_iter().collect();
         loop {
-            number += &self.run(|c| c.is_ascii_alphanumeric() || c == '.');
-            // An exponent has a sign of its own.
-            match self.take_if(|c| matches!(c, '+' | '-') && number.ends_with(['e', 'E'])) {
+            number += &self.rest.run(|c| c.is_ascii_alphanumeric() || c == '.');
+            // An exponent may have its own sign.
+            match self.rest.take_if(|c| matches!(c, '+' | '-') && number.ends_with(['e', 'E'])) {
                 Some(sign) => number.push(sign),
                 None => return Kind::Number(number),
             }
@@ -115,9 +103,9 @@ impl Lexer<'_> {
     }
 
     fn sign(&mut self) -> Result<Kind, Fault> {
-        let at = self.at;
-        let first = self.take_if(|_| true);
-        let second = self.take_if(|c| c == '=' || (c == '>' && first == Some('<')));
+        let at = self.rest.at();
+        let first = self.rest.take();
+        let second = self.rest.take_if(|c| c == '=' || (c == '>' && first == Some('<')));
         Ok(Kind::Sign(match (first, second) {
             // Both are written for equality.
             (Some('='), _) => "=",
@@ -132,15 +120,15 @@ impl Lexer<'_> {
 
     /// What stands in quotes; a doubled quote is one.
     fn quoted(&mut self, quote: char) -> Result<String, Fault> {
-        let opened = self.at;
-        self.take_if(|c| c == quote);
+        let opened = self.rest.at();
+        self.rest.take_if(|c| c == quote);
         let mut text = String::new();
         loop {
-            text += &self.run(|c| c != quote);
-            if self.take_if(|c| c == quote).is_none() {
+            text += &self.rest.run(|c| c != quote);
+            if self.rest.take_if(|c| c == quote).is_none() {
                 return Err(Fault::at(opened, "this string has no end"));
             }
-            if self.take_if(|c| c == quote).is_none() {
+            if self.rest.take_if(|c| c == quote).is_none() {
                 return Ok(text);
             }
             text.push(quote);
