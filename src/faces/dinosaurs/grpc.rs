@@ -5,13 +5,12 @@ use crate::{
     call::Call,
     catalog::Kind,
     error::Error,
-    faces::grpc::{EventStream, answer, bookmark_interval, call_of, change_types, policy, status, watch},
-    model::Revision,
+    faces::grpc::{EventStream, answer, answer_watch, call_of, respond, status, watch_request},
     proto::{
         codec::Streamed,
         rh_trex::v1::{self as pb, dinosaur_service_server::DinosaurService},
     },
-    service::{ListRequest, Paging, UseCases, WatchRequest},
+    service::{ListRequest, Paging, UseCases},
 };
 use tonic::{Request, Response, Status, Streaming};
 
@@ -50,19 +49,8 @@ impl Service {
         call: &Call,
         request: pb::WatchDinosaursRequest,
     ) -> Result<Response<EventStream<pb::DinosaurWatchEvent>>, Error> {
-        let request = WatchRequest {
-            types: change_types(&request.types)?,
-            resource_ids: request.resource_ids,
-            filter: request.filter,
-            after: request.after_revision.map(Revision::new),
-            epoch: request.epoch,
-            policy: policy(request.backpressure)?,
-            include_previous: request.include_previous,
-            buffer: request.buffer.into(),
-            initial_state: request.send_initial_state,
-            bookmarks: bookmark_interval(request.bookmark_interval),
-        };
-        watch(&self.cases, call, &self.kind, request).await
+        let wanted = watch_request!(request);
+        Ok(answer_watch(call, self.cases.watch(call, &self.kind, wanted).await?))
     }
 }
 
@@ -135,8 +123,7 @@ impl DinosaurService for Service {
         &self,
         request: Request<pb::WatchDinosaursRequest>,
     ) -> Result<Response<Self::WatchDinosaursStream>, Status> {
-        let call = call_of(&request);
-        self.watch(&call, request.into_inner()).await.map_err(|error| status(&error, &call))
+        respond(request, async |call, request| self.watch(&call, request).await).await
     }
 
     async fn bulk_create_dinosaurs(

@@ -15,8 +15,8 @@ pub use bulk::{acknowledgements, checked_import_id, failed_items, import_id, ite
 pub use face::{GrpcBody, GrpcFace};
 pub use services::Bounded;
 pub use status::{status, unreadable};
-use watch::answer_watch;
-pub use watch::{WatchBody, bookmark_interval, change_types, policy, watch};
+pub(crate) use watch::watch_request;
+pub use watch::{WatchBody, answer_watch, bookmark_interval, change_types, policy};
 
 use crate::{
     call::Call,
@@ -44,9 +44,19 @@ pub async fn answer<T, R, F>(
 where
     F: Future<Output = Result<R, Error>>,
 {
+    respond(request, async |call, request| work(call, request).await.map(Response::new)).await
+}
+
+/// The same where `work` makes the whole response, its headers too.
+pub async fn respond<T, R, F>(
+    request: Request<T>,
+    work: impl FnOnce(Call, T) -> F,
+) -> Result<Response<R>, Status>
+where
+    F: Future<Output = Result<Response<R>, Error>>,
+{
     let call = call_of(&request);
-    let answered = work(call.clone(), request.into_inner()).await;
-    answered.map(Response::new).map_err(|error| status(&error, &call))
+    work(call.clone(), request.into_inner()).await.map_err(|error| status(&error, &call))
 }
 
 /// The type of a stream whose messages travel as ready-made bytes beside it ([`WatchBody`]): it yields nothing itself.

@@ -1,17 +1,17 @@
 //! `hub.v1.WatchService` and `hub.v1.TableService`: any attached table.
 
-use super::{EventStream, answer, answer_watch, bookmark_interval, call_of, change_types, policy, status};
+use super::{EventStream, answer, answer_watch, respond, watch_request};
 use crate::{
     call::Call,
     catalog::Attached,
     error::Error,
-    model::{Revision, TableColumn},
+    model::TableColumn,
     proto::hub::v1::{
         self as pb, NumberFormat,
         table_service_server::{TableService, TableServiceServer},
         watch_service_server::{WatchService, WatchServiceServer},
     },
-    service::{RowsRequest, Seen, UseCases, WatchRequest},
+    service::{RowsRequest, Seen, UseCases},
     store::TableRow,
 };
 use tonic::{Request, Response, Status, codec::CompressionEncoding};
@@ -36,18 +36,7 @@ impl Tables {
         request: pb::WatchRequest,
     ) -> Result<Response<EventStream<pb::WatchEvent>>, Error> {
         let seen = seen(request.columns, request.numbers)?;
-        let wanted = WatchRequest {
-            types: change_types(&request.types)?,
-            resource_ids: request.resource_ids,
-            filter: request.filter,
-            after: request.after_revision.map(Revision::new),
-            epoch: request.epoch,
-            policy: policy(request.backpressure)?,
-            include_previous: request.include_previous,
-            buffer: request.buffer.into(),
-            initial_state: request.send_initial_state,
-            bookmarks: bookmark_interval(request.bookmark_interval),
-        };
+        let wanted = watch_request!(request);
         let stream = self.0.watch_table(call, &request.table, wanted, &seen).await?;
         Ok(answer_watch(call, stream))
     }
@@ -102,8 +91,7 @@ impl WatchService for Tables {
     type WatchStream = EventStream<pb::WatchEvent>;
 
     async fn watch(&self, request: Request<pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        let call = call_of(&request);
-        Self::watch(self, &call, request.into_inner()).await.map_err(|error| status(&error, &call))
+        respond(request, async |call, request| Self::watch(self, &call, request).await).await
     }
 }
 

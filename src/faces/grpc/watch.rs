@@ -5,11 +5,10 @@ use super::{EventStream, face, status};
 use crate::{
     broker::Policy,
     call::Call,
-    catalog::Kind,
     error::Error,
     model::ChangeType,
     proto::rh_trex::v1::{BackpressurePolicy, EventType},
-    service::{UseCases, WatchEnd, WatchRequest, WatchStep, WatchStream},
+    service::{WatchEnd, WatchStep, WatchStream},
 };
 use bytes::Bytes;
 use http::HeaderMap;
@@ -56,18 +55,28 @@ pub fn bookmark_interval(interval: Option<prost_types::Duration>) -> Option<Dura
     interval.map(|interval| Duration::try_from(interval).unwrap_or_default())
 }
 
-/// Answers a watch of a kind: the headers carry the position, which is fixed by now.
-pub async fn watch<T>(
-    cases: &UseCases,
-    call: &Call,
-    kind: &Kind,
-    request: WatchRequest,
-) -> Result<Response<EventStream<T>>, Error> {
-    Ok(answer_watch(call, cases.watch(call, kind, request).await?))
+/// The [`WatchRequest`](crate::service::WatchRequest) of a kind's request, whose message has the fields that every
+/// kind's has, under the same names.
+macro_rules! watch_request {
+    ($request:ident) => {
+        $crate::service::WatchRequest {
+            types: $crate::faces::grpc::change_types(&$request.types)?,
+            resource_ids: $request.resource_ids,
+            filter: $request.filter,
+            after: $request.after_revision.map($crate::model::Revision::new),
+            epoch: $request.epoch,
+            policy: $crate::faces::grpc::policy($request.backpressure)?,
+            include_previous: $request.include_previous,
+            buffer: $request.buffer.into(),
+            initial_state: $request.send_initial_state,
+            bookmarks: $crate::faces::grpc::bookmark_interval($request.bookmark_interval),
+        }
+    };
 }
+pub(crate) use watch_request;
 
-/// The answer that is a stream.
-pub(super) fn answer_watch<T>(call: &Call, stream: WatchStream) -> Response<EventStream<T>> {
+/// Answers a watch: the headers carry the position, which is fixed by now.
+pub fn answer_watch<T>(call: &Call, stream: WatchStream) -> Response<EventStream<T>> {
     let mut response = Response::new(EventStream::default());
     let metadata = response.metadata_mut();
     metadata.insert("hub-revision", stream.revision_at_start().get().into());
