@@ -26,12 +26,11 @@ use crate::{
     error::Error,
     feed::{reader::LogReader, snapshot::Snapshots},
     model::{KindName, filter::Malformed},
-    store::{BulkTable, Store},
+    store::Store,
     telemetry::Metrics,
 };
 use authorize::{Guarded, authorize};
-use futures_util::Stream;
-use import::{Acknowledgement, Bulk, Item, Resumable, Session};
+use import::Bulk;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -75,27 +74,6 @@ impl UseCases {
     /// Of these means.
     pub fn new(means: Means) -> Self {
         Self(Guarded::new(Arc::new(Inner { means, audit: audit::Streams::default() })))
-    }
-
-    /// What the client of an import still has to say before it begins, unless a drain comes first.
-    pub async fn until_import<T>(&self, call: &Call, request: impl Future<Output = T>) -> Result<T, Error> {
-        self.enter(call, Action::Import, None)?.means.bulk.unless_draining(request).await
-    }
-
-    /// Begins to take items, or goes on with an import. The acknowledgement says where it stands; without an import, at its beginning.
-    pub async fn import<S>(
-        &self,
-        call: &Call,
-        table: BulkTable,
-        resumable: Option<Resumable>,
-        batch_size: u32,
-        items: S,
-    ) -> Result<(Session<S>, Acknowledgement), Error>
-    where
-        S: Stream<Item = Result<Item, Error>> + Unpin,
-    {
-        let inner = self.enter(call, Action::Import, Some(&table.table.kind))?;
-        inner.means.bulk.begin(call, table, resumable, batch_size, items).await
     }
 
     /// Lets a call in, or says why not.

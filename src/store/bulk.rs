@@ -33,12 +33,18 @@ pub struct BulkTable {
 /// A row to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewRow {
-    /// Its item's index.
-    pub index: u64,
     /// Its key; `None`: made by the database.
     pub key: Option<String>,
     /// In the order of [`BulkTable::columns`], as text; `None` is NULL.
     pub values: Vec<Option<String>>,
+}
+
+impl NewRow {
+    /// What it takes in memory, about.
+    pub fn bytes(&self) -> usize {
+        let values = self.values.iter().chain([&self.key]).flatten();
+        values.map(String::len).sum::<usize>() + size_of::<Self>()
+    }
 }
 
 /// An item that is not created.
@@ -61,8 +67,8 @@ pub struct Batch {
     pub start: u64,
     /// The index after the last.
     pub end: u64,
-    /// Those to be created, by index.
-    pub rows: Vec<NewRow>,
+    /// Those to be created, by index, each with it.
+    pub rows: Vec<(u64, NewRow)>,
     /// Those that have failed already, by index.
     pub failures: Vec<Failure>,
 }
@@ -181,21 +187,19 @@ impl Store {
         batch: &Batch,
         taken: &Failure,
     ) -> Result<Written, NotWritten> {
-        let arrays = Arrays::of(table, batch);
         let mut parameters = Parameters(Vec::with_capacity(16));
-        let position = import
-            .map(|import| [import.number, import.generation, sql_index(batch.start), sql_index(batch.end)]);
-        let sql = match &position {
-            None => table.insert(&arrays, "", &mut parameters) + " SELECT created, taken FROM counted",
-            Some(position) => import_statement(table, &arrays, position, taken, &mut parameters),
+        let sql = match import {
+            None => table.insert(batch, "", &mut parameters) + " SELECT created, taken FROM counted",
+            Some(import) => import_statement(table, batch, import, taken, &mut parameters),
         };
+        let parameters = parameters.0.iter().map(|value| &**value as _).collect::<Vec<_>>();
         let connection =
             self.connection().await.map_err(|error| NotWritten::Failed { error, uncertain: false })?;
         let lease = Lease::new(connection, &self.tls);
         let rows = if call.is_attributed() {
-            lease.query_for(call, &sql, &parameters.0).await
+            lease.query_for(call, &sql, &parameters).await
         } else {
-            lease.query(&sql, &parameters.0).await
+            lease.query(&sql, &parameters).await
         };
         let rows = rows.map_err(|error| not_written(&table.table.kind, error))?;
         let Some(row) = rows.first() else { return Err(NotWritten::TakenOver) };
@@ -215,45 +219,18 @@ impl Store {
 }
 
 /// Values for `$1`, `$2`, …
-struct Parameters<'a>(Vec<&'a (dyn ToSql + Sync)>);
+struct Parameters<'a>(Vec<Box<dyn ToSql + Sync + Send + 'a>>);
 
 impl<'a> Parameters<'a> {
     /// Adds one, and says how a statement names it.
-    fn add(&mut self, value: &'a (dyn ToSql + Sync)) -> String {
-        self.0.push(value);
+    fn add(&mut self, value: impl ToSql + Sync + Send + 'a) -> String {
+        self.0.push(Box::new(value));
         format!("${}", self.0.len())
     }
-}
 
-/// A batch by columns.
-struct Arrays<'a> {
-    /// Whether any row brings its key: without, the statement is a simpler one.
-    keyed: bool,
-    rows: i64,
-    indices: Vec<i64>,
-    keys: Vec<Option<&'a str>>,
-    columns: Vec<Vec<Option<&'a str>>>,
-    failures: (Vec<i64>, Vec<i32>, Vec<&'a str>, Vec<&'a str>),
-}
-
-impl<'a> Arrays<'a> {
-    fn of(table: &BulkTable, batch: &'a Batch) -> Self {
-        let rows = &batch.rows;
-        let column = |n: usize| rows.iter().map(|row| row.values.get(n).and_then(Option::as_deref)).collect();
-        let failures = &batch.failures;
-        Self {
-            keyed: rows.iter().any(|row| row.key.is_some()),
-            rows: i64::try_from(rows.len()).unwrap_or(i64::MAX),
-            indices: rows.iter().map(|row| sql_index(row.index)).collect(),
-            keys: rows.iter().map(|row| row.key.as_deref()).collect(),
-            columns: (0..table.columns.len()).map(column).collect(),
-            failures: (
-                failures.iter().map(|failure| sql_index(failure.index)).collect(),
-                failures.iter().map(|failure| failure.code).collect(),
-                failures.iter().map(|failure| &*failure.reason).collect(),
-                failures.iter().map(|failure| &*failure.message).collect(),
-            ),
-        }
+    /// Adds an array.
+    fn array(&mut self, values: impl Iterator<Item: ToSql + Sync + Send + 'a>) -> String {
+        self.add(values.collect::<Vec<_>>())
     }
 }
 
@@ -262,9 +239,10 @@ impl BulkTable {
     /// keys are proven to exist. `counted` has how many were created, and which were taken; if that leaves a row's fate open, because a
     /// trigger swallowed rows or gave them other keys, it fails the statement. A row that is alone has no open fate but to be left out.
     /// `fence` is empty, or a query that has one row if the batch may be written, with a comma.
-    fn insert<'a>(&self, arrays: &'a Arrays<'a>, fence: &str, parameters: &mut Parameters<'a>) -> String {
+    fn insert<'a>(&self, batch: &'a Batch, fence: &str, parameters: &mut Parameters<'a>) -> String {
         let Table { name, key, .. } = &self.table;
-        if arrays.rows == 0 {
+        let rows = &batch.rows;
+        if rows.is_empty() {
             // Not even the triggers of a statement without rows may refuse what is known of its items.
             return format!(
                 "WITH {fence} counted AS (SELECT 0::bigint AS created, '{{}}'::bigint[] AS taken)"
@@ -279,11 +257,15 @@ impl BulkTable {
             .collect::<Vec<_>>()
             .join(", ");
         let names = numbered.map(|(n, _)| format!("c{n}")).collect::<Vec<_>>().join(", ");
-        let places = arrays.columns.iter().map(|array| format!("{}::text[]", parameters.add(array)));
+        let places = (0..self.columns.len()).map(|n| {
+            let column = rows.iter().map(|(_, row)| row.values.get(n).and_then(Option::as_deref));
+            parameters.array(column) + "::text[]"
+        });
         let places = places.collect::<Vec<_>>().join(", ");
         let open = format!("current_setting('{OPEN_FATE}')::bigint");
-        if !arrays.keyed {
-            let rows = parameters.add(&arrays.rows) + "::bigint";
+        // Without a row that brings its key, the statement is a simpler one.
+        if rows.iter().all(|(_, row)| row.key.is_none()) {
+            let rows = parameters.add(i64::try_from(rows.len()).unwrap_or(i64::MAX)) + "::bigint";
             // Nothing is asked for if the fence has no row.
             let asked = if fence.is_empty() { rows } else { format!("(SELECT {rows} FROM fence)") };
             return format!(
@@ -293,7 +275,8 @@ impl BulkTable {
                              FROM (SELECT count(*) AS n FROM bare) b)"
             );
         }
-        let (at, keys) = (parameters.add(&arrays.indices), parameters.add(&arrays.keys));
+        let at = parameters.array(rows.iter().map(|(index, _)| sql_index(*index)));
+        let keys = parameters.array(rows.iter().map(|(_, row)| row.key.as_deref()));
         let literal = format!("'{}'", name.replace('\'', "''"));
         let on_conflict =
             if self.arbiter { format!("ON CONFLICT ({key}) DO NOTHING") } else { String::new() };
@@ -329,22 +312,26 @@ impl BulkTable {
 /// The batch, its failures and the new position, if the import is where the batch begins and still this stream's; else no row.
 fn import_statement<'a>(
     table: &BulkTable,
-    arrays: &'a Arrays<'a>,
-    position: &'a [i64; 4],
+    batch: &'a Batch,
+    import: &Import,
     taken: &'a Failure,
     parameters: &mut Parameters<'a>,
 ) -> String {
-    let [number, generation, start, end] = position.each_ref().map(|value| parameters.add(value));
+    let [number, generation, start, end] =
+        [import.number, import.generation, sql_index(batch.start), sql_index(batch.end)]
+            .map(|value| parameters.add(value));
     // Locks the position: whoever comes now waits for this batch, and whoever came before has changed the generation.
     let fence = format!(
         "fence AS MATERIALIZED (SELECT FROM hub.import WHERE number = {number} AND generation = {generation} AND next_index = {start} FOR UPDATE),"
     );
-    let insert = table.insert(arrays, &fence, parameters);
-    let (indices, codes, reasons, messages) = &arrays.failures;
-    let [indices, codes, reasons, messages] =
-        [indices as &(dyn ToSql + Sync), codes, reasons, messages].map(|array| parameters.add(array));
+    let insert = table.insert(batch, &fence, parameters);
+    let failures = &batch.failures;
+    let indices = parameters.array(failures.iter().map(|failure| sql_index(failure.index)));
+    let codes = parameters.array(failures.iter().map(|failure| failure.code));
+    let reasons = parameters.array(failures.iter().map(|failure| &*failure.reason));
+    let messages = parameters.array(failures.iter().map(|failure| &*failure.message));
     let [code, reason, message] =
-        [&taken.code as &(dyn ToSql + Sync), &taken.reason, &taken.message].map(|part| parameters.add(part));
+        [parameters.add(taken.code), parameters.add(&*taken.reason), parameters.add(&*taken.message)];
     format!(
         "{insert},
          failures AS (INSERT INTO hub.import_failure (import, index, code, reason, message)

@@ -383,8 +383,8 @@ BUGS = [
     Bug(
         "a-trigger-refuses-what-is-known-of-its-items",
         "src/store/bulk.rs",
-        "if arrays.rows == 0 {",
-        "if arrays.rows < 0 {",
+        "if rows.is_empty() {",
+        "if rows.len() > i64::MAX as usize {",
         ("bulk::refusals::a_trigger_that_refuses_every_statement_rejects_every_item",),
     ),
     Bug(

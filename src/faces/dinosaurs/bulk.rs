@@ -9,9 +9,9 @@ use crate::{
     proto::{codec::Streamed, rh_trex::v1 as pb},
     service::{
         UseCases,
-        import::{Acknowledgement, Item, NewItem, Resumable},
+        import::{Acknowledgement, Item, Opening, Resumable},
     },
-    store::BulkTable,
+    store::{BulkTable, NewRow},
 };
 use futures_util::{StreamExt, stream::BoxStream};
 use pb::import_dinosaurs_request::Message;
@@ -35,7 +35,8 @@ pub(super) async fn create(
     let resumable =
         import_id(request.metadata())?.map(|id| Resumable { id, acknowledged: 0, from_the_first: true });
     let items = items(request.into_inner(), |item| Ok(new_item("", &item.species)));
-    let (mut session, first) = cases.import(call, written(table), resumable, 0, items).await?;
+    let opening = std::future::ready(Ok((Opening { resumable, ..Opening::default() }, items)));
+    let (mut session, first) = cases.import(call, written(table), opening).await?;
     let Acknowledgement { mut created, mut failed, mut failures, .. } = first;
     while let Some(acknowledgement) = session.next().await {
         let acknowledgement = acknowledgement?;
@@ -62,13 +63,16 @@ pub(super) fn import(
 ) -> ImportStream {
     let (written, opened) = (written(table), call.clone());
     let opening = async move {
-        let start = cases.until_import(&opened, start(&mut messages)).await??;
-        let resumable = Resumable {
-            id: checked_import_id("start.import_id", &start.import_id)?,
-            acknowledged: start.acknowledged,
-            from_the_first: false,
+        let told = async {
+            let start = start(&mut messages).await?;
+            let resumable = Some(Resumable {
+                id: checked_import_id("start.import_id", &start.import_id)?,
+                acknowledged: start.acknowledged,
+                from_the_first: false,
+            });
+            Ok((Opening { resumable, batch_size: start.batch_size }, items(messages, item)))
         };
-        cases.import(&opened, written, Some(resumable), start.batch_size, items(messages, item)).await
+        cases.import(&opened, written, told).await
     };
     let acknowledged = acknowledgements(call.clone(), opening);
     acknowledged.map(move |result| result.map(|acknowledgement| response(&call, acknowledgement))).boxed()
@@ -99,7 +103,7 @@ fn item(request: pb::ImportDinosaursRequest) -> Result<Item, Error> {
 fn new_item(id: &str, species: &str) -> Item {
     let species = rules::new_species(species)?.to_owned();
     let key = if id.is_empty() { None } else { Some(rules::id(id)?.to_owned()) };
-    Ok(NewItem { key, values: vec![Some(species)] })
+    Ok(NewRow { key, values: vec![Some(species)] })
 }
 
 fn response(call: &Call, acknowledgement: Acknowledgement) -> pb::ImportDinosaursResponse {

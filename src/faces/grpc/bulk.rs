@@ -5,7 +5,7 @@ use crate::{
     call::Call,
     error::Error,
     proto::{codec::Streamed, rh_trex::v1 as pb},
-    service::import::{Acknowledgement, Failures, Item, NewItem, Session},
+    service::import::{Acknowledgement, Failures, Item, Session},
 };
 use futures_util::{Stream, StreamExt, stream};
 use tonic::{Status, Streaming, metadata::MetadataMap};
@@ -31,10 +31,11 @@ pub fn checked_import_id(field: &'static str, id: &str) -> Result<String, Error>
     if is_fit { Ok(id.to_owned()) } else { Err(bad_import_id(field)) }
 }
 
-/// The items of a client's stream. `read` says what a message is: an item, one that is wrong, or, as an outer error, the end of the stream.
+/// The items of a client's stream. `read` says what a message is: an item, one that is wrong, or, as an outer
+/// error, the end of the stream.
 pub fn items<M: Send + 'static>(
     messages: Streaming<Streamed<M>>,
-    read: impl Fn(M) -> Result<Result<NewItem, Error>, Error> + Send,
+    read: impl Fn(M) -> Result<Item, Error> + Send,
 ) -> impl Stream<Item = Result<Item, Error>> + Unpin + Send {
     messages.map(move |message| match message {
         Ok(Streamed::Message(message)) => read(message),

@@ -6,8 +6,9 @@
 mod session;
 mod writer;
 
-pub use session::{Acknowledgement, Failures, Item, NewItem, Session};
+pub use session::{Acknowledgement, Failures, Item, Session};
 
+use super::{Action, UseCases};
 use crate::{
     call::Call,
     error::Error,
@@ -22,7 +23,7 @@ use writer::Writer;
 
 /// The most items that a batch may have.
 pub const LARGEST_BATCH: u32 = 10_000;
-/// Bulk transactions may have one connection of so many of the pool: the others are for calls.
+/// Bulk transactions may have one in this many of the pool's connections: the others are for calls.
 const POOL_SHARE: usize = 4;
 /// What a stream that a drain ends is told to wait.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -53,6 +54,15 @@ pub struct Resumable {
     pub from_the_first: bool,
 }
 
+/// How a client opens a stream of items.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Opening {
+    /// The import that the items belong to; `None`: none can be resumed.
+    pub resumable: Option<Resumable>,
+    /// Items per transaction; 0: as many as [`Limits::batch_size`] says.
+    pub batch_size: u32,
+}
+
 /// The bulk calls of a hub.
 #[derive(Clone)]
 pub struct Bulk(Arc<Shared>);
@@ -79,8 +89,32 @@ impl Drop for Place {
     }
 }
 
+impl UseCases {
+    /// Begins to take items, or goes on with an import: once the client has said how, unless a drain comes first.
+    /// The acknowledgement says where the import stands; without one, at its beginning.
+    ///
+    /// # Errors
+    ///
+    /// Those of `opening`, a batch that is too large, too many streams at a time, a hub that drains, and what the
+    /// database says of the import.
+    pub async fn import<S>(
+        &self,
+        call: &Call,
+        table: BulkTable,
+        opening: impl Future<Output = Result<(Opening, S), Error>>,
+    ) -> Result<(Session<S>, Acknowledgement), Error>
+    where
+        S: Stream<Item = Result<Item, Error>> + Unpin,
+    {
+        let bulk = &self.enter(call, Action::Import, Some(&table.table.kind))?.means.bulk;
+        let opened = bulk.0.drain.run_until_cancelled(opening).await;
+        let (opening, items) = opened.ok_or_else(draining)??;
+        bulk.begin(call, table, opening, items).await
+    }
+}
+
 impl Bulk {
-    /// On a pool of so many connections.
+    /// On a pool of this many connections.
     pub fn new(store: Store, pool_size: usize, limits: Limits, metrics: &Metrics) -> Self {
         Self(Arc::new(Shared {
             store,
@@ -92,13 +126,11 @@ impl Bulk {
         }))
     }
 
-    /// Begins to take items. The acknowledgement says where the import stands; without one, at its beginning.
-    pub async fn begin<S>(
+    async fn begin<S>(
         &self,
         call: &Call,
         table: BulkTable,
-        resumable: Option<Resumable>,
-        batch_size: u32,
+        Opening { resumable, batch_size }: Opening,
         items: S,
     ) -> Result<(Session<S>, Acknowledgement), Error>
     where
@@ -144,11 +176,6 @@ impl Bulk {
         };
         self.0.metrics.stream_began();
         Ok(Place { shared: self.0.clone(), _permit: permit })
-    }
-
-    /// What a client still has to say before its stream begins, unless a drain comes first.
-    pub async fn unless_draining<T>(&self, request: impl Future<Output = T>) -> Result<T, Error> {
-        self.0.drain.run_until_cancelled(request).await.ok_or_else(draining)
     }
 
     /// Ends all streams: batches that are being committed are finished and acknowledged, no others begun.

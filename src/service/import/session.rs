@@ -13,33 +13,18 @@ use std::{mem, pin::Pin, time::Duration};
 use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-/// A batch that is not full goes off when nothing has come for so long: a client that waits for its acknowledgement has sent all it has.
+/// A batch that is not full is committed when nothing has come for this long: a client that waits for its
+/// acknowledgement has sent all it has.
 const IDLE: Duration = Duration::from_millis(20);
-/// And when its first item has waited for so long: one that sends steadily and slowly would never be idle.
+/// And when its first item has waited for this long: a client that sends steadily and slowly would never be idle.
 const OLDEST: Duration = Duration::from_millis(200);
-/// A batch with so many bytes is full, however few its items are.
+/// A batch of this many bytes is full, however few its items are.
 const LARGEST_BATCH_BYTES: usize = 1 << 20;
 /// Indices are `int32` in the API.
 const MOST_ITEMS: u64 = i32::MAX as u64;
 
-/// An item that is fit to be created.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewItem {
-    /// Its key; `None`: made by the database.
-    pub key: Option<String>,
-    /// In the order of the table's columns, as text; `None` is NULL.
-    pub values: Vec<Option<String>>,
-}
-
-impl NewItem {
-    fn bytes(&self) -> usize {
-        let values = self.values.iter().chain([&self.key]).flatten();
-        values.map(String::len).sum::<usize>() + mem::size_of::<NewRow>()
-    }
-}
-
 /// An item as its client sent it; one that is wrong fails alone.
-pub type Item = Result<NewItem, Error>;
+pub type Item = Result<NewRow, Error>;
 
 /// The first failures, and how many more there are.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -54,7 +39,7 @@ impl Failures {
     /// How many are told.
     pub const MOST: usize = 1000;
 
-    /// Of so many in all.
+    /// The first of them, of `total` in all.
     pub(super) fn known((first, total): (Vec<Failure>, u64)) -> Self {
         let omitted = total.saturating_sub(first.len() as u64);
         Self { first, omitted }
@@ -269,9 +254,9 @@ impl Filling {
         let index = self.batch.end;
         self.batch.end += 1;
         match item {
-            Ok(item) => {
-                self.bytes += item.bytes();
-                self.batch.rows.push(NewRow { index, key: item.key, values: item.values });
+            Ok(row) => {
+                self.bytes += row.bytes();
+                self.batch.rows.push((index, row));
             }
             Err(error) => {
                 let failure = failure(index, &error);

@@ -11,7 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A batch that loses to another transaction is tried again so often, after a random pause up to this one.
+/// A batch that loses to another transaction is tried this many times in all, each after a random pause up to
+/// [`LONGEST_PAUSE`].
 const ATTEMPTS: u32 = 10;
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
@@ -151,8 +152,8 @@ pub(super) fn failure(index: u64, error: &Error) -> Failure {
 
 /// A refused batch in two parts, or, if it has one row only, the batch with that row failed.
 fn halves(mut batch: Batch, error: &Error) -> (Batch, Option<Batch>) {
-    if let [row] = &*batch.rows {
-        batch.failures.push(failure(row.index, error));
+    if let [(index, _)] = &*batch.rows {
+        batch.failures.push(failure(*index, error));
         batch.failures.sort_unstable_by_key(|failure| failure.index);
         batch.rows.clear();
         return (batch, None);
@@ -164,7 +165,7 @@ fn halves(mut batch: Batch, error: &Error) -> (Batch, Option<Batch>) {
 /// A batch of several rows in two parts.
 fn halved(mut batch: Batch) -> (Batch, Batch) {
     let rows = batch.rows.split_off(batch.rows.len() / 2);
-    let start = rows.first().map_or(batch.end, |row| row.index);
+    let start = rows.first().map_or(batch.end, |(index, _)| *index);
     let first_failure = batch.failures.partition_point(|failure| failure.index < start);
     let failures = batch.failures.split_off(first_failure);
     let second = Batch { start, end: batch.end, rows, failures };
@@ -177,8 +178,8 @@ mod tests {
     use super::*;
     use crate::store::NewRow;
 
-    fn row(index: u64) -> NewRow {
-        NewRow { index, key: None, values: Vec::new() }
+    fn row(index: u64) -> (u64, NewRow) {
+        (index, NewRow { key: None, values: Vec::new() })
     }
 
     #[test]
