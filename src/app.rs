@@ -18,7 +18,7 @@ use crate::{
         import::{self, Bulk},
         operate::{Introspection, Sources},
     },
-    store::{Store, Target, migrate},
+    store::{DatabaseError, Store, Target, keeps_sessions, migrate},
     telemetry::Metrics,
     upkeep::{self, Follower},
 };
@@ -28,7 +28,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::{sync::Notify, task::JoinSet};
+use tokio::{sync::Notify, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 /// Blocked streams are looked for so often.
@@ -38,6 +38,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The operator's calls are short; their streams (health, reflection) may be open for ever.
 const ADMIN_DRAIN: Duration = Duration::from_secs(2);
+
+/// For the look for a pooler, which a server that says nothing must not hold up.
+const PROBE: Duration = Duration::from_secs(10);
 
 /// How a hub runs.
 #[derive(Debug, Clone)]
@@ -183,10 +186,11 @@ impl App {
 
     /// Starts a hub of these kinds. When it returns, the hub serves; whether it sees its database is told by its readiness.
     pub async fn start_with(
-        settings: Settings,
+        mut settings: Settings,
         endpoints: Endpoints,
         registry: Registry,
     ) -> anyhow::Result<Self> {
+        poll_behind_a_pooler(&mut settings).await;
         let pipeline = build(&settings, &registry).await?;
         let bulk = Bulk::new(pipeline.store.clone(), settings.db_pool_size, settings.bulk, &pipeline.metrics);
         let cases = use_cases(&settings, &pipeline, &bulk);
@@ -316,6 +320,33 @@ async fn build(settings: &Settings, registry: &Registry) -> anyhow::Result<Pipel
         target,
         tables,
     })
+}
+
+/// Polls where sessions are not kept. This comes before anything is set on a session, which somebody else
+/// would get next.
+async fn poll_behind_a_pooler(settings: &mut Settings) {
+    if settings.capture.wakeups == feed::Wakeups::Poll {
+        return;
+    }
+    match timeout(PROBE, keeps_sessions(&settings.target)).await {
+        Ok(Ok(true)) => {}
+        Ok(Ok(false)) => {
+            tracing::warn!(
+                "a pooler that keeps no session stands before Postgres, so the hub polls, as with --wakeups poll; \
+                 a direct connection is faster, and `trex doctor` says more"
+            );
+            settings.capture.wakeups = feed::Wakeups::Poll;
+        }
+        // A start that migrates ends with what is wrong; one that does not waits for its database.
+        unknown if !settings.migrate => {
+            let error = match unknown {
+                Ok(Err(error)) => DatabaseError::from(error).to_string(),
+                _ => format!("no answer within {PROBE:?}"),
+            };
+            tracing::warn!(%error, "not known whether a pooler stands before Postgres: if one does, give --wakeups poll");
+        }
+        _ => {}
+    }
 }
 
 fn use_cases(settings: &Settings, pipeline: &Pipeline, bulk: &Bulk) -> UseCases {

@@ -19,7 +19,7 @@ impl NewEpoch {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let target = required(self.database_url.as_deref())?;
         begin_epoch(&target, Doubt::Told).await?;
-        let connection = HubConnection::open(&target).await?;
+        let connection = HubConnection::open(&target.pooled()).await?;
         let sealed = connection.seal().await?;
         print(&format!("epoch {}, from revision {}\n", sealed.epoch, sealed.revision))?;
         Ok(())

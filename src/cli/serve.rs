@@ -102,7 +102,7 @@ pub(super) struct Serve {
     #[command(flatten)]
     listeners: ListenerOptions,
 
-    /// How the hub learns of changes: `poll` where a pooler stands before Postgres that keeps no session
+    /// How the hub learns of changes. It polls by itself where it sees a pooler that keeps no session before Postgres
     #[arg(long, env = "TREX_WAKEUPS", value_enum, default_value_t = Wakeups::Listen)]
     wakeups: Wakeups,
     /// A sleeping hub looks for changes so often even if no bell rings

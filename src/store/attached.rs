@@ -1,6 +1,6 @@
 //! Attaching and detaching tables, and what is known of those that are attached.
 
-use super::{DatabaseError, Fault, Lease, Store};
+use super::{DatabaseError, Fault, Store};
 use crate::{
     backoff::Backoff,
     error::Error,
@@ -171,7 +171,7 @@ impl Store {
     ) -> Result<(), Error> {
         let (deadline, mut pauses) = (Instant::now() + PATIENCE, PAUSES);
         loop {
-            let lease = Lease::new(self.connection().await?, &self.tls);
+            let lease = self.lease().await?;
             let Err(error) = lease.query(sql, parameters).await.map_err(DatabaseError::from) else {
                 return Ok(());
             };

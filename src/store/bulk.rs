@@ -1,7 +1,7 @@
 //! Rows by the batch. A batch is one statement in a transaction of its own, and one round trip: it is in or out, never half, and a connection
 //! that its caller leaves does not go back to the pool within a transaction. Where the batch belongs to an import, the same statement moves its position.
 
-use super::{DatabaseError, Fault, Store, lease::Lease};
+use super::{DatabaseError, Fault, Store};
 use crate::{
     call::Call,
     error::Error,
@@ -193,9 +193,7 @@ impl Store {
             Some(import) => import_statement(table, batch, import, taken, &mut parameters),
         };
         let parameters = parameters.0.iter().map(|value| &**value as _).collect::<Vec<_>>();
-        let connection =
-            self.connection().await.map_err(|error| NotWritten::Failed { error, uncertain: false })?;
-        let lease = Lease::new(connection, &self.tls);
+        let lease = self.lease().await.map_err(|error| NotWritten::Failed { error, uncertain: false })?;
         let rows = if call.is_attributed() {
             lease.query_for(call, &sql, &parameters).await
         } else {

@@ -1,6 +1,6 @@
 //! What `trex doctor` asks a database. It changes nothing, and needs no right but to connect.
 
-use super::{Driven, Migration, Scope, Store, Target, lock::HubLock, schema};
+use super::{Driven, Migration, Scope, Store, Target, keeps_sessions, lock::HubLock, schema};
 use crate::error::chain;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio_postgres::{Row, types::Type};
@@ -33,7 +33,7 @@ pub struct Examination {
     pub notification_queue: f64,
     /// Seconds by which the server's clock is ahead of this machine's.
     pub clock_ahead: f64,
-    /// Whether two connections were given one session: a pooler stands between.
+    /// Whether connections have no session of their own: a pooler stands between.
     pub shared_session: bool,
     /// The connections that this role can still open; those of hubs count as free.
     pub free_connections: i64,
@@ -111,7 +111,7 @@ pub async fn examine(target: &Target, kinds: &[Scope], old: Duration) -> Result<
     let asked = async {
         let client = target.open().await?;
         let mut examination = server(&client).await?;
-        examination.shared_session = shares_session(target, &client).await?;
+        examination.shared_session = !keeps_sessions(target).await?;
         examination.event_triggers = names(&client, EVENT_TRIGGERS).await?;
         examination.old_transactions = old_transactions(&client, old).await?;
         if exists(&client, "SELECT FROM pg_namespace WHERE nspname = 'hub'").await? {
@@ -193,19 +193,6 @@ async fn server(client: &Driven) -> Result<Examination, tokio_postgres::Error> {
         limits: limits.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, _>>()?,
         ..Examination::default()
     })
-}
-
-/// A pooler that keeps no session hands the first connection's session, at rest by now, to the second.
-async fn shares_session(target: &Target, first: &Driven) -> Result<bool, tokio_postgres::Error> {
-    let pid = async |client: &Driven| {
-        rows(client, "SELECT pg_backend_pid()").await?.first().map_or(Ok(0), |r| r.try_get(0))
-    };
-    let one: i32 = pid(first).await?;
-    let second = target.open().await?;
-    second.batch_execute("BEGIN").await?;
-    let other: i32 = pid(&second).await?;
-    second.batch_execute("ROLLBACK").await?;
-    Ok(one == other)
 }
 
 async fn old_transactions(

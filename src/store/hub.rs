@@ -195,7 +195,9 @@ impl HubConnection {
     }
 
     async fn transaction_id(&self, sql: &str) -> Result<TransactionId, SealError> {
-        Ok(TransactionId(answered(self.client.query_one(sql, &[])).await?.try_get(0)?))
+        let rows = answered(self.client.query_typed(sql, &[])).await?;
+        let row = rows.first().ok_or_else(|| SealError::Corrupt("no transaction id".into()))?;
+        Ok(TransactionId(row.try_get(0)?))
     }
 
     /// The sessions that have captured something and not yet finished, as (pid, virtual transaction) pairs.
@@ -203,7 +205,7 @@ impl HubConnection {
         let sql = "SELECT coalesce(pid, 0), virtualtransaction FROM pg_locks
                    WHERE locktype = 'relation' AND relation = 'hub.change'::regclass AND mode = 'RowExclusiveLock' AND granted
                      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-        let rows = answered(self.client.query(sql, &[])).await?;
+        let rows = answered(self.client.query_typed(sql, &[])).await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 }

@@ -1,6 +1,10 @@
 //! A pooled connection on loan for one statement.
 
-use super::{DatabaseError, tls::Connector, transaction::Begin};
+use super::{
+    DatabaseError, STATEMENT_TIMEOUT,
+    tls::Connector,
+    transaction::{Begin, Isolation},
+};
 use crate::call::Call;
 use deadpool_postgres::{ClientWrapper, Object};
 use tokio_postgres::{
@@ -18,11 +22,23 @@ pub(super) struct Lease {
     connection: Option<Object>,
     /// For the request to cancel, which must be as well encrypted as the statement.
     tls: Connector,
+    /// Whether the server session is the connection's own. If not, it keeps neither settings nor a prepared
+    /// statement: each statement has a transaction, which sets what it needs and leaves nothing behind.
+    session: bool,
 }
 
 impl Lease {
-    pub(super) fn new(connection: Object, tls: &Connector) -> Self {
-        Self { connection: Some(connection), tls: tls.clone() }
+    pub(super) fn new(connection: Object, tls: &Connector, session: bool) -> Self {
+        Self { connection: Some(connection), tls: tls.clone(), session }
+    }
+
+    /// With the settings that a connection's own session has.
+    fn begin(&self, name: &'static str) -> Begin {
+        if self.session {
+            Begin::as_the_session(name)
+        } else {
+            Begin::new(name, Isolation::ReadCommitted).limit("statement_timeout", STATEMENT_TIMEOUT)
+        }
     }
 
     /// The rows of a statement, which is prepared once per connection.
@@ -31,7 +47,12 @@ impl Lease {
         sql: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let begin = self.begin("statement");
+        let session = self.session;
         self.lend(async |connection| {
+            if !session {
+                return begin.enclose(connection, async || connection.query(sql, parameters).await).await;
+            }
             let statement = connection.prepare_cached(sql).await?;
             connection.query(&statement, parameters).await
         })
@@ -44,7 +65,15 @@ impl Lease {
         sql: &str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
-        self.lend(async |connection| connection.query_typed(sql, parameters).await).await
+        let begin = (!self.session).then(|| self.begin("statement"));
+        self.lend(async |connection| {
+            let rows = connection.query_typed(sql, parameters);
+            match begin {
+                Some(begin) => begin.around(connection, rows).await,
+                None => rows.await,
+            }
+        })
+        .await
     }
 
     async fn lend(
@@ -60,7 +89,8 @@ impl Lease {
 }
 
 impl Lease {
-    /// The same in a transaction that says who is behind it. All goes out in one packet: a statement that fails fails the rest too.
+    /// The same in a transaction that says who is behind it. All goes out in one packet, where the session
+    /// keeps the statements: one that fails fails the rest too.
     pub(super) async fn query_for(
         mut self,
         call: &Call,
@@ -68,7 +98,16 @@ impl Lease {
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
         let Some(connection) = &self.connection else { return Ok(Vec::new()) };
+        let begin = self.begin("attributed");
         let result = async {
+            if !self.session {
+                let work = async || {
+                    let (actor, trace) = (call.actor(), call.trace());
+                    connection.query_typed(ATTRIBUTE, &[(&actor, Type::TEXT), (&trace, Type::TEXT)]).await?;
+                    connection.query(sql, parameters).await
+                };
+                return begin.enclose(connection, work).await;
+            }
             let (say, statement) =
                 (connection.prepare_cached(ATTRIBUTE).await?, connection.prepare_cached(sql).await?);
             let said: [&(dyn ToSql + Sync); 2] = [&call.actor(), &call.trace()];
@@ -80,7 +119,7 @@ impl Lease {
                 );
                 said.and(rows)
             };
-            Begin::as_the_session("attributed").around(connection, work).await
+            begin.around(connection, work).await
         };
         let result = result.await;
         self.connection = None;
@@ -101,7 +140,7 @@ impl Lease {
         let Some(connection) = &self.connection else { return Ok(Vec::new()) };
         let (actor, trace) = (call.actor(), call.trace());
         let said: [(&(dyn ToSql + Sync), Type); 2] = [(&actor, Type::TEXT), (&trace, Type::TEXT)];
-        let begin = Begin::as_the_session("formatted");
+        let begin = self.begin("formatted");
         let begin = settings.iter().fold(begin, |begin, (setting, value)| begin.set(setting, value));
         let work = async {
             let (said, rows) = tokio::join!(

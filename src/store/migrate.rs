@@ -152,28 +152,55 @@ impl MigrateError {
 /// Applies what is missing and mends the capture of every kind. Returns how many migrations were applied.
 pub async fn migrate(target: &Target, kinds: &[Scope]) -> Result<usize, MigrateError> {
     let client = timeout(CONNECT_LIMIT, target.open()).await.map_err(|_| MigrateError::Silent)??;
-    let settings = "SET client_min_messages = warning; SET default_transaction_isolation = 'read committed';
-        SET default_transaction_read_only = off; SET check_function_bodies = off; SET standard_conforming_strings = on;
-        SET search_path = public, pg_temp; SET quote_all_identifiers = off; SET row_security = on";
-    client.batch_execute(settings).await?;
-    check_server(&client).await?;
-    let has_hub = has_hub(&client).await?;
-    // Before anything is made, so that nothing is left behind.
-    for kind in kinds {
-        check_fit(&client, kind, has_hub).await?;
-    }
+    let has_hub = within(&client, "", async || {
+        check_server(&client).await?;
+        let has_hub = has_hub(&client).await?;
+        // Before anything is made, so that nothing is left behind.
+        for kind in kinds {
+            check_fit(&client, kind, has_hub).await?;
+        }
+        Ok(has_hub)
+    })
+    .await?;
     let mut applied = 0;
-    if !has_hub || !schema::is_current(&client).await? {
+    if !has_hub || !within(&client, "", async || schema::is_current(&client).await).await? {
         applied += patiently(&client, Step::Hub).await?;
         // In a transaction of its own: the snapshot from which numbering begins.
-        client.batch_execute("SELECT hub.begin_history()").await?;
+        within(&client, "", async || Ok(client.batch_execute("SELECT hub.begin_history()").await?)).await?;
     }
     for kind in kinds {
-        if !is_kind_current(&client, kind).await? {
+        if !within(&client, "", async || is_kind_current(&client, kind).await).await? {
             applied += patiently(&client, Step::Kind(kind)).await?;
         }
     }
     Ok(applied)
+}
+
+/// How each transaction begins. Nothing is set for longer than it lasts: a pooler may give the session to
+/// somebody else then.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL client_min_messages = warning;
+    SET LOCAL check_function_bodies = off; SET LOCAL standard_conforming_strings = on;
+    SET LOCAL search_path = public, pg_temp; SET LOCAL quote_all_identifiers = off; SET LOCAL row_security = on";
+
+/// Work in a transaction, all of it or nothing, after these statements. Its statements are prepared, used and
+/// forgotten within.
+async fn within<T>(
+    client: &Driven,
+    first: &str,
+    work: impl AsyncFnOnce() -> Result<T, MigrateError>,
+) -> Result<T, MigrateError> {
+    let result = async {
+        client.batch_execute(&format!("{BEGIN}; {first}")).await?;
+        let done = work().await?;
+        client.batch_execute("COMMIT").await?;
+        Ok(done)
+    }
+    .await;
+    if result.is_err() {
+        // If not even this works the connection is gone, and the transaction with it.
+        let _ = client.batch_execute("ROLLBACK").await;
+    }
+    result
 }
 
 async fn check_server(client: &Driven) -> Result<(), MigrateError> {
@@ -277,25 +304,16 @@ impl Step<'_> {
 
     /// All of it, or nothing.
     async fn run(self, client: &Driven) -> Result<usize, MigrateError> {
-        let begin = format!(
-            "BEGIN; SET LOCAL lock_timeout = {}; SELECT pg_advisory_xact_lock({})",
+        let first = format!(
+            "SET LOCAL lock_timeout = {}; SELECT pg_advisory_xact_lock({})",
             LOCK_TIMEOUT.as_millis(),
             HubLock::Migration
         );
-        let result = async {
-            client.batch_execute(&begin).await?;
-            let done = match self {
-                Self::Hub => schema::apply(client).await?,
-                Self::Kind(kind) => apply_kind(client, kind).await?,
-            };
-            client.batch_execute("COMMIT").await?;
-            Ok(done)
-        }
-        .await;
-        if result.is_err() {
-            client.batch_execute("ROLLBACK").await?;
-        }
-        result
+        within(client, &first, async || match self {
+            Self::Hub => schema::apply(client).await,
+            Self::Kind(kind) => apply_kind(client, kind).await,
+        })
+        .await
     }
 }
 
@@ -328,25 +346,20 @@ async fn check_fit(client: &Driven, kind: &Scope, has_hub: bool) -> Result<(), M
     }
     // What the migration would make is made, beside it, and taken back.
     let beside = |text: &str| text.replace("public.", "pg_temp.");
-    client.batch_execute("BEGIN").await?;
-    let difference = async {
-        for migration in kind.migrations {
-            client.batch_execute(&beside(migration.sql)).await.map_err(|source| MigrateError::Statement {
-                scope: kind.name,
-                version: first.version,
-                name: migration.name,
-                source,
-            })?;
-        }
-        let rows = client.query(DIFFERENCES, &[&table, &beside(table)]).await?;
-        Ok(rows.first().map(|row| row.try_get(0)).transpose()?)
+    client.batch_execute("SAVEPOINT before").await?;
+    for migration in kind.migrations {
+        client.batch_execute(&beside(migration.sql)).await.map_err(|source| MigrateError::Statement {
+            scope: kind.name,
+            version: first.version,
+            name: migration.name,
+            source,
+        })?;
     }
-    .await;
-    client.batch_execute("ROLLBACK").await?;
-    match difference {
-        Ok(Some(difference)) => Err(MigrateError::Misfit { table, kind: kind.name, difference }),
-        Ok(None) => Ok(()),
-        Err(error) => Err(error),
+    let rows = client.query(DIFFERENCES, &[&table, &beside(table)]).await?;
+    client.batch_execute("ROLLBACK TO before").await?;
+    match rows.first().map(|row| row.try_get(0)).transpose()? {
+        Some(difference) => Err(MigrateError::Misfit { table, kind: kind.name, difference }),
+        None => Ok(()),
     }
 }
 

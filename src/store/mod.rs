@@ -15,6 +15,7 @@ mod lock;
 mod migrate;
 mod parameters;
 mod passfile;
+mod pooler;
 mod rows;
 mod schema;
 mod search;
@@ -36,6 +37,7 @@ pub use hub::{
 };
 pub use letters::{DeadLetters, DueLetter, Letter, Which};
 pub use migrate::{MigrateError, Migration, Scope, migrate};
+pub use pooler::keeps_sessions;
 pub use rows::{Choice, Columns, LARGEST_PAGE, ListRows, Page, RowPage, RowTable, TableRow, Visible};
 pub use snapshot::{SnapshotRow, TableSnapshot};
 pub use status::{DatabaseStatus, OpenTransaction};
@@ -47,7 +49,7 @@ use crate::{
 };
 use connection::OnRuntime;
 use deadpool_postgres::{
-    Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolConfig, RecyclingMethod, Runtime, Timeouts,
+    Hook, HookError, Manager, ManagerConfig, Pool, PoolConfig, RecyclingMethod, Runtime, Timeouts,
 };
 use lease::Lease;
 use std::time::Duration;
@@ -57,7 +59,7 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-/// A statement on a pooled connection may take so long.
+/// A statement on a pooled connection may take this long.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A pool of connections for short statements.
@@ -65,6 +67,8 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Store {
     pool: Pool,
     tls: tls::Connector,
+    /// Whether a server session is a connection's own.
+    session: bool,
 }
 
 impl Store {
@@ -100,7 +104,7 @@ impl Store {
                 })
             }))
             .build()?;
-        Ok(Self { pool, tls: target.tls() })
+        Ok(Self { pool, tls: target.tls(), session })
     }
 
     /// Connections in use, and idle ones.
@@ -160,8 +164,8 @@ impl Store {
         Ok(Duration::try_from_secs_f64(seconds).unwrap_or_default())
     }
 
-    async fn connection(&self) -> Result<Object, Error> {
-        Ok(self.pool.get().await?)
+    async fn lease(&self) -> Result<Lease, Error> {
+        Ok(Lease::new(self.pool.get().await?, &self.tls, self.session))
     }
 
     /// Runs one statement that writes a row of this kind, which the database may refuse. What it changes is recorded under whom the call
@@ -174,9 +178,8 @@ impl Store {
         sql: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Error> {
-        let connection = self.connection().await?;
+        let lease = self.lease().await?;
         let started = std::time::Instant::now();
-        let lease = Lease::new(connection, &self.tls);
         let rows = if call.is_attributed() {
             lease.query_for(call, sql, parameters).await
         } else {
@@ -194,9 +197,9 @@ impl Store {
         sql: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Error> {
-        let connection = self.connection().await?;
+        let lease = self.lease().await?;
         let started = std::time::Instant::now();
-        let rows = Lease::new(connection, &self.tls).query(sql, parameters).await?;
+        let rows = lease.query(sql, parameters).await?;
         tracing::debug!(statement = name, elapsed = ?started.elapsed(), rows = rows.len(), "statement");
         Ok(rows)
     }
@@ -208,9 +211,9 @@ impl Store {
         sql: &str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> Result<Vec<Row>, Error> {
-        let connection = self.connection().await?;
+        let lease = self.lease().await?;
         let started = std::time::Instant::now();
-        let rows = Lease::new(connection, &self.tls).query_once(sql, parameters).await?;
+        let rows = lease.query_once(sql, parameters).await?;
         tracing::debug!(statement = name, elapsed = ?started.elapsed(), rows = rows.len(), "statement");
         Ok(rows)
     }

@@ -90,6 +90,23 @@ impl Begin {
         committed.map(|()| done)
     }
 
+    /// Work that waits for answers between its statements, in a transaction. What fails is rolled back.
+    pub(super) async fn enclose<T>(
+        &self,
+        client: &Client,
+        work: impl AsyncFnOnce() -> Result<T, tokio_postgres::Error>,
+    ) -> Result<T, tokio_postgres::Error> {
+        client.batch_execute(&self.sql).await?;
+        match work().await {
+            Ok(done) => client.batch_execute("COMMIT").await.map(|()| done),
+            Err(error) => {
+                // If not even this works the connection is gone, and the transaction with it.
+                let _ = client.batch_execute("ROLLBACK").await;
+                Err(error)
+            }
+        }
+    }
+
     /// Work in a transaction, again from the beginning if it loses to another one. Whatever else fails rolls back.
     pub(super) async fn run<T>(
         &self,

@@ -26,6 +26,7 @@ mod kinds;
 mod large_rows;
 mod lifecycle;
 mod migrations;
+mod poolers;
 mod privileges;
 mod read_events;
 mod rows;

@@ -712,4 +712,18 @@ BUGS = [
         "c.seq < 0",
         ("capture::statements::truncate_of_rows_that_its_snapshot_does_not_see_begins_a_new_history",),
     ),
+    Bug(
+        "a-pooler-goes-unnoticed",
+        "src/store/pooler.rs",
+        "(number == connection) == (*known == Some(session))",
+        "number < 9",
+        ("poolers::nothing_is_left_on_the_sessions_of_a_pool",),
+    ),
+    Bug(
+        "a-setting-stays-with-a-pooled-session",
+        "src/store/migrate.rs",
+        "SET LOCAL quote_all_identifiers = off",
+        "SET quote_all_identifiers = off",
+        ("poolers::nothing_is_left_on_the_sessions_of_a_pool",),
+    ),
 ]

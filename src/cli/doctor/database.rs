@@ -184,9 +184,10 @@ fn upkeep_rights(at: &Examination, _: &Plan) -> Vec<Finding> {
 
 fn pooler(at: &Examination, plan: &Plan) -> Vec<Finding> {
     when(at.shared_session && !plan.polls, || {
-        let action = "name the server itself in --database-url, or run with --wakeups poll and --migrate=false: \
-                      docs/operating.md, \"Poolers\"";
-        Finding::fault("pooler", "a pooler that keeps no session stands before Postgres", action)
+        let what = "a pooler that keeps no session stands before Postgres: the hub polls";
+        let action =
+            "name the server itself in --database-url, or say --wakeups poll: docs/operating.md, \"Poolers\"";
+        Finding::warning("pooler", what, action)
     })
 }
 

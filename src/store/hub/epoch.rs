@@ -81,14 +81,19 @@ pub async fn begin_epoch(target: &Target, doubt: Doubt<'_>) -> Result<(), SealEr
             .then(&locks.join("; "))
             .on(lock)
             .await?;
-        // What nobody waits for any more is to end. Some platforms cannot tell, and refuse it.
-        let _ = session.batch_execute("SET client_connection_check_interval = '1s'").await;
         // Sooner than the locks, so that a frozen hub never commits without them.
         let session = Begin::new("begin_epoch", Isolation::RepeatableRead)
             .limit("idle_in_transaction_session_timeout", PATIENCE / 2)
             .limit("statement_timeout", Duration::ZERO)
             .on(session)
             .await?;
+        // What nobody waits for any more is to end. Some platforms cannot tell, and refuse it. It takes no
+        // snapshot. The savepoint is released, or what follows would be written by a subtransaction, and the
+        // epoch goes by the transaction that wrote it.
+        let check = "SAVEPOINT before; SET LOCAL client_connection_check_interval = '1s'; RELEASE before";
+        if session.batch_execute(check).await.is_err() {
+            session.batch_execute("ROLLBACK TO before; RELEASE before").await?;
+        }
         Ok((lock, session))
     })
     .await?;

@@ -3,7 +3,7 @@
 
 use super::{
     super::{
-        DatabaseError, Lease, Store,
+        DatabaseError, Store,
         condition::{Parameter, column, condition, policy, quoted},
         search::search,
         snapshot::FORMATS,
@@ -374,10 +374,10 @@ impl Store {
         table: &RowTable,
         (sql, parameters): (&str, &[Parameter]),
     ) -> Result<Vec<Answer>, Error> {
-        let connection = self.connection().await?;
+        let lease = self.lease().await?;
         let started = std::time::Instant::now();
         let parameters: Vec<_> = parameters.iter().map(|(value, of)| (&**value as _, of.clone())).collect();
-        let rows = Lease::new(connection, &self.tls).query_formatted(call, &FORMATS, sql, &parameters).await;
+        let rows = lease.query_formatted(call, &FORMATS, sql, &parameters).await;
         let rows = rows.map_err(|error| DatabaseError::from(error).of_a_row(&table.kind))?;
         tracing::debug!(statement = name, elapsed = ?started.elapsed(), rows = rows.len(), "statement");
         Ok(rows)
