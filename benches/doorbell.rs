@@ -16,16 +16,27 @@ use std::{
     },
     task::{Context, Poll, Wake, Waker},
 };
-use support::broker::{Broker, interest};
+use support::broker::{Broker, KIND, interest};
 use trex::{
     broker::{Step, Subscription},
     log::Batch,
-    model::{ChangeType, Revision, Selector, Start},
+    model::{Change, ChangeType, Revision, Selector, Start, Writer},
+    wire::{Renderer, Unreadable},
 };
 
 const SUBSCRIBERS: usize = 1000;
 /// A framed event as the design counts them.
 const EVENT: [u8; 167] = [7; 167];
+
+/// Rows with which a frame is as long as the others.
+struct Rows;
+
+impl Renderer for Rows {
+    fn message(&self, _: &str, out: &mut Vec<u8>) -> Result<(), Unreadable> {
+        out.extend_from_slice(&[7; EVENT.len() - 13]);
+        Ok(())
+    }
+}
 
 /// What a woken task does at the least: it notes that it is to run.
 #[derive(Default)]
@@ -46,6 +57,7 @@ struct Sleeping {
     broker: Broker,
     subscriptions: Vec<Subscription>,
     waker: Waker,
+    rows: Arc<Rows>,
     next: u64,
 }
 
@@ -54,19 +66,29 @@ impl Sleeping {
         let broker = Broker::new()?;
         let subscribe = |_| broker.topic.subscribe(Start::Now, interest(Selector::ALL, false)).ok();
         let subscriptions = (0..SUBSCRIBERS).filter_map(subscribe).collect();
-        let mut this =
-            Self { broker, subscriptions, waker: Waker::from(Arc::new(Count::default())), next: 0 };
+        let (waker, rows) = (Waker::from(Arc::new(Count::default())), Arc::new(Rows));
+        let mut this = Self { broker, subscriptions, waker, rows, next: 0 };
         this.drain();
         Ok(this)
     }
 
     fn publish(&mut self, events: usize) {
-        let mut batch = Batch::default();
+        let mut batch = Batch::new(KIND.into(), self.rows.clone());
         for _ in 0..events {
             self.next += 1;
-            batch.push((Revision::new(self.next), ChangeType::Created, "id"), 0, |event, _| {
-                event.extend_from_slice(&EVENT);
-            });
+            let revision = Revision::new(self.next);
+            let change = Change {
+                revision,
+                kind: KIND,
+                resource_id: "id",
+                change: ChangeType::Created,
+                after: Some("{}"),
+                before: None,
+                captured_at: None,
+                writer: Writer::default(),
+                transaction_end: revision,
+            };
+            batch.push(&change, 0);
         }
         self.broker.publish(batch, self.next);
     }

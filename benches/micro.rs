@@ -17,11 +17,12 @@ use support::{
 use tokio::runtime::Runtime;
 use trex::{
     broker::{Step, Subscription},
+    catalog::Kind,
     faces::{ServedKind, dinosaurs::Dinosaurs},
-    log::{Batch, Log},
+    log::{Batch, Log, Part, Parts},
     model::{Change, ChangeType, Revision, Selector, Start, Writer},
     store::{HubConnection, LogPosition, PageBound},
-    wire::envelope,
+    wire::{Rendition, envelope},
 };
 
 const DATABASE: &str = "micro";
@@ -37,19 +38,15 @@ fn change(revision: u64, before: Option<&'static str>) -> Change<'static> {
         before,
         captured_at: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_153_541)),
         transaction_end: Revision::new(revision),
-        writer: Writer::default(),
+        writer: Writer { actor: Some("postgres"), ..Writer::default() },
     }
 }
 
-/// Events as the tailer encodes them, after a revision.
-fn batch(after: u64, events: u64) -> Batch {
-    let (kind, mut batch) = (Dinosaurs.kind(), Batch::default());
+/// Events as the tailer adds them, after a revision.
+fn batch(kind: &Kind, after: u64, events: u64) -> Batch {
+    let mut batch = Batch::new(kind.name().clone(), kind.renderer.clone());
     for revision in after + 1..=after + events {
-        let change = change(revision, None);
-        batch.push((change.revision, change.change, change.resource_id), 0, |event, previous| {
-            // A row of our own fits its kind.
-            let _ = envelope::write(&change, &*kind.renderer, event, previous);
-        });
+        batch.push(&change(revision, None), 0);
     }
     batch
 }
@@ -65,7 +62,8 @@ fn encode(criterion: &mut Criterion) {
             bencher.iter(|| {
                 event.clear();
                 previous.clear();
-                let _ = envelope::write(black_box(&change), &*kind.renderer, &mut event, &mut previous);
+                let _ = envelope::event(black_box(&change), &*kind.renderer, &mut event);
+                let _ = envelope::previous(&change, &*kind.renderer, &mut previous);
                 event.len()
             });
         });
@@ -75,18 +73,20 @@ fn encode(criterion: &mut Criterion) {
 
 fn append(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("append to the log");
+    // As for a plain watch: what it is sent is made before it is appended.
+    let parts: Parts = [Part::Events(Rendition::Grpc)].into_iter().collect();
     for events in [1_u64, 16, 256] {
         group.throughput(Throughput::Elements(events));
-        let log = Log::new(Revision::ZERO);
+        let (log, kind) = (Log::new(Revision::ZERO), Dinosaurs.kind());
         let mut revision = 0;
         group.bench_function(BenchmarkId::from_parameter(events), |bencher| {
             bencher.iter_custom(|times| {
                 let mut spent = Duration::ZERO;
                 for _ in 0..times {
-                    let ready = batch(revision, events);
+                    let ready = batch(&kind, revision, events);
                     revision += events;
                     let started = Instant::now();
-                    log.append(ready, Revision::new(revision));
+                    log.append(ready, Revision::new(revision), parts);
                     spent += started.elapsed();
                     if let Some(floor) = log.excess(8 << 20) {
                         log.trim(floor, floor);
@@ -102,7 +102,7 @@ fn append(criterion: &mut Criterion) {
 fn take(criterion: &mut Criterion) -> anyhow::Result<()> {
     const EVENTS: u64 = 4096;
     let broker = Broker::new()?;
-    broker.publish(batch(0, EVENTS), EVENTS);
+    broker.publish(batch(&Dinosaurs.kind(), 0, EVENTS), EVENTS);
     let mut group = criterion.benchmark_group("take from the log");
     group.throughput(Throughput::Elements(EVENTS));
     let ids = |id: &str| Selector::new(&[], vec![id.to_owned()]);

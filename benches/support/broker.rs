@@ -6,9 +6,10 @@ use trex::{
     broker::{Compacted, Era, EventBroker, Fetch, History, Interest, Limits, Page, Policy, Topic},
     catalog::Catalog,
     faces::Registry,
-    log::Batch,
+    log::{Batch, Parts},
     model::{Epoch, KindId, Revision, Selector},
     telemetry::Metrics,
+    wire::Rendition,
 };
 
 /// The one kind.
@@ -22,7 +23,7 @@ impl History for NoHistory {
         None
     }
 
-    fn fetch(&self, _: &KindId, after: Revision, _: Revision) -> Fetch {
+    fn fetch(&self, _: &KindId, after: Revision, _: Revision, _: Parts) -> Fetch {
         Box::pin(std::future::ready(Err(Compacted { oldest: after.next() })))
     }
 
@@ -72,5 +73,13 @@ impl Broker {
 
 /// What a watch with this selector asks for.
 pub fn interest(selector: Selector, include_previous: bool) -> Interest {
-    Interest { selector, filter: None, include_previous, buffer: 8192, policy: Policy::Drop }
+    Interest {
+        selector,
+        filter: None,
+        rendition: Rendition::Grpc,
+        composer: None,
+        include_previous,
+        buffer: 8192,
+        policy: Policy::Drop,
+    }
 }

@@ -1,10 +1,7 @@
 //! What a slow stream with policy LATEST is to get: of each resource the newest event, with how many it stands for.
 
 use super::chunk::Chunk;
-use crate::{
-    model::Revision,
-    wire::{envelope, frame},
-};
+use crate::{model::Revision, wire::Rendition};
 use std::collections::{BTreeMap, HashMap};
 
 /// Bytes, from which on it is sent as it is: no stream holds more.
@@ -60,13 +57,13 @@ impl Conflation {
     }
 
     /// The frames, in the order of their revisions; `None`: there is nothing.
-    pub(super) fn into_chunk(self) -> Option<Chunk> {
+    pub(super) fn into_chunk(self, rendition: Rendition) -> Option<Chunk> {
         let (mut frames, mut passed) = (Vec::with_capacity(self.bytes), 0);
         for Newest { frame, stands_for } in self.events.values() {
             passed += stands_for;
             match stands_for {
                 1 => frames.extend_from_slice(frame),
-                _ => frame::write_extended(&mut frames, frame, &[&envelope::conflated(*stands_for)]),
+                _ => rendition.spelling().conflated(frame, *stands_for, &mut frames),
             }
         }
         let events = self.events.len() as u64;

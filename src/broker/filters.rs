@@ -2,10 +2,10 @@
 //! to it first.
 
 use crate::{
-    log::{EncodedEvent, Segment},
+    log::Segment,
     model::{
         Revision,
-        filter::{Filter, Malformed, Verdict},
+        filter::{Filter, Malformed, RowEvent, Verdict},
     },
     telemetry::KindMetrics,
 };
@@ -112,8 +112,15 @@ impl Column {
             Some(verdict) => Ok(verdict),
             None => {
                 evaluated += 1;
-                let event = EncodedEvent::of(segment, at, self.filter.schema())?;
-                Ok(*known.insert(event.judged_by(&self.filter)?))
+                let change = segment.change(at);
+                let event = RowEvent {
+                    change: change.change,
+                    resource_id: change.resource_id,
+                    occurred_at: change.captured_micros(),
+                    old: change.before,
+                    new: change.after,
+                };
+                Ok(*known.insert(self.filter.judge_rows(event)?))
             }
         };
         let from = events.start;

@@ -3,12 +3,12 @@
 use super::filters::Source;
 use crate::{
     catalog::Kinds,
-    log::{Batch, Segment},
+    log::{Batch, Parts, Segment},
     model::{KindId, KindName, Revision},
 };
 use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc};
 
-/// Encoded events of all kinds in a range of revisions.
+/// Events of all kinds in a range of revisions.
 #[derive(Debug)]
 pub struct Page {
     /// Every event after this,
@@ -21,7 +21,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// From all the encoded events of these kinds after one revision and up to another.
+    /// From all the events of these kinds after one revision and up to another.
     pub fn new((after, upto): (Revision, Revision), kinds: Kinds, batches: HashMap<KindName, Batch>) -> Self {
         Self {
             after,
@@ -39,7 +39,12 @@ impl Page {
         self.kinds.has(kind)
     }
 
-    /// Bytes in memory.
+    /// Makes this of the events of a kind, where it costs no stream its turn.
+    pub fn make(&self, kind: &KindName, parts: Parts) {
+        self.segments.get(kind).into_iter().flatten().for_each(|segment| segment.make(parts));
+    }
+
+    /// Bytes in memory, now.
     pub fn bytes(&self) -> usize {
         self.segments.values().flatten().map(Segment::bytes).sum()
     }
@@ -89,9 +94,9 @@ pub trait History: Send + Sync {
     /// The page with the event after a revision, if one that knows the kind is at hand; of events up to `head` at most.
     fn cached(&self, kind: &KindId, after: Revision, head: Revision) -> Option<Arc<Page>>;
 
-    /// Reads that page, of events up to `head` at most. Waits as long as the database is out of sight; for ever, if the kind is not watched
-    /// any more.
-    fn fetch(&self, kind: &KindId, after: Revision, head: Revision) -> Fetch;
+    /// Reads that page, of events up to `head` at most, and makes these parts of the kind's events. Waits as long as the database is out of
+    /// sight; for ever, if the kind is not watched any more.
+    fn fetch(&self, kind: &KindId, after: Revision, head: Revision, parts: Parts) -> Fetch;
 
     /// The oldest revision that a reader can stand at.
     fn oldest(&self) -> Revision;

@@ -1,6 +1,12 @@
 //! What a subscriber asks for.
 
-use crate::model::{Selector, filter::Filter};
+use super::projection::Composer;
+use crate::{
+    log::{Part, Parts},
+    model::{Selector, filter::Filter},
+    wire::Rendition,
+};
+use std::sync::Arc;
 
 /// What a stream does that falls further behind than it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,16 +22,33 @@ pub enum Policy {
 }
 
 /// What a subscriber wants, and how far it may fall behind.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Interest {
     /// Which events.
     pub selector: Selector,
     /// Which of those; `None`: all.
     pub filter: Option<Filter>,
+    /// How they are spelt.
+    pub rendition: Rendition,
+    /// What composes their rows; `None`: they stay as they are.
+    pub composer: Option<Arc<Composer>>,
     /// Whether the row before goes with them.
     pub include_previous: bool,
     /// How many events it may fall behind while its connection takes no bytes.
     pub buffer: u64,
     /// And what happens then.
     pub policy: Policy,
+}
+
+impl Interest {
+    /// What has to be made of events for this subscriber and for others.
+    pub(super) fn parts(&self) -> Parts {
+        if self.composer.is_some() {
+            return Parts::default();
+        }
+        // Where an update leaves a filter the row before is shown.
+        let previous = self.include_previous || self.filter.is_some();
+        let events = Part::Events(self.rendition);
+        [events].into_iter().chain(previous.then_some(Part::Previous(self.rendition))).collect()
+    }
 }

@@ -281,7 +281,7 @@ impl EventBroker {
         head: Revision,
     ) {
         for topic in kinds.iter().filter_map(|kind| era.topic(kind.as_str())) {
-            topic.publish(batches.remove(topic.kind()).unwrap_or_default(), head);
+            topic.publish(batches.remove(topic.kind()), head);
         }
         era.newest.send_if_modified(|newest| head > std::mem::replace(newest, head.max(*newest)));
     }

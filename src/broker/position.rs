@@ -18,7 +18,7 @@ use crate::{
     log::{self, Log, Segment},
     model::{Revision, filter::Malformed},
     telemetry::Reason,
-    wire::envelope,
+    wire::Rendition,
 };
 use std::{collections::VecDeque, ops::Range};
 
@@ -123,7 +123,7 @@ impl Position {
         if self.untold == 0 && view.is_plain() {
             let Some(first) = segment.entries().get(index) else { return Ok(None) };
             let chunk = Chunk {
-                frames: segment.frames(index..segment.len()),
+                frames: segment.frames(view.interest.rendition, index..segment.len()),
                 events: (segment.len() - index) as u64,
                 conflated: 0,
                 sealed_at: first.sealed_at,
@@ -149,8 +149,7 @@ impl Position {
         let mut at = index;
         while at < segment.len() && !(view.is_plain() && events > 0) {
             if let Some(verdict) = view.seen(segment, at, &verdicts) {
-                let told = self.tell().unwrap_or_default();
-                view.write(&mut frames, (segment, at), verdict, &told)?;
+                view.write(&mut frames, (segment, at), verdict, self.tell())?;
                 events += 1;
                 sealed_at = sealed_at.or_else(|| Some(segment.entries().get(at)?.sealed_at));
             }
@@ -172,7 +171,7 @@ impl Position {
             for (at, entry) in segment.entries().iter().enumerate().skip(index) {
                 if let Some(verdict) = view.seen(segment, at, &verdicts) {
                     let mut frame = Vec::new();
-                    view.write(&mut frame, (segment, at), verdict, &[])?;
+                    view.write(&mut frame, (segment, at), verdict, 0)?;
                     conflation.absorb(segment.resource_id(at), entry.revision, entry.sealed_at, frame);
                 }
             }
@@ -181,14 +180,14 @@ impl Position {
         if !self.conflation.as_ref().is_some_and(|conflation| conflation.is_full()) {
             return Ok(None);
         }
-        let portion = self.release();
+        let portion = self.release(view.interest.rendition);
         self.conflation = Some(Box::new(Conflation::new(self.revision)));
         Ok(portion)
     }
 
     /// What was conflated; the stream is not behind any more.
-    pub(super) fn release(&mut self) -> Option<Chunk> {
-        let chunk = self.conflation.take()?.into_chunk()?;
+    pub(super) fn release(&mut self, rendition: Rendition) -> Option<Chunk> {
+        let chunk = self.conflation.take()?.into_chunk(rendition)?;
         self.delivered += chunk.events;
         Some(chunk)
     }
@@ -203,9 +202,9 @@ impl Position {
         self.conflation.is_some()
     }
 
-    /// The field that tells what was dropped since it was last told.
-    pub(super) fn tell(&mut self) -> Option<Vec<u8>> {
-        (self.untold > 0).then(|| envelope::dropped_before(std::mem::take(&mut self.untold)))
+    /// How many were dropped since that was last told: to be told now.
+    pub(super) fn tell(&mut self) -> u64 {
+        std::mem::take(&mut self.untold)
     }
 
     /// Sees that events wait. A stream that waited for the hub could take nothing before: whether it is blocked is seen from now on.

@@ -1,14 +1,13 @@
 //! Rows as some watches want them: some of the columns, numbers as strings. A row is composed once for all watches that want it so.
 
 use crate::{
-    log::{find_revision, write_with},
     model::{KindId, Revision, filter::Malformed},
-    wire::{envelope, frame, rows::Projection},
+    wire::rows::Projection,
 };
-use bytes::Bytes;
 use parking_lot::Mutex;
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     sync::{Arc, Weak},
 };
 
@@ -49,56 +48,39 @@ pub struct Composer {
 /// Rows by the revision of their event, and whether they are the row before it.
 #[derive(Default)]
 struct Composed {
-    rows: BTreeMap<(Revision, bool), Arc<[u8]>>,
+    rows: BTreeMap<(Revision, bool), Arc<str>>,
     bytes: usize,
 }
 
 impl Composer {
-    /// The same frames, with their rows as they are wanted.
-    pub fn compose(&self, frames: &[u8]) -> Result<Bytes, Malformed> {
-        let (mut out, mut rest) = (Vec::with_capacity(frames.len()), frames);
-        while let Some((message, next)) = frame::split(rest) {
-            let revision = find_revision(message)?;
-            frame::write(&mut out, |out| {
-                write_with(out, message, |number, text, out| self.field((revision, number), text, out))
-            })?;
-            rest = next;
+    /// A row of the event of a revision, or its row before: composed by whoever asks first.
+    pub(super) fn row(&self, revision: Revision, is_before: bool, row: &str) -> Result<Arc<str>, Malformed> {
+        let key = (revision, is_before);
+        let known = self.composed.lock().rows.get(&key).cloned();
+        if let Some(known) = known {
+            return Ok(known);
         }
-        Ok(out.into())
+        let composed: Arc<str> = self.compose(row)?.into();
+        self.composed.lock().keep(key, &composed);
+        Ok(composed)
     }
 
-    fn field(
-        &self,
-        (revision, number): (Revision, u32),
-        row: &str,
-        out: &mut Vec<u8>,
-    ) -> Result<bool, Malformed> {
-        let field = match u8::try_from(number) {
-            Ok(field @ (envelope::ROW | envelope::PREVIOUS)) => field,
-            _ => return Ok(false),
-        };
-        // A row of a state has no revision, and is composed for its one watch.
-        let key = (revision, field == envelope::PREVIOUS);
-        let known = self.composed.lock().rows.get(&key).filter(|_| revision > Revision::ZERO).cloned();
-        let composed: Arc<[u8]> = match known {
-            Some(composed) => composed,
-            None => {
-                let mut composed = Vec::with_capacity(row.len());
-                self.projection.write(row, &mut composed)?;
-                let composed: Arc<[u8]> = composed.into();
-                if revision > Revision::ZERO {
-                    self.composed.lock().keep(key, &composed);
-                }
-                composed
-            }
-        };
-        envelope::bytes(field, &composed, out);
-        Ok(true)
+    /// A row, composed for one who alone wants it.
+    pub fn compose(&self, row: &str) -> Result<String, Malformed> {
+        let mut composed = Vec::with_capacity(row.len());
+        self.projection.write(row, &mut composed)?;
+        String::from_utf8(composed).map_err(|_| Malformed)
+    }
+}
+
+impl fmt::Debug for Composer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Composer").field("projection", &self.projection).finish_non_exhaustive()
     }
 }
 
 impl Composed {
-    fn keep(&mut self, key: (Revision, bool), row: &Arc<[u8]>) {
+    fn keep(&mut self, key: (Revision, bool), row: &Arc<str>) {
         self.bytes += row.len();
         if let Some(before) = self.rows.insert(key, row.clone()) {
             self.bytes -= before.len();
@@ -114,49 +96,24 @@ impl Composed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        model::{Change, ChangeType, Writer},
-        proto::hub::v1::WatchEvent,
-        wire::rows::JsonRows,
-    };
-    use prost::Message;
 
     #[test]
-    fn frames_have_the_rows_that_are_wanted() {
-        let rows = JsonRows::new(4, None::<[&str; 0]>);
-        let mut frames = Vec::new();
-        for revision in [7, 8] {
-            let change = Change {
-                revision: Revision::new(revision),
-                kind: "#1",
-                resource_id: "1",
-                change: ChangeType::Updated,
-                after: Some(r#"{"id":1,"n":2,"t":"x"}"#),
-                before: Some(r#"{"id":1,"n":1,"t":"x"}"#),
-                captured_at: None,
-                transaction_end: Revision::new(8),
-                writer: Writer { actor: Some("ann"), origin: None, trace: None },
-            };
-            frame::write(&mut frames, |out| {
-                let mut previous = Vec::new();
-                envelope::write(&change, &rows, out, &mut previous).unwrap();
-                out.extend(previous);
-            });
-        }
+    fn a_row_is_composed_once_for_all_who_want_it_so() {
         let kind = KindId { name: "#1".into(), version: 0 };
         let projections = Projections::default();
         let projection = Projection::new(Some(["id", "n"]), ["n"]);
         let composer = projections.composer(&kind, projection.clone()).unwrap();
         assert!(Arc::ptr_eq(&composer, &projections.composer(&kind, projection).unwrap()));
-        for _ in 0..2 {
-            let composed = composer.compose(&frames).unwrap();
-            let (first, rest) = frame::split(&composed).unwrap();
-            let event = WatchEvent::decode(first).unwrap();
-            assert_eq!((&*event.row, &*event.previous), (r#"{"id":1,"n":"2"}"#, r#"{"id":1,"n":"1"}"#));
-            assert_eq!((event.revision, event.schema_version, event.transaction_end), (7, 4, 8));
-            assert_eq!((&*event.actor, &*event.resource_id), ("ann", "1"));
-            assert_eq!(WatchEvent::decode(frame::split(rest).unwrap().0).unwrap().revision, 8);
-        }
-        assert_eq!(composer.composed.lock().rows.len(), 4);
+        let row = |is_before, n| {
+            let row = format!(r#"{{"id":1,"n":{n},"t":"x"}}"#);
+            composer.row(Revision::new(7), is_before, &row).unwrap()
+        };
+        let (after, before) = (row(false, 2), row(true, 1));
+        assert_eq!((&*after, &*before), (r#"{"id":1,"n":"2"}"#, r#"{"id":1,"n":"1"}"#));
+        assert!(Arc::ptr_eq(&after, &row(false, 2)) && Arc::ptr_eq(&before, &row(true, 1)));
+        assert!(composer.row(Revision::new(8), false, "[").is_err());
+        let large = format!(r#"{{"id":"{}"}}"#, "x".repeat(KEPT));
+        composer.row(Revision::new(9), false, &large).unwrap();
+        assert!(composer.composed.lock().rows.is_empty(), "more than may be kept");
     }
 }

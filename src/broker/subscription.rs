@@ -14,7 +14,6 @@ use crate::{
     call::Call,
     log,
     model::{Revision, Start, filter::Malformed},
-    wire::{envelope, frame},
 };
 use bytes::Bytes;
 use parking_lot::MutexGuard;
@@ -80,19 +79,17 @@ impl Subscription {
         self.topic.ending().cloned().map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// A framed BOOKMARK: up to its revision this subscription is complete. It tells of drops, as any event does.
+    /// A BOOKMARK: up to its revision this subscription is complete. It tells of drops, as any event does.
     pub fn bookmark(&self) -> Bytes {
         let mut position = self.subscriber.position.lock();
         let revision = complete_up_to(&self.topic, &position);
         // What was said stays said: the head that this stream stands at may be beyond the last event of its kind, and the next bookmark may
         // come when there is an event to be read. What is conflated already is passed, and not said.
         position.revision = position.revision.max(revision);
-        let mut framed = Vec::new();
-        frame::write(&mut framed, |message| {
-            message.extend(envelope::bookmark(revision));
-            message.extend(position.tell().unwrap_or_default());
-        });
-        framed.into()
+        let mut bookmark = Vec::new();
+        let spelling = self.subscriber.view.interest.rendition.spelling();
+        spelling.bookmark(revision, position.tell(), &mut bookmark);
+        bookmark.into()
     }
 
     /// The next frames, which count as sent. To be called only when the connection has sent off those before: it may hold one chunk until
@@ -137,7 +134,7 @@ impl Subscription {
             return if topic.ending().is_some() { Poll::Ready(Looked::Nothing) } else { Poll::Pending };
         }
         if topic.log.next() == ordinal {
-            if let Some(chunk) = position.release() {
+            if let Some(chunk) = position.release(subscriber.view.interest.rendition) {
                 return Poll::Ready(Looked::Found(chunk));
             }
             topic.sleepers.add(subscriber.id, cx.waker());
@@ -170,7 +167,9 @@ impl Subscription {
                 if topic.ending().is_some() {
                     return Poll::Ready(Looked::Nothing);
                 }
-                let page = fetch.get_or_insert_with(|| topic.history.fetch(&topic.kind, after, head));
+                let page = fetch.get_or_insert_with(|| {
+                    topic.history.fetch(&topic.kind, after, head, subscriber.view.interest.parts())
+                });
                 let Poll::Ready(fetched) = page.as_mut().poll(cx) else {
                     subscriber.position.lock().wait = Wait::ForPage;
                     return Poll::Pending;

@@ -4,22 +4,24 @@
 mod blocked;
 mod filters;
 mod latest;
+mod rows;
 mod uncounted;
 mod wakeups;
 
 use super::{history::Fetch, topic::Topic, *};
 use crate::{
-    log::Batch,
+    log::{Batch, Parts},
     model::{
-        ChangeType, KindId, Selector, Start,
+        Change, ChangeType, KindId, Selector, Start,
         filter::{Field, Filter, Schema, Scope, ValueType},
     },
     telemetry::{KindMetrics, Metrics},
-    wire::frame,
+    wire::{Rendition, frame},
 };
 use bytes::Bytes;
 use proptest::prelude::*;
 use prost::Message;
+use rows::{Row, change, empty, row};
 use std::{
     future::ready,
     sync::atomic::{AtomicUsize, Ordering},
@@ -39,15 +41,9 @@ type Events = Arc<parking_lot::Mutex<Vec<Happened>>>;
 const SPECIES: [&str; 4] = ["Tarbo", "Allo", "Torvo", "Mega"];
 
 pub(super) static SCHEMA: std::sync::LazyLock<Arc<Schema>> = std::sync::LazyLock::new(|| {
-    let fields = vec![Field::of_message("species", ValueType::Text, &[], &[1])];
-    Arc::new(Schema { row: 2, previous: 7, occurred_at: 5, fields })
+    let fields = vec![Field::of_message("species", ValueType::Text, &[])];
+    Schema::new(fields)
 });
-
-#[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Row {
-    #[prost(string, tag = "1")]
-    species: String,
-}
 
 /// What a client reads.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -64,8 +60,6 @@ pub(super) struct Event {
     previous: Option<Row>,
     #[prost(uint64, tag = "8")]
     conflated: u64,
-    #[prost(bytes, tag = "15")]
-    weight: Vec<u8>,
 }
 
 /// A change that was published.
@@ -92,14 +86,10 @@ impl Happened {
     }
 
     fn encode(&self, batch: &mut Batch) {
-        let row = |species: Option<&str>| species.map(|species| Row { species: species.into() });
-        batch.push((self.revision, self.change, &self.id), 0, |message, previous| {
-            let (change, revision) = (self.change as i32, self.revision.get());
-            let event =
-                Event { change, revision, row: row(self.new), weight: vec![0; 40], ..Event::default() };
-            event.encode(message).unwrap();
-            Event { previous: row(self.old), ..Event::default() }.encode(previous).unwrap();
-        });
+        let row = |species: Option<&str>| species.map(|species| row(species, 40));
+        let (after, before) = (row(self.new), row(self.old));
+        let change = change(self.revision.get(), self.change, &self.id, "");
+        batch.push(&Change { after: after.as_deref(), before: before.as_deref(), ..change }, 0);
     }
 
     /// What it is to somebody with this interest, by the book and without the code under test.
@@ -121,13 +111,13 @@ impl Happened {
 pub(super) struct Published(Events);
 
 impl Published {
-    fn batch(&self, revisions: impl Iterator<Item = u64>) -> Batch {
-        let mut batch = Batch::default();
+    fn batch(&self, revisions: impl Iterator<Item = u64>) -> Option<Batch> {
+        let mut batch = empty();
         for happened in revisions.map(Happened::new) {
             happened.encode(&mut batch);
             self.0.lock().push(happened);
         }
-        batch
+        Some(batch)
     }
 
     fn matching(&self, after: Revision, interest: &Interest) -> Vec<(u64, ChangeType, Happened)> {
@@ -146,18 +136,16 @@ impl History for Published {
         None
     }
 
-    fn fetch(&self, kind: &KindId, after: Revision, head: Revision) -> Fetch {
+    fn fetch(&self, kind: &KindId, after: Revision, head: Revision, parts: Parts) -> Fetch {
         let begin = Revision::new(after.get() / GRID * GRID);
         let upto = Revision::new(begin.get() + GRID).min(head).max(after.next());
-        let mut batch = Batch::default();
+        let mut batch = empty();
         let events = self.0.lock();
         let page = events.iter().filter(|happened| happened.revision > begin && happened.revision <= upto);
         page.for_each(|happened| happened.encode(&mut batch));
-        Box::pin(ready(Ok(Arc::new(Page::new(
-            (begin, upto),
-            Kinds::default(),
-            HashMap::from([(kind.name.clone(), batch)]),
-        )))))
+        let page = Page::new((begin, upto), Kinds::default(), HashMap::from([(kind.name.clone(), batch)]));
+        page.make(&kind.name, parts);
+        Box::pin(ready(Ok(Arc::new(page))))
     }
 
     fn oldest(&self) -> Revision {
@@ -207,7 +195,15 @@ fn topic_with(published: &Published, limits: Limits, metrics: KindMetrics) -> Ar
 }
 
 pub(super) fn interest(selector: Selector, include_previous: bool, policy: Policy) -> Interest {
-    Interest { selector, filter: None, include_previous, buffer: 20, policy }
+    Interest {
+        selector,
+        filter: None,
+        rendition: Rendition::Grpc,
+        composer: None,
+        include_previous,
+        buffer: 20,
+        policy,
+    }
 }
 
 /// The same of those that a filter wants.
@@ -375,7 +371,7 @@ proptest! {
                 }
                 Act::Skip => {
                     head += 1;
-                    topic.publish(Batch::default(), Revision::new(head));
+                    topic.publish(None, Revision::new(head));
                 }
                 Act::Read(reader, chunks) => drop(readers[reader].read(chunks)),
                 Act::Sweep => [SOON, LATER].into_iter().for_each(|now| topic.sweep(now)),
@@ -478,7 +474,7 @@ fn a_bookmark_never_goes_back() {
     topic.publish(published.batch(1..=1), Revision::new(1));
     assert!(subscription.poll_next(&mut Context::from_waker(Waker::noop())).is_ready());
     // Other kinds go on.
-    topic.publish(Batch::default(), Revision::new(9));
+    topic.publish(None, Revision::new(9));
     assert_eq!(subscription.bookmark()[frame::HEADER..], [0x08, 5, 0x20, 9]);
     topic.publish(published.batch(10..=10), Revision::new(10));
     assert_eq!(subscription.bookmark()[frame::HEADER..], [0x08, 5, 0x20, 9], "10 is still to come");

@@ -11,7 +11,7 @@ use super::{
     view::View,
 };
 use crate::{
-    log::{Batch, Log, Outside, Size},
+    log::{Batch, Log, Outside, Part, Parts, Size},
     model::{KindId, KindName, Revision, Start},
     telemetry::{KindMetrics, Reason},
 };
@@ -20,7 +20,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -89,6 +89,8 @@ pub struct Topic {
     pub(super) clock: Clock,
     filters: Filters,
     limits: Limits,
+    /// How many subscribers need each part of what can be made of events.
+    needed: [AtomicUsize; Part::COUNT],
     /// The head, for those who wait for it.
     reached: watch::Sender<Revision>,
     /// Held while a subscription takes its place and while the window is trimmed, so that no position is ever left behind the window.
@@ -116,6 +118,7 @@ impl Topic {
             clock,
             filters: Filters::default(),
             limits,
+            needed: Default::default(),
             reached: watch::Sender::new(head),
             registry: Mutex::default(),
             next_id: AtomicU64::new(0),
@@ -203,6 +206,9 @@ impl Topic {
         let subscriber = Arc::new(Subscriber::new(id, view, position, now));
         registry.insert(id, subscriber.clone());
         drop(registry);
+        for needed in self.needed_by(&subscriber) {
+            needed.fetch_add(1, Ordering::Relaxed);
+        }
         self.metrics.subscribed();
         Ok(subscriber)
     }
@@ -235,18 +241,34 @@ impl Topic {
     pub(super) fn unsubscribe(&self, subscriber: &Subscriber) {
         self.registry.lock().remove(&subscriber.id);
         self.sleepers.remove(subscriber.id);
+        for needed in self.needed_by(subscriber) {
+            needed.fetch_sub(1, Ordering::Relaxed);
+        }
         self.metrics.unsubscribed(Duration::from_micros(self.clock.now().saturating_sub(subscriber.since)));
     }
 
-    /// Appends events and wakes those that wait for them.
-    pub(super) fn publish(&self, batch: Batch, head: Revision) {
-        let any = !batch.is_empty();
-        self.log.append(batch, head);
-        if any {
-            self.make_room();
-            self.sleepers.wake_all();
-            let size = self.log.size();
-            self.metrics.window(size.events, size.bytes);
+    fn needed_by(&self, subscriber: &Subscriber) -> impl Iterator<Item = &AtomicUsize> {
+        let parts = subscriber.view.interest.parts();
+        Part::all().filter(move |&part| parts.contains(part)).filter_map(|part| self.needed.get(part.index()))
+    }
+
+    /// The parts that some subscriber needs.
+    fn needed(&self) -> Parts {
+        let count = |part: &Part| self.needed.get(part.index()).map(|needed| needed.load(Ordering::Relaxed));
+        Part::all().filter(|part| count(part).is_some_and(|needed| needed > 0)).collect()
+    }
+
+    /// Appends events, if there are some, and wakes those that wait for them.
+    pub(super) fn publish(&self, batch: Option<Batch>, head: Revision) {
+        match batch.filter(|batch| !batch.is_empty()) {
+            Some(batch) => {
+                self.log.append(batch, head, self.needed());
+                self.make_room();
+                self.sleepers.wake_all();
+                let size = self.log.size();
+                self.metrics.window(size.events, size.bytes);
+            }
+            None => self.log.advance(head),
         }
         self.reached.send_replace(head);
     }
@@ -336,6 +358,7 @@ impl Topic {
         }
         uncounted.sort_unstable_by_key(|(first, _)| *first);
         self.log.trim(0, uncounted.first().map_or(u64::MAX, |(first, _)| *first));
+        self.log.recount();
         drop(registry);
         self.count(uncounted.iter().map(|(_, subscriber)| &**subscriber));
         self.metrics.lag(slowest);

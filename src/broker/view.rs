@@ -3,14 +3,15 @@
 use super::{
     filters::{Column, Source},
     interest::Interest,
+    projection::Composer,
 };
 use crate::{
     log::{self, Log, Segment},
     model::{
-        ChangeType,
+        Change, ChangeType,
         filter::{Malformed, Verdict},
     },
-    wire::{envelope, frame},
+    wire::{Renderer, Rendition, Seen},
 };
 use std::{ops::Range, sync::Arc};
 
@@ -46,9 +47,9 @@ impl View {
         self.column.is_none() && self.interest.selector.is_all()
     }
 
-    /// Whether the log's own bytes are what this subscriber gets.
+    /// Whether this subscriber gets what its rendition makes of the events, as it is.
     pub(super) fn is_plain(&self) -> bool {
-        !self.interest.include_previous && self.is_whole()
+        !self.interest.include_previous && self.interest.composer.is_none() && self.is_whole()
     }
 
     /// What the filter says of some events of a segment.
@@ -66,12 +67,10 @@ impl View {
     /// How an event is seen, if it is: the types of the request are those that the subscriber sees.
     pub(super) fn seen(&self, segment: &Segment, event: usize, verdicts: &Verdicts) -> Option<Verdict> {
         let verdict = verdicts.get(event);
-        let seen_as = match verdict {
-            Verdict::Unwanted => return None,
-            Verdict::Same => segment.entries().get(event)?.change,
-            Verdict::Enters => ChangeType::Created,
-            Verdict::Leaves => ChangeType::Deleted,
-        };
+        if verdict == Verdict::Unwanted {
+            return None;
+        }
+        let seen_as = seen_as(verdict, segment.entries().get(event)?.change);
         self.interest.selector.matches(seen_as, segment.resource_id(event)).then_some(verdict)
     }
 
@@ -91,38 +90,72 @@ impl View {
         Ok(count)
     }
 
-    /// Appends the frame of an event that is seen, with these fields added to its message.
-    ///
-    /// Protobuf merges what is concatenated, and the last of a scalar counts: another type is said by saying it again.
+    /// Appends an event that is seen, with word of so many events that were lost before it.
     pub(super) fn write(
         &self,
         out: &mut Vec<u8>,
         (segment, event): (&Segment, usize),
         verdict: Verdict,
-        addition: &[u8],
+        dropped_before: u64,
     ) -> Result<(), Malformed> {
-        let framed = segment.frames(event..event + 1);
-        match (verdict, &self.column) {
-            (Verdict::Enters, _) => {
-                frame::write_extended(out, &framed, &[&envelope::typed(ChangeType::Created), addition]);
+        let change = segment.change(event);
+        let shows_previous = match verdict {
+            // The last that was this subscriber's.
+            Verdict::Leaves => true,
+            // Before, the row was none of this subscriber's.
+            Verdict::Enters => false,
+            Verdict::Same | Verdict::Unwanted => self.interest.include_previous,
+        };
+        let change = Change { before: change.before.filter(|_| shows_previous), ..change };
+        let (rendition, renderer) = (self.interest.rendition, segment.renderer());
+        let mut write = |spelt: &[u8], previous: &[u8]| {
+            let seen = Seen { change: seen_as(verdict, change.change), previous, dropped_before };
+            if seen.change == change.change && previous.is_empty() && dropped_before == 0 {
+                out.extend_from_slice(spelt);
+            } else {
+                rendition.spelling().seen(spelt, &change, renderer, seen, out);
             }
-            // Without the row, which is none of this subscriber's, and with the last that was.
-            (Verdict::Leaves, Some(column)) => frame::write(out, |out| {
-                log::write_without(out, segment.message(event), column.filter.schema().row)?;
-                [segment.previous(event), &envelope::typed(ChangeType::Deleted), addition]
-                    .iter()
-                    .for_each(|part| out.extend_from_slice(part));
-                Ok(())
-            })?,
-            _ => {
-                let previous = if self.interest.include_previous { segment.previous(event) } else { &[] };
-                if addition.is_empty() && previous.is_empty() {
-                    out.extend_from_slice(&framed);
-                } else {
-                    frame::write_extended(out, &framed, &[addition, previous]);
-                }
+        };
+        match &self.interest.composer {
+            None => {
+                let previous = if shows_previous { segment.previous(rendition, event) } else { &[] };
+                write(segment.spelt(rendition, event), previous);
+            }
+            Some(composer) => {
+                let (spelt, previous) = composed(composer, &change, rendition, renderer)?;
+                write(&spelt, &previous);
             }
         }
         Ok(())
+    }
+}
+
+/// An event with its rows as they are wanted, and what shows the row before.
+fn composed(
+    composer: &Composer,
+    change: &Change<'_>,
+    rendition: Rendition,
+    renderer: &dyn Renderer,
+) -> Result<(Vec<u8>, Vec<u8>), Malformed> {
+    let row = |is_before, row: Option<&str>| {
+        row.map(|row| composer.row(change.revision, is_before, row)).transpose()
+    };
+    let (after, before) = (row(false, change.after)?, row(true, change.before)?);
+    let change = Change { after: after.as_deref(), before: before.as_deref(), ..*change };
+    let (mut spelt, mut previous) = (Vec::new(), Vec::new());
+    let spelling = rendition.spelling();
+    let written = spelling.event(&change, renderer, &mut spelt);
+    if let Err(error) = written.and(spelling.previous(&change, renderer, &mut previous)) {
+        tracing::error!(kind = change.kind, revision = %change.revision, %error, "a row does not fit its kind");
+    }
+    Ok((spelt, previous))
+}
+
+/// As what an event is seen that is.
+fn seen_as(verdict: Verdict, change: ChangeType) -> ChangeType {
+    match verdict {
+        Verdict::Same | Verdict::Unwanted => change,
+        Verdict::Enters => ChangeType::Created,
+        Verdict::Leaves => ChangeType::Deleted,
     }
 }

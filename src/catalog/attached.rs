@@ -7,10 +7,7 @@ use crate::{
         filter::{Field, Schema, ValueType},
     },
     store::RowTable,
-    wire::{
-        envelope,
-        rows::{JsonRows, Projection},
-    },
+    wire::rows::{JsonRows, Projection},
 };
 use std::sync::Arc;
 
@@ -38,12 +35,7 @@ impl Kind {
     pub fn attached(table: AttachedTable) -> Self {
         let name = table.name.to_string();
         let kind = table.kind.shown_as(&name);
-        let schema = Arc::new(Schema {
-            row: envelope::ROW.into(),
-            previous: envelope::PREVIOUS.into(),
-            occurred_at: envelope::OCCURRED_AT.into(),
-            fields: table.visible().map(field).collect(),
-        });
+        let schema = Schema::new(table.visible().map(field).collect());
         let place = |name: &String| schema.fields.iter().position(|field| field.column == *name);
         let key = table.key.iter().filter_map(place).collect();
         let is_whole = table.columns.iter().all(|column| column.visible);

@@ -5,11 +5,12 @@ use crate::{
     log::Batch,
     model::{Change, KindName},
     telemetry::Metrics,
-    wire::envelope,
+    wire::{Renderer, Unreadable},
 };
-use std::collections::HashMap;
+use prometheus::IntCounter;
+use std::{collections::HashMap, sync::Arc};
 
-/// Sealed changes, encoded and sorted by kind.
+/// Sealed changes, sorted by kind.
 pub struct Batches {
     kinds: Kinds,
     batches: HashMap<KindName, Batch>,
@@ -20,23 +21,36 @@ impl Batches {
         Self { kinds, batches: HashMap::new() }
     }
 
-    /// Encodes a change, once, for everybody. Changes of kinds that are not in the list are left out.
+    /// Adds a change. Changes of kinds that are not in the list are left out.
     pub fn push(&mut self, change: &Change<'_>, sealed_at: u64, metrics: &Metrics) {
-        let Some(kind) = self.kinds.get(change.kind) else { return };
         let batch = match self.batches.get_mut(change.kind) {
             Some(batch) => batch,
-            None => self.batches.entry(kind.name().clone()).or_default(),
-        };
-        batch.push((change.revision, change.change, change.resource_id), sealed_at, |event, previous| {
-            if let Err(error) = envelope::write(change, &*kind.renderer, event, previous) {
-                metrics.undecodable_rows.with_label_values(&[kind.name().as_str()]).inc();
-                tracing::error!(kind = kind.name().as_str(), revision = %change.revision, %error, "a row does not fit its kind");
+            None => {
+                let Some((name, renderer)) = self.kinds.counting(change.kind, metrics) else { return };
+                self.batches.entry(name.clone()).or_insert_with(|| Batch::new(name, renderer))
             }
-        });
+        };
+        batch.push(change, sealed_at);
     }
 
     /// The batches.
     pub fn into_map(self) -> HashMap<KindName, Batch> {
         self.batches
+    }
+}
+
+/// A kind's renderer, with a count of what it could not write.
+pub(super) struct Counting {
+    pub(super) renderer: Arc<dyn Renderer>,
+    pub(super) unreadable: IntCounter,
+}
+
+impl Renderer for Counting {
+    fn message(&self, row: &str, out: &mut Vec<u8>) -> Result<(), Unreadable> {
+        self.renderer.message(row, out).inspect_err(|_| self.unreadable.inc())
+    }
+
+    fn schema_version(&self) -> Option<u64> {
+        self.renderer.schema_version()
     }
 }

@@ -10,13 +10,19 @@ mod kind;
 pub use crate::wire::{Renderer, Unreadable};
 pub use attached::Attached;
 pub use batches::Batches;
+use batches::Counting;
 pub use kind::{Kind, timestamp};
 
 use crate::{
     model::{KindId, KindName, Removal},
     store::Scope,
+    telemetry::Metrics,
 };
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, OnceLock},
+};
 use tokio::sync::watch;
 
 /// The kinds at one version. Cheap to clone.
@@ -32,16 +38,25 @@ struct List {
     removals: HashMap<KindName, Removal>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Listed {
     kind: Arc<Kind>,
     id: KindId,
+    /// One for as long as the kind stays as it is: events that are written by the same can stand side by side. Made when the first event
+    /// comes.
+    counting: Arc<OnceLock<Arc<Counting>>>,
+}
+
+impl fmt::Debug for Listed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listed").field("kind", &self.kind).field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 impl Listed {
     fn new(kind: Kind, version: u64) -> Self {
         let id = KindId { name: kind.name().clone(), version };
-        Self { kind: Arc::new(kind), id }
+        Self { kind: Arc::new(kind), id, counting: Arc::default() }
     }
 }
 
@@ -70,6 +85,17 @@ impl Kinds {
     /// Their names.
     pub fn names(&self) -> impl Iterator<Item = &KindName> {
         self.iter().map(|kind| kind.name())
+    }
+
+    /// The name of a kind, and its renderer with a count of what it cannot write.
+    fn counting(&self, name: &str, metrics: &Metrics) -> Option<(KindName, Arc<dyn Renderer>)> {
+        let Listed { kind, counting, .. } =
+            self.0.kinds.iter().find(|listed| *listed.kind.name() == *name)?;
+        let counting = counting.get_or_init(|| {
+            let unreadable = metrics.undecodable_rows.with_label_values(&[name]);
+            Arc::new(Counting { renderer: kind.renderer.clone(), unreadable })
+        });
+        Some((kind.name().clone(), counting.clone()))
     }
 
     /// What makes the tables that are ours to make.
@@ -122,7 +148,7 @@ impl Catalog {
     pub fn put(&self, kind: Kind) -> u64 {
         self.change(|list| {
             match list.kinds.iter_mut().find(|listed| listed.kind.name() == kind.name()) {
-                Some(listed) => listed.kind = Arc::new(kind),
+                Some(listed) => *listed = Listed { id: listed.id.clone(), ..Listed::new(kind, 0) },
                 None => list.kinds.push(Listed::new(kind, list.version)),
             }
             true

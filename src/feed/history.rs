@@ -7,6 +7,7 @@ use crate::{
     broker::{Compacted, Fetch, History, Page},
     catalog::Catalog,
     error::chain,
+    log::Parts,
     model::{Epoch, KindId, Revision},
     store::{LogPosition, PageBound, SealError, SealedRow},
     telemetry::Metrics,
@@ -130,7 +131,7 @@ impl History for HistoryReader {
         Some(page)
     }
 
-    fn fetch(&self, kind: &KindId, after: Revision, head: Revision) -> Fetch {
+    fn fetch(&self, kind: &KindId, after: Revision, head: Revision, parts: Parts) -> Fetch {
         let (shared, kind) = (self.shared.clone(), kind.clone());
         // A task of its own, and not its stream's: a stream whose connection blocks is not polled, and must not hold up the others that
         // wait for the reader. It ends with the stream.
@@ -141,7 +142,10 @@ impl History for HistoryReader {
                 let page = page.get_or_try_init(|| shared.read(after, head, key)).await.cloned();
                 shared.make_room();
                 match page {
-                    Ok(page) if page.knows(&kind) => return Ok(page),
+                    Ok(page) if page.knows(&kind) => {
+                        page.make(&kind.name, parts);
+                        return Ok(page);
+                    }
                     // It was read before the kind came. The next one that is read knows it, unless the kind has gone meanwhile: then its
                     // streams are about to end.
                     Ok(_) if shared.catalog.kinds().has(&kind) => {}

@@ -1,4 +1,4 @@
-//! From rows to the log: encoded once, then handed to the broker.
+//! From rows to the log: sorted by kind, then handed to the broker.
 
 use super::Pipeline;
 use crate::{

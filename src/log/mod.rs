@@ -1,13 +1,16 @@
-//! The in-memory log of one kind: a bounded window onto the sealed log, every event encoded once and kept as ready-framed bytes.
+//! The in-memory log of one kind: a bounded window onto the sealed log. It holds events as the database told of them, and what renditions
+//! make of them for the wire: each made once, when somebody asks for it, and handed out as slices.
 //!
 //! Events are counted by a dense *ordinal* per kind, from 0 at the start of the hub: revisions count all kinds and have gaps here,
 //! ordinals have none, so a lag is a subtraction. No async, no clock, no knowledge of who reads.
 
-mod message;
+mod batch;
 mod segment;
+mod spelt;
 
-pub(crate) use message::{EncodedEvent, find_revision, write_with, write_without};
-pub use segment::{Batch, Entry, Segment};
+pub use batch::Batch;
+pub use segment::{Entry, Segment};
+pub use spelt::{Part, Parts};
 
 use crate::model::Revision;
 use parking_lot::RwLock;
@@ -28,7 +31,7 @@ pub struct Log {
 
 struct Window {
     /// Contiguous ordinals, the last one still growing.
-    segments: VecDeque<Arc<Segment>>,
+    segments: VecDeque<Kept>,
     /// The ordinal of the event to come.
     next: u64,
     /// Everything up to here, of this kind, is or was in the window.
@@ -37,8 +40,20 @@ struct Window {
     floor: Revision,
     bytes: usize,
     /// What has left the window last, and is kept for those who have yet to count it.
-    passed: VecDeque<Arc<Segment>>,
+    passed: VecDeque<Kept>,
     passed_bytes: usize,
+}
+
+/// A segment, and its bytes when they were counted last.
+struct Kept {
+    segment: Arc<Segment>,
+    bytes: usize,
+}
+
+impl Kept {
+    fn new(segment: Segment) -> Self {
+        Self { bytes: segment.bytes(), segment: Arc::new(segment) }
+    }
 }
 
 /// Where an ordinal is found.
@@ -71,7 +86,7 @@ pub enum Outside {
 pub struct Size {
     /// Number of events.
     pub events: u64,
-    /// Their bytes in memory, index included.
+    /// Their bytes in memory, the index and what was made of them included.
     pub bytes: usize,
 }
 
@@ -90,14 +105,30 @@ impl Log {
         Self { window: RwLock::new(window), next: AtomicU64::new(0) }
     }
 
-    /// Appends events, of which the first is newer than any before, and notes that nothing of this kind up to `head` is missing.
-    pub fn append(&self, batch: Batch, head: Revision) {
-        let mut window = self.window.write();
-        for segment in batch.into_segments(window.next) {
-            window.push(segment);
+    /// Appends events, of which the first is newer than any before, and notes that nothing of this kind up to `head` is missing. There is
+    /// one who appends. What is made of the events for those who wait for them is made here, before anybody sees them, so that nobody waits
+    /// for another to do it: `parts`, and whatever was made of the segment that they may become a part of.
+    pub fn append(&self, batch: Batch, head: Revision, parts: Parts) {
+        let window = self.window.read();
+        let (next, tail) = (window.next, window.segments.back().map(|tail| tail.segment.clone()));
+        drop(window);
+        let segments: Vec<_> = batch.into_segments(next).collect();
+        segments.iter().for_each(|segment| segment.make(parts));
+        if let (Some(tail), Some(first)) = (tail, segments.first())
+            && tail.has_room_for(first)
+        {
+            first.make(tail.made());
         }
+        let mut window = self.window.write();
+        segments.into_iter().for_each(|segment| window.push(segment));
         window.head = window.head.max(head);
         self.next.store(window.next, Ordering::Release);
+    }
+
+    /// Notes that nothing of this kind up to `head` is missing.
+    pub fn advance(&self, head: Revision) {
+        let mut window = self.window.write();
+        window.head = window.head.max(head);
     }
 
     /// The newest revision up to which nothing of this kind is missing.
@@ -135,8 +166,8 @@ impl Log {
         if revision > window.head {
             return Err(Outside::Ahead { head: window.head });
         }
-        let at = window.segments.partition_point(|segment| segment.last_revision() <= revision);
-        Ok(window.segments.get(at).map_or(window.next, |segment| {
+        let at = window.segments.partition_point(|kept| kept.segment.last_revision() <= revision);
+        Ok(window.segments.get(at).map_or(window.next, |Kept { segment, .. }| {
             segment.first_ordinal
                 + segment.entries().partition_point(|entry| entry.revision <= revision) as u64
         }))
@@ -151,12 +182,12 @@ impl Log {
         }
         let mut left = window.bytes;
         let last = window.segments.len().checked_sub(1)?;
-        let keep = window.segments.iter().take(last).position(|segment| {
+        let keep = window.segments.iter().take(last).position(|kept| {
             let enough = left <= limit - limit / 16;
-            left -= segment.bytes();
+            left -= kept.bytes;
             enough
         });
-        window.segments.get(keep.unwrap_or(last)).map(|segment| segment.first_ordinal)
+        window.segments.get(keep.unwrap_or(last)).map(|kept| kept.segment.first_ordinal)
     }
 
     /// Takes everything before an ordinal that begins a segment out of the window, and lets go of it as far as it is before the other:
@@ -165,27 +196,37 @@ impl Log {
         let mut freed = Vec::new();
         let mut window = self.window.write();
         while window.segments.len() > 1
-            && let Some(segment) = window.segments.pop_front_if(|segment| segment.end_ordinal() <= first_kept)
+            && let Some(kept) = window.segments.pop_front_if(|kept| kept.segment.end_ordinal() <= first_kept)
         {
-            window.bytes -= segment.bytes();
-            window.floor = segment.last_revision();
-            window.passed_bytes += segment.bytes();
-            window.passed.push_back(segment);
+            window.bytes -= kept.bytes;
+            window.floor = kept.segment.last_revision();
+            window.passed_bytes += kept.bytes;
+            window.passed.push_back(kept);
         }
-        while let Some(segment) = window.passed.pop_front_if(|segment| segment.end_ordinal() <= first_needed)
-        {
-            window.passed_bytes -= segment.bytes();
-            freed.push(segment);
+        while let Some(kept) = window.passed.pop_front_if(|kept| kept.segment.end_ordinal() <= first_needed) {
+            window.passed_bytes -= kept.bytes;
+            freed.push(kept);
         }
         let kept = window.passed_bytes;
         drop(window); // before the memory is given back
         kept
     }
 
+    /// Counts the window's bytes again: what was made of events since they were appended counts from now on. To be called now and then.
+    pub fn recount(&self) {
+        let mut window = self.window.write();
+        let mut bytes = 0;
+        for kept in &mut window.segments {
+            kept.bytes = kept.segment.bytes();
+            bytes += kept.bytes;
+        }
+        window.bytes = bytes;
+    }
+
     /// What the window holds now.
     pub fn size(&self) -> Size {
         let window = self.window.read();
-        let events = window.segments.front().map_or(0, |first| window.next - first.first_ordinal);
+        let events = window.segments.front().map_or(0, |first| window.next - first.segment.first_ordinal);
         Size { events, bytes: window.bytes }
     }
 }
@@ -193,28 +234,29 @@ impl Log {
 impl Window {
     fn push(&mut self, segment: Segment) {
         self.next = segment.end_ordinal();
-        self.bytes += segment.bytes();
-        let segment = match self.segments.pop_back_if(|tail| tail.has_room_for(&segment)) {
+        let segment = match self.segments.pop_back_if(|tail| tail.segment.has_room_for(&segment)) {
             Some(tail) => {
-                self.bytes -= tail.bytes() + segment.bytes();
-                let grown = tail.grown_by(&segment);
-                self.bytes += grown.bytes();
-                grown
+                self.bytes -= tail.bytes;
+                tail.segment.grown_by(&segment)
             }
             None => segment,
         };
-        self.segments.push_back(Arc::new(segment));
+        let kept = Kept::new(segment);
+        self.bytes += kept.bytes;
+        self.segments.push_back(kept);
     }
 
     fn locate(&self, ordinal: u64) -> Place {
         if ordinal >= self.next {
             return Place::Head;
         }
-        let is_in_window = self.segments.front().is_some_and(|first| first.first_ordinal <= ordinal);
+        let is_in_window = self.segments.front().is_some_and(|first| first.segment.first_ordinal <= ordinal);
         let segments = if is_in_window { &self.segments } else { &self.passed };
-        let after = segments.partition_point(|segment| segment.first_ordinal <= ordinal);
+        let after = segments.partition_point(|kept| kept.segment.first_ordinal <= ordinal);
         match after.checked_sub(1).and_then(|at| segments.get(at)) {
-            Some(segment) => Place::In(segment.clone(), (ordinal - segment.first_ordinal) as usize),
+            Some(Kept { segment, .. }) => {
+                Place::In(segment.clone(), (ordinal - segment.first_ordinal) as usize)
+            }
             None => Place::Trimmed,
         }
     }

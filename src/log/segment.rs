@@ -1,19 +1,18 @@
-//! Events side by side: their frames in one piece of memory, and an index.
+//! Events side by side, as the database told of them: their texts in one piece of memory, and an index. Beside them stands what was made of
+//! them for the wire.
 
+use super::spelt::{Part, Parts, Shelf};
 use crate::{
-    model::{ChangeType, Revision},
-    wire::frame,
+    model::{Change, ChangeType, KindName, Revision, Writer},
+    wire::{Renderer, Rendition},
 };
 use bytes::Bytes;
-use std::ops::Range;
+use std::{fmt, ops::Range, sync::Arc};
 
-/// A segment is no larger than this, unless it is a single event. A subscriber takes a segment at a time, so a large one spares
-/// everybody work; HTTP/2 cuts it into data frames.
-const SEGMENT_BYTES: usize = 64 * 1024;
 /// Up to here a segment grows by the appends that come after it: each of them copies what is there.
 const GROWN_BYTES: usize = 16 * 1024;
 
-/// What is known of an event without reading its bytes.
+/// What is known of an event without reading its texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
     /// Its revision.
@@ -22,105 +21,98 @@ pub struct Entry {
     pub sealed_at: u64,
     /// What happened.
     pub change: ChangeType,
-    frame_end: u32,
-    previous_end: u32,
-    id_end: u32,
+    /// In microseconds since 1970.
+    pub(super) captured_at: i64,
+    pub(super) transaction_end: Revision,
+    /// Which of the segment's writers made it.
+    pub(super) writer: u32,
+    /// Its texts: the id, the row after, the row before.
+    pub(super) id_start: u32,
+    pub(super) id_end: u32,
+    pub(super) after_end: u32,
+    pub(super) before_end: u32,
 }
 
-/// A run of events with contiguous ordinals; never changed once it is in the log. It holds no more memory than its events need, which is
-/// what the window is bounded by.
-#[derive(Debug)]
+impl Entry {
+    /// Stands for the time of an event that has none.
+    pub(super) const NOT_CAPTURED: i64 = i64::MIN;
+    /// Stands for the end of a row that there is not.
+    pub(super) const NO_ROW: u32 = u32::MAX;
+
+    fn moved(self, texts: u32, writers: u32) -> Self {
+        let moved = |end: u32| if end == Self::NO_ROW { end } else { end + texts };
+        Self {
+            writer: self.writer + writers,
+            id_start: self.id_start + texts,
+            id_end: self.id_end + texts,
+            after_end: moved(self.after_end),
+            before_end: moved(self.before_end),
+            ..self
+        }
+    }
+}
+
+/// Who made events: where the texts begin, and where each of them ends that there is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wrote {
+    pub(super) start: u32,
+    /// Of the actor, the origin and the trace, which stand in this order.
+    pub(super) ends: [Option<u32>; 3],
+}
+
+impl Wrote {
+    pub(super) fn said<'a>(&self, texts: &'a str) -> Writer<'a> {
+        let mut start = self.start;
+        let [actor, origin, trace] = self.ends.map(|end| {
+            let end = end?;
+            texts.get(std::mem::replace(&mut start, end) as usize..end as usize)
+        });
+        Writer { actor, origin, trace }
+    }
+}
+
+/// The texts of events.
+#[derive(Debug, Default)]
+pub(super) struct Text {
+    pub(super) all: String,
+    /// Bytes of events without their rows before, on the wire, about.
+    pub(super) after: usize,
+    /// Bytes of rows before.
+    pub(super) before: usize,
+}
+
+impl Text {
+    /// Where it ends.
+    pub(super) fn push(&mut self, text: &str) -> u32 {
+        self.all.push_str(text);
+        offset(self.all.len())
+    }
+}
+
+/// A run of events with contiguous ordinals; they never change once they are in the log. It holds no more memory than they need, and than
+/// what was made of them: that is what the window is bounded by.
 pub struct Segment {
     /// The ordinal of the first event.
     pub first_ordinal: u64,
+    kind: KindName,
+    renderer: Arc<dyn Renderer>,
     entries: Box<[Entry]>,
-    /// The frames, ready for the wire.
-    frames: Bytes,
-    /// Per event, the bytes that add the row before to its message.
-    previous: Box<[u8]>,
-    /// The resource ids.
-    ids: Box<str>,
-}
-
-/// Events on their way into the log.
-#[derive(Debug, Default)]
-pub struct Batch {
-    closed: Vec<Open>,
-    open: Open,
-}
-
-#[derive(Debug, Default)]
-struct Open {
-    entries: Vec<Entry>,
-    frames: Vec<u8>,
-    previous: Vec<u8>,
-    ids: String,
-}
-
-impl Batch {
-    /// Adds an event. `encode` appends its message to the first buffer, and to the second what must follow the message to show the
-    /// row before as well.
-    pub fn push(
-        &mut self,
-        (revision, change, resource_id): (Revision, ChangeType, &str),
-        sealed_at: u64,
-        encode: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>),
-    ) {
-        let open = &mut self.open;
-        let (frames, previous) = (open.frames.len(), open.previous.len());
-        frame::write(&mut open.frames, |message| encode(message, &mut open.previous));
-        if !open.entries.is_empty() && open.is_over_full() {
-            let next = Open {
-                frames: open.frames.split_off(frames),
-                previous: open.previous.split_off(previous),
-                ..Open::default()
-            };
-            self.closed.push(std::mem::replace(open, next));
-        }
-        open.ids.push_str(resource_id);
-        open.entries.push(Entry {
-            revision,
-            sealed_at,
-            change,
-            frame_end: offset(open.frames.len()),
-            previous_end: offset(open.previous.len()),
-            id_end: offset(open.ids.len()),
-        });
-    }
-
-    /// Number of events.
-    pub fn len(&self) -> usize {
-        self.closed.iter().chain([&self.open]).map(|part| part.entries.len()).sum()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    pub(crate) fn into_segments(self, mut next_ordinal: u64) -> impl Iterator<Item = Segment> {
-        self.closed.into_iter().chain([self.open]).filter(|part| !part.entries.is_empty()).map(move |part| {
-            let first_ordinal = next_ordinal;
-            next_ordinal += part.entries.len() as u64;
-            let Open { entries, frames, previous, ids } = part;
-            Segment {
-                first_ordinal,
-                entries: entries.into(),
-                frames: frames.into_boxed_slice().into(),
-                previous: previous.into(),
-                ids: ids.into(),
-            }
-        })
-    }
-}
-
-impl Open {
-    fn is_over_full(&self) -> bool {
-        self.frames.len() > SEGMENT_BYTES || self.previous.len() > SEGMENT_BYTES
-    }
+    writers: Box<[Wrote]>,
+    text: Text,
+    spelt: Shelf,
 }
 
 impl Segment {
+    pub(super) fn new(
+        (kind, renderer): (KindName, Arc<dyn Renderer>),
+        first_ordinal: u64,
+        (entries, writers): (Vec<Entry>, Vec<Wrote>),
+        text: Text,
+    ) -> Self {
+        let (entries, writers, spelt) = (entries.into(), writers.into(), Shelf::default());
+        Self { first_ordinal, kind, renderer, entries, writers, text, spelt }
+    }
+
     /// The index of its events.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
@@ -142,69 +134,143 @@ impl Segment {
         self.entries.last().map_or(Revision::ZERO, |entry| entry.revision)
     }
 
-    /// The frames of a run of events, shared and not copied.
-    pub fn frames(&self, events: Range<usize>) -> Bytes {
-        self.frames.slice(self.frame_start(events.start)..self.frame_start(events.end))
+    /// The kind that its events are of.
+    pub fn kind(&self) -> &KindName {
+        &self.kind
     }
 
-    /// An event's message, without its frame.
-    pub fn message(&self, event: usize) -> &[u8] {
-        let (start, end) = self.bounds(event, |entry| entry.frame_end);
-        self.frames.get(start + frame::HEADER..end).unwrap_or_default()
-    }
-
-    /// The bytes that add the row before to an event's message.
-    pub fn previous(&self, event: usize) -> &[u8] {
-        let (start, end) = self.bounds(event, |entry| entry.previous_end);
-        self.previous.get(start..end).unwrap_or_default()
+    /// What writes its rows.
+    pub(crate) fn renderer(&self) -> &dyn Renderer {
+        &*self.renderer
     }
 
     /// The resource that an event is about.
     pub fn resource_id(&self, event: usize) -> &str {
-        let (start, end) = self.bounds(event, |entry| entry.id_end);
-        self.ids.get(start..end).unwrap_or_default()
+        self.entries.get(event).map_or("", |entry| self.text(entry.id_start, entry.id_end))
     }
 
-    /// Bytes in memory.
-    pub(crate) fn bytes(&self) -> usize {
-        self.frames.len() + self.previous.len() + self.ids.len() + self.entries.len() * size_of::<Entry>()
-    }
-
-    pub(super) fn has_room_for(&self, other: &Self) -> bool {
-        self.frames.len() + other.frames.len() <= GROWN_BYTES
-            && self.previous.len() + other.previous.len() <= GROWN_BYTES
-    }
-
-    /// This segment and the next as one. Copying at most `GROWN_BYTES` once per append keeps small appends in one piece: without
-    /// it each of them would be a data frame of its own to every subscriber that lags a little.
-    pub(super) fn grown_by(&self, next: &Self) -> Self {
-        let shift = |entry: &Entry| Entry {
-            frame_end: entry.frame_end + offset(self.frames.len()),
-            previous_end: entry.previous_end + offset(self.previous.len()),
-            id_end: entry.id_end + offset(self.ids.len()),
-            ..*entry
-        };
-        Self {
-            first_ordinal: self.first_ordinal,
-            entries: self.entries.iter().copied().chain(next.entries.iter().map(shift)).collect(),
-            frames: [&self.frames[..], &next.frames[..]].concat().into(),
-            previous: [&self.previous[..], &next.previous[..]].concat().into(),
-            ids: [&*self.ids, &*next.ids].concat().into(),
+    /// An event, as the database told of it. There must be one.
+    pub fn change(&self, event: usize) -> Change<'_> {
+        let Some(entry) = self.entries.get(event) else { return self.nothing() };
+        let after = (entry.after_end != Entry::NO_ROW).then(|| self.text(entry.id_end, entry.after_end));
+        let start = if after.is_some() { entry.after_end } else { entry.id_end };
+        let before = (entry.before_end != Entry::NO_ROW).then(|| self.text(start, entry.before_end));
+        let wrote = self.writers.get(entry.writer as usize);
+        let captured_at = (entry.captured_at != Entry::NOT_CAPTURED).then_some(entry.captured_at);
+        Change {
+            revision: entry.revision,
+            kind: self.kind.as_str(),
+            resource_id: self.text(entry.id_start, entry.id_end),
+            change: entry.change,
+            after,
+            before,
+            captured_at: captured_at.and_then(Change::moment),
+            writer: wrote.map(|wrote| wrote.said(&self.text.all)).unwrap_or_default(),
+            transaction_end: entry.transaction_end,
         }
     }
 
-    fn frame_start(&self, event: usize) -> usize {
-        self.bounds(event, |entry| entry.frame_end).0
+    /// The events of a run as a rendition spells them, shared and not copied. Made now, if nobody has asked before.
+    pub fn frames(&self, rendition: Rendition, events: Range<usize>) -> Bytes {
+        let spelt = self.spelt.get(self, Part::Events(rendition));
+        spelt.map(|spelt| spelt.shared(events)).unwrap_or_default()
     }
 
-    fn bounds(&self, event: usize, end: impl Fn(&Entry) -> u32) -> (usize, usize) {
-        let at = |event: usize| self.entries.get(event).map(|entry| end(entry) as usize);
-        let start = event.checked_sub(1).and_then(at).unwrap_or(0);
-        (start, at(event).unwrap_or(start))
+    /// An event as a rendition spells it.
+    pub fn spelt(&self, rendition: Rendition, event: usize) -> &[u8] {
+        let spelt = self.spelt.get(self, Part::Events(rendition));
+        spelt.map(|spelt| spelt.of_event(event)).unwrap_or_default()
+    }
+
+    /// What a rendition adds to an event to show the row before.
+    pub fn previous(&self, rendition: Rendition, event: usize) -> &[u8] {
+        let spelt = self.spelt.get(self, Part::Previous(rendition));
+        spelt.map(|spelt| spelt.of_event(event)).unwrap_or_default()
+    }
+
+    /// Makes these parts, as far as nobody has asked for them.
+    pub(crate) fn make(&self, parts: Parts) {
+        for part in Part::all().filter(|&part| parts.contains(part)) {
+            self.spelt.get(self, part);
+        }
+    }
+
+    /// The parts that were made.
+    pub(super) fn made(&self) -> Parts {
+        self.spelt.made()
+    }
+
+    /// Bytes in memory, now: what is made of the events counts, too.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&*self.entries) + size_of_val(&*self.writers) + self.text.all.len() + self.spelt.bytes()
+    }
+
+    pub(super) fn text_bytes(&self) -> usize {
+        self.text.all.len()
+    }
+
+    /// Whether another, which follows, may become a part of this one: what a kind's rows are written by may have changed in between.
+    pub(super) fn has_room_for(&self, other: &Self) -> bool {
+        self.text.after + other.text.after <= GROWN_BYTES
+            && self.text.before + other.text.before <= GROWN_BYTES
+            && Arc::ptr_eq(&self.renderer, &other.renderer)
+    }
+
+    /// This segment and the next as one, with what was made of both. Copying at most `GROWN_BYTES` once per append keeps small appends in
+    /// one piece: without it each of them would be a data frame of its own to every subscriber that lags a little.
+    pub(super) fn grown_by(&self, next: &Self) -> Self {
+        let (texts, writers) = (offset(self.text.all.len()), offset(self.writers.len()));
+        let wrote = |wrote: &Wrote| Wrote {
+            start: wrote.start + texts,
+            ends: wrote.ends.map(|end| end.map(|end| end + texts)),
+        };
+        let entries = next.entries.iter().map(|entry| entry.moved(texts, writers));
+        Self {
+            first_ordinal: self.first_ordinal,
+            kind: self.kind.clone(),
+            renderer: self.renderer.clone(),
+            entries: self.entries.iter().copied().chain(entries).collect(),
+            writers: self.writers.iter().copied().chain(next.writers.iter().map(wrote)).collect(),
+            text: Text {
+                all: [&*self.text.all, &*next.text.all].concat(),
+                after: self.text.after + next.text.after,
+                before: self.text.before + next.text.before,
+            },
+            spelt: self.spelt.joined(&next.spelt),
+        }
+    }
+
+    fn text(&self, start: u32, end: u32) -> &str {
+        self.text.all.get(start as usize..end as usize).unwrap_or_default()
+    }
+
+    fn nothing(&self) -> Change<'_> {
+        Change {
+            revision: Revision::ZERO,
+            kind: self.kind.as_str(),
+            resource_id: "",
+            change: ChangeType::Snapshot,
+            after: None,
+            before: None,
+            captured_at: None,
+            writer: Writer::default(),
+            transaction_end: Revision::ZERO,
+        }
     }
 }
 
-/// Offsets fit 32 bits: a segment has at most 64 KiB or one event, and an event cannot exceed Postgres' 1 GB for a row.
-fn offset(length: usize) -> u32 {
+impl fmt::Debug for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Segment")
+            .field("kind", &self.kind)
+            .field("first_ordinal", &self.first_ordinal)
+            .field("events", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Offsets fit 32 bits: a segment has at most 64 KiB of rows after and of rows before or one event, and an event cannot exceed Postgres'
+/// 1 GB for a row.
+pub(super) fn offset(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }

@@ -1,7 +1,7 @@
 //! One sealed change of one row.
 
 use super::Revision;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What happened to a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,6 +52,23 @@ pub struct Change<'a> {
     pub writer: Writer<'a>,
 }
 
+impl Change<'_> {
+    /// When it was captured, in microseconds since 1970, as Postgres counts them.
+    pub fn captured_micros(&self) -> Option<i64> {
+        let micros = |since: Duration| i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
+        self.captured_at.map(|at| match at.duration_since(UNIX_EPOCH) {
+            Ok(since) => micros(since),
+            Err(before) => -micros(before.duration()),
+        })
+    }
+
+    /// The moment this many microseconds after 1970 began, or before it.
+    pub fn moment(micros: i64) -> Option<SystemTime> {
+        let span = Duration::from_micros(micros.unsigned_abs());
+        if micros < 0 { UNIX_EPOCH.checked_sub(span) } else { UNIX_EPOCH.checked_add(span) }
+    }
+}
+
 /// Who made a change, as it was captured.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Writer<'a> {
@@ -61,4 +78,27 @@ pub struct Writer<'a> {
     pub origin: Option<&'a str>,
     /// In which trace, if the writer said.
     pub trace: Option<&'a str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_what_it_was() {
+        for micros in [0, 1, -1, 1_795_153_541_574_626, -62_135_596_800_000_000] {
+            let change = Change {
+                revision: Revision::ZERO,
+                kind: "",
+                resource_id: "",
+                change: ChangeType::Created,
+                after: None,
+                before: None,
+                captured_at: Change::moment(micros),
+                writer: Writer::default(),
+                transaction_end: Revision::ZERO,
+            };
+            assert_eq!(change.captured_micros(), Some(micros));
+        }
+    }
 }

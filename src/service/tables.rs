@@ -165,7 +165,7 @@ impl UseCases {
         let table = self.open(call, Action::Watch, table)?;
         table.places(&seen.columns)?;
         let composer = table.composer(call, seen).await?;
-        Ok(self.watch(call, &table.kind, request).await?.composed_by(composer))
+        self.watch_composed(call, &table.kind, request, composer).await
     }
 
     /// The table that a request names.

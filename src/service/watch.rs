@@ -12,6 +12,7 @@ use crate::{
         ChangeType, Epoch, Revision, Selector, Start,
         filter::{Filter, Scope},
     },
+    wire::Rendition,
 };
 use bytes::Bytes;
 use std::{
@@ -46,6 +47,8 @@ pub struct WatchRequest {
     pub after: Option<Revision>,
     /// The epoch that `after` belongs to; empty: not said.
     pub epoch: String,
+    /// How the events are spelt.
+    pub rendition: Rendition,
     /// What becomes of a stream that falls behind.
     pub policy: Policy,
     /// Whether the row before is wanted.
@@ -67,6 +70,7 @@ impl Default for WatchRequest {
             filter: String::new(),
             after: None,
             epoch: String::new(),
+            rendition: Rendition::Grpc,
             policy: Policy::Drop,
             include_previous: false,
             buffer: 0,
@@ -77,7 +81,12 @@ impl Default for WatchRequest {
 }
 
 impl WatchRequest {
-    fn interest(self, kind: &Kind, limits: &broker::Limits) -> Result<Interest, Error> {
+    fn interest(
+        self,
+        kind: &Kind,
+        composer: Option<Arc<Composer>>,
+        limits: &broker::Limits,
+    ) -> Result<Interest, Error> {
         if self.resource_ids.len() > MAX_RESOURCE_IDS {
             return Err(Error::invalid("resource_ids", format!("has more than {MAX_RESOURCE_IDS} entries")));
         }
@@ -99,6 +108,8 @@ impl WatchRequest {
         Ok(Interest {
             selector: Selector::new(&self.types, self.resource_ids),
             filter,
+            rendition: self.rendition,
+            composer,
             include_previous: self.include_previous,
             buffer,
             policy: self.policy,
@@ -109,6 +120,17 @@ impl WatchRequest {
 impl UseCases {
     /// Begins a watch of a kind. Its position is fixed when it is returned.
     pub async fn watch(&self, call: &Call, kind: &Kind, request: WatchRequest) -> Result<WatchStream, Error> {
+        self.watch_composed(call, kind, request, None).await
+    }
+
+    /// The same, with rows as this composes them.
+    pub(super) async fn watch_composed(
+        &self,
+        call: &Call,
+        kind: &Kind,
+        request: WatchRequest,
+        composer: Option<Arc<Composer>>,
+    ) -> Result<WatchStream, Error> {
         let means = &self.enter(call, Action::Watch, Some(kind.name()))?.means;
         if request.initial_state && request.after.is_some() {
             return Err(Error::invalid(
@@ -118,7 +140,7 @@ impl UseCases {
         }
         let bookmarks = request.bookmarks.map(Bookmarks::every).transpose()?;
         let (initial, after, epoch) = (request.initial_state, request.after, request.epoch.clone());
-        let interest = request.interest(kind, means.broker.limits())?;
+        let interest = request.interest(kind, composer, means.broker.limits())?;
         let era = means.era(call).await?;
         if !epoch.is_empty() && epoch != era.epoch.as_str() {
             return Err(Error::EpochChanged { current: era.epoch.clone() });
@@ -134,7 +156,7 @@ impl UseCases {
         let (state, subscription) = means.broker.unless_draining(opening).await.map_err(ended)??;
         let subscription = subscription.of(call.clone());
         let stage = state.map_or(Stage::Events, Stage::State);
-        Ok(WatchStream { epoch: era.epoch.clone(), stage, subscription, bookmarks, composer: None })
+        Ok(WatchStream { epoch: era.epoch.clone(), stage, subscription, bookmarks })
     }
 }
 
@@ -145,8 +167,7 @@ impl Means {
         topic: &Arc<Topic>,
         interest: Interest,
     ) -> Result<(Option<SpoolReader>, Subscription), Error> {
-        let (selector, filter) = (interest.selector.clone(), interest.filter.clone());
-        let snapshot = self.snapshots.open(topic.kind().as_str(), selector, filter).await?;
+        let snapshot = self.snapshots.open(topic.kind().as_str(), interest.clone()).await?;
         if snapshot.epoch != era.epoch {
             return Err(Error::EpochChanged { current: snapshot.epoch });
         }
@@ -251,13 +272,6 @@ pub enum WatchStep {
     End(WatchEnd),
 }
 
-fn frames_of(step: &Option<WatchStep>) -> Option<&Bytes> {
-    match step {
-        Some(WatchStep::Frames(frames)) => Some(frames),
-        Some(WatchStep::End(_)) | None => None,
-    }
-}
-
 /// Why the hub ends a watch, and what its client has.
 #[derive(Debug)]
 pub struct WatchEnd {
@@ -276,16 +290,9 @@ pub struct WatchStream {
     stage: Stage,
     subscription: Subscription,
     bookmarks: Option<Bookmarks>,
-    /// Composes rows as they are wanted; `None`: they stay as they are.
-    composer: Option<Arc<Composer>>,
 }
 
 impl WatchStream {
-    /// The same, with its rows composed.
-    pub(super) fn composed_by(self, composer: Option<Arc<Composer>>) -> Self {
-        Self { composer, ..self }
-    }
-
     /// The history that it is of.
     pub fn epoch(&self) -> &Epoch {
         &self.epoch
@@ -310,17 +317,6 @@ impl WatchStream {
     /// The next step; `None` after the end. To be called only when the connection has sent off the step before: that it asks for no more
     /// meanwhile is how a blocked stream is told.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<WatchStep>> {
-        let step = ready!(self.poll_step(cx));
-        let Some((composer, frames)) = self.composer.as_ref().zip(frames_of(&step)) else {
-            return Poll::Ready(step);
-        };
-        Poll::Ready(Some(match composer.compose(frames) {
-            Ok(composed) => WatchStep::Frames(composed),
-            Err(error) => WatchStep::End(self.end(Error::Internal(error.into()))),
-        }))
-    }
-
-    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Option<WatchStep>> {
         let ending = match &mut self.stage {
             Stage::State(_) if let Poll::Ready(ending) = self.subscription.poll_ending(cx) => ended(ending),
             Stage::State(rows) => match ready!(rows.poll_next(cx)) {
@@ -332,7 +328,7 @@ impl WatchStream {
                 Some(Err(Broken::Failed(why))) => Error::Internal(anyhow::anyhow!("initial state: {why}")),
                 None => {
                     self.stage = Stage::Boundary;
-                    return self.poll_step(cx);
+                    return self.poll_next(cx);
                 }
             },
             Stage::Boundary => {

@@ -37,30 +37,40 @@ const TRACE: u8 = 13;
 /// `EVENT_TYPE_BOOKMARK`; the types of changes have the numbers of [`ChangeType`].
 const BOOKMARK: u64 = 5;
 
-/// Appends the watch event of a change to `event`, and to `previous` what must follow it to show the row before too. It does so in any
-/// case: a row that does not fit its kind is left out, and is the error.
-pub fn write(
-    change: &Change<'_>,
-    renderer: &dyn Renderer,
-    event: &mut Vec<u8>,
-    previous: &mut Vec<u8>,
-) -> Result<(), Unreadable> {
-    number(TYPE, change.change as u64, event);
-    let after = row(ROW, change.after, renderer, event);
-    bytes(RESOURCE_ID, change.resource_id.as_bytes(), event);
-    number(REVISION, change.revision.get(), event);
+/// Appends the watch event of a change. It does so in any case: a row that does not fit its kind is left out, and is the error.
+pub fn event(change: &Change<'_>, renderer: &dyn Renderer, out: &mut Vec<u8>) -> Result<(), Unreadable> {
+    number(TYPE, change.change as u64, out);
+    let written = row(ROW, change.after, renderer, out);
+    about(change, renderer, out);
+    written
+}
+
+/// Appends the watch event of a change, as another type and without its row.
+pub fn without_row(change: &Change<'_>, renderer: &dyn Renderer, seen_as: ChangeType, out: &mut Vec<u8>) {
+    number(TYPE, seen_as as u64, out);
+    about(change, renderer, out);
+}
+
+/// Appends what must follow an event to show the row before too. One that does not fit its kind is left out, and is the error.
+pub fn previous(change: &Change<'_>, renderer: &dyn Renderer, out: &mut Vec<u8>) -> Result<(), Unreadable> {
+    row(PREVIOUS, change.before, renderer, out)
+}
+
+/// What an event says beside its type and its rows.
+fn about(change: &Change<'_>, renderer: &dyn Renderer, out: &mut Vec<u8>) {
+    bytes(RESOURCE_ID, change.resource_id.as_bytes(), out);
+    number(REVISION, change.revision.get(), out);
     if let Some(at) = change.captured_at {
-        message(OCCURRED_AT, event, |out| timestamp(at, out));
+        message(OCCURRED_AT, out, |out| timestamp(at, out));
     }
     if let Some(version) = renderer.schema_version() {
-        number(SCHEMA_VERSION, version, event);
-        number(TRANSACTION_END, change.transaction_end.get(), event);
+        number(SCHEMA_VERSION, version, out);
+        number(TRANSACTION_END, change.transaction_end.get(), out);
         let Writer { actor, origin, trace } = change.writer;
         for (field, said) in [(ACTOR, actor), (ORIGIN, origin), (TRACE, trace)] {
-            bytes(field, said.unwrap_or_default().as_bytes(), event);
+            bytes(field, said.unwrap_or_default().as_bytes(), out);
         }
     }
-    after.and(row(PREVIOUS, change.before, renderer, previous))
 }
 
 /// Another type of an event.
@@ -68,7 +78,7 @@ pub fn typed(change: ChangeType) -> Vec<u8> {
     field(TYPE, change as u64)
 }
 
-/// That this many events were dropped before an event.
+/// That this many events were dropped before an event; of none, nothing is said.
 pub fn dropped_before(events: u64) -> Vec<u8> {
     field(DROPPED_BEFORE, events)
 }
@@ -160,6 +170,7 @@ fn varint(value: u64, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Writer;
     use crate::proto::rh_trex::v1 as pb;
     use prost::Message;
 
@@ -204,7 +215,8 @@ mod tests {
                 writer: Writer::default(),
             };
             let (mut event, mut previous) = (Vec::new(), Vec::new());
-            write(&change, &Species, &mut event, &mut previous).unwrap();
+            super::event(&change, &Species, &mut event).unwrap();
+            super::previous(&change, &Species, &mut previous).unwrap();
             let expected = pb::DinosaurWatchEvent {
                 r#type: 2,
                 dinosaur: dinosaur(&species),
@@ -232,8 +244,8 @@ mod tests {
             transaction_end: Revision::ZERO,
             writer: Writer::default(),
         };
-        let (mut event, mut previous) = (Vec::new(), Vec::new());
-        assert!(write(&change, &Species, &mut event, &mut previous).is_err());
+        let mut event = Vec::new();
+        assert!(super::event(&change, &Species, &mut event).is_err());
         let expected =
             pb::DinosaurWatchEvent { r#type: 2, resource_id: "a".into(), revision: 9, ..Default::default() };
         assert_eq!(decoded(&[&event]), expected);

@@ -30,6 +30,7 @@ use trex::{
     model::{Removal, Revision, Selector, Start},
     proto::rh_trex::v1::DinosaurWatchEvent,
     store::Driven,
+    wire::Rendition,
 };
 
 const FOSSIL: &str = "Fossil";
@@ -42,6 +43,8 @@ fn everything() -> Interest {
     Interest {
         selector: Selector::ALL,
         filter: None,
+        rendition: Rendition::Grpc,
+        composer: None,
         include_previous: false,
         buffer: 8192,
         policy: Policy::CatchUp,

@@ -13,6 +13,7 @@ use trex::{
     model::{ChangeType, Selector, Start},
     proto::rh_trex::v1::WatchDinosaursRequest,
     store::{Driven, MigrateError, migrate},
+    wire::Rendition,
 };
 
 fn registry() -> Registry {
@@ -34,6 +35,8 @@ fn subscribe(hub: &TestHub, interest: Interest) -> Subscription {
 const EVERYTHING: Interest = Interest {
     selector: Selector::ALL,
     filter: None,
+    rendition: Rendition::Grpc,
+    composer: None,
     include_previous: false,
     buffer: 8192,
     policy: Policy::Drop,

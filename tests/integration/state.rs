@@ -36,6 +36,7 @@ use trex::{
     proto::rh_trex::v1::{BackpressurePolicy, EventType, WatchDinosaursRequest},
     service::UseCases,
     store::Migration,
+    wire::Rendition,
 };
 
 const KIB: usize = 1024;
@@ -414,6 +415,8 @@ async fn the_state_of_a_partitioned_table_is_exact() {
     let everything = Interest {
         selector: Selector::ALL,
         filter: None,
+        rendition: Rendition::Grpc,
+        composer: None,
         include_previous: false,
         buffer: 8192,
         policy: Policy::CatchUp,
@@ -421,7 +424,7 @@ async fn the_state_of_a_partitioned_table_is_exact() {
     let era = hub.app().broker().era().unwrap();
     let mut watches = Vec::new();
     for _ in 0..12 {
-        let mut snapshot = snapshots.open("Stratum", Selector::ALL, None).await.unwrap();
+        let mut snapshot = snapshots.open("Stratum", everything.clone()).await.unwrap();
         era.topic("Stratum").unwrap().reached(snapshot.revision).await;
         let start = Start::AfterStateAt(snapshot.revision);
         let subscription = era.topic("Stratum").unwrap().subscribe(start, everything.clone()).unwrap();

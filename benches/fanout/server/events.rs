@@ -1,13 +1,31 @@
 //! Events of a fixed size.
 
-use crate::client::EVENT;
+use crate::{client::EVENT, support::broker::KIND};
 use prost::Message;
-use trex::proto::rh_trex::v1::{Dinosaur, DinosaurWatchEvent, EventType, ObjectReference};
+use std::{sync::Arc, time::SystemTime};
+use trex::{
+    model::{Change, ChangeType, Revision, Writer},
+    proto::rh_trex::v1::{Dinosaur, DinosaurWatchEvent, EventType, ObjectReference},
+    wire::{Renderer, Unreadable},
+};
 
 /// The revision before the first event. From here on revisions take four bytes, for 266 million events.
 pub(super) const BEGINNING: u64 = 1 << 21;
 
 const ID: &str = "0199a1c2-7d5e-7cc0-a1b2-9f3b5c6d7e8f";
+
+const ROW: &str = r#"{"id":"0199a1c2-7d5e-7cc0-a1b2-9f3b5c6d7e8f","species":"Tyrannosaurus","created_at":"2026-11-20T05:45:41.574626+00:00","updated_at":"2026-11-20T05:45:41.574626+00:00"}"#;
+
+/// Writes a row of which the fan-out needs no more than its size: what the database says need not be read again for that.
+struct Row(Dinosaur);
+
+impl Renderer for Row {
+    fn message(&self, _: &str, out: &mut Vec<u8>) -> Result<(), Unreadable> {
+        // Appending to a Vec cannot fail.
+        let _ = self.0.encode(out);
+        Ok(())
+    }
+}
 
 /// Makes events, each with the next revision.
 pub(super) struct Events {
@@ -41,5 +59,27 @@ impl Events {
     pub(super) fn next(&mut self) -> &DinosaurWatchEvent {
         self.event.revision += 1;
         &self.event
+    }
+
+    /// What writes the row of each of them.
+    pub(super) fn renderer(&self) -> Arc<dyn Renderer> {
+        Arc::new(Row(self.event.dinosaur.clone().unwrap_or_default()))
+    }
+
+    /// The next one, as the database tells of it.
+    pub(super) fn next_change(&mut self) -> Change<'_> {
+        let event = self.next();
+        let revision = Revision::new(event.revision);
+        Change {
+            revision,
+            kind: KIND,
+            resource_id: &event.resource_id,
+            change: ChangeType::Created,
+            after: Some(ROW),
+            before: None,
+            captured_at: event.occurred_at.and_then(|at| SystemTime::try_from(at).ok()),
+            writer: Writer { actor: Some("postgres"), ..Writer::default() },
+            transaction_end: revision,
+        }
     }
 }

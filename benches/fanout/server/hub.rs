@@ -4,9 +4,8 @@ use super::{
     Feed,
     events::{BEGINNING, Events},
 };
-use crate::support::broker::Broker;
+use crate::support::broker::{Broker, KIND};
 use anyhow::Context;
-use prost::Message;
 use std::{sync::Arc, time::Duration};
 use trex::{
     catalog::Catalog,
@@ -14,13 +13,14 @@ use trex::{
     faces::grpc::Grpc,
     feed::{self, Feed as _, SealedFeed, reader::LogReader, snapshot::Snapshots},
     log::Batch,
-    model::{ChangeType, Revision},
+    model::Revision,
     service::{
         Means, UseCases,
         import::{self, Bulk},
     },
     store::{Store, Target},
     telemetry::Metrics,
+    wire::Renderer,
 };
 
 /// As in the hub.
@@ -56,27 +56,26 @@ pub(super) fn serve(grpc: &mut Grpc, metrics: &Arc<Metrics>) -> anyhow::Result<B
             sweeping.sweep();
         }
     });
-    Ok(Box::new(LogFeed { broker, events: Events::new()? }))
+    let events = Events::new()?;
+    Ok(Box::new(LogFeed { broker, renderer: events.renderer(), events }))
 }
 
 struct LogFeed {
     broker: Broker,
+    /// One for all: what it writes grows together.
+    renderer: Arc<dyn Renderer>,
     events: Events,
 }
 
 impl Feed for LogFeed {
     fn append(&mut self, events: u64) -> anyhow::Result<()> {
-        let mut batch = Batch::default();
+        let mut batch = Batch::new(KIND.into(), self.renderer.clone());
         let sealed_at = self.broker.broker.clock().now();
         let mut head = None;
         for _ in 0..events {
-            let event = self.events.next();
-            let revision = Revision::new(event.revision);
-            batch.push((revision, ChangeType::Created, &event.resource_id), sealed_at, |message, _| {
-                // Appending to a Vec cannot fail.
-                let _ = event.encode(message);
-            });
-            head = Some(event.revision);
+            let change = self.events.next_change();
+            batch.push(&change, sealed_at);
+            head = Some(change.revision.get());
         }
         self.broker.publish(batch, head.context("no events")?);
         Ok(())

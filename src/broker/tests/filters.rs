@@ -82,10 +82,10 @@ fn a_filter_that_fails_ends_only_its_own_stream() {
     let mut failing = Reader::new(&topic, Start::Now, filter("species = T*"));
     let mut blocked = Reader::new(&topic, Start::Now, filter("species = T*"));
     topic.publish(published.batch(1..=1), Revision::new(1));
-    let mut broken = Batch::default();
-    // A row that says to have more bytes than there are.
-    broken.push((Revision::new(2), ChangeType::Created, "r"), 0, |message, _| message.extend([0x12, 9]));
-    topic.publish(broken, Revision::new(2));
+    let mut broken = empty();
+    // A row that ends too early.
+    broken.push(&change(2, ChangeType::Created, "r", r#"{"species":"Tar"#), 0);
+    topic.publish(Some(broken), Revision::new(2));
     topic.publish(published.batch(3..=100), Revision::new(100));
     assert!(failing.read(10));
     assert_eq!(failing.ended, Some(Ending::FilterFailed));

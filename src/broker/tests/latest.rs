@@ -89,15 +89,12 @@ fn portions_are_bounded() {
     let topic = topic(&Published::default(), 64 << 20);
     let mut subscription =
         topic.subscribe(Start::Now, interest(Selector::ALL, false, Policy::Latest)).unwrap();
-    let mut batch = Batch::default();
+    let (mut batch, row) = (empty(), row("", 400));
     for number in 1..=10_000u64 {
         let id = format!("resource {}", number % 5_000);
-        let event = (Revision::new(number), ChangeType::Updated, id.as_str());
-        batch.push(event, 0, |message, _| {
-            Event { revision: number, weight: vec![0; 400], ..Event::default() }.encode(message).unwrap();
-        });
+        batch.push(&change(number, ChangeType::Updated, &id, &row), 0);
     }
-    topic.publish(batch, Revision::new(10_000));
+    topic.publish(Some(batch), Revision::new(10_000));
     topic.sweep(LATER);
     let mut cx = Context::from_waker(Waker::noop());
     let (mut passed, mut portions, mut last) = (0, 0, 0);

@@ -65,13 +65,11 @@ fn what_takes_too_long_to_count_ends_where_it_was() {
     let (topic, evaluations) = counted(&published, WINDOW);
     let slow = Reader::new(&topic, Start::Now, wanting("species = T*"));
     let mut plain = Reader::new(&topic, Start::Now, interest(Selector::ALL, false, Policy::Drop));
+    let row = row("", 1 << 20);
     for number in 1..=70 {
-        let mut batch = Batch::default();
-        let event = (Revision::new(number), ChangeType::Created, "large");
-        batch.push(event, 0, |message, _| {
-            Event { revision: number, weight: vec![0; 1 << 20], ..Event::default() }.encode(message).unwrap();
-        });
-        topic.publish(batch, Revision::new(number));
+        let mut batch = empty();
+        batch.push(&change(number, ChangeType::Created, "large", &row), 0);
+        topic.publish(Some(batch), Revision::new(number));
     }
     assert_eq!((evaluations(), slow.subscription.revision()), (0, Revision::ZERO));
     assert!(topic.log.trim(0, 0) < 64 << 20);

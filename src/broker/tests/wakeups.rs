@@ -24,8 +24,8 @@ impl Wake for Sleeper {
 }
 
 fn event(revision: u64) -> Batch {
-    let mut batch = Batch::default();
-    batch.push((Revision::new(revision), ChangeType::Created, "id"), 0, |message, _| message.push(1));
+    let mut batch = empty();
+    batch.push(&change(revision, ChangeType::Created, "id", &row("", 0)), 0);
     batch
 }
 
@@ -78,7 +78,7 @@ fn an_append_wakes_a_reader_that_is_falling_asleep() {
                 }
                 // From nothing to a little longer than the reader takes to fall asleep.
                 (0..fastrand::u32(0..300)).for_each(|_| std::hint::spin_loop());
-                topic.publish(event(revision), Revision::new(revision));
+                topic.publish(Some(event(revision)), Revision::new(revision));
             }
         });
         let woken = read(subscription, &taken);

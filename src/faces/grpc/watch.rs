@@ -65,6 +65,7 @@ macro_rules! watch_request {
             filter: $request.filter,
             after: $request.after_revision.map($crate::model::Revision::new),
             epoch: $request.epoch,
+            rendition: $crate::wire::Rendition::Grpc,
             policy: $crate::faces::grpc::policy($request.backpressure)?,
             include_previous: $request.include_previous,
             buffer: $request.buffer.into(),

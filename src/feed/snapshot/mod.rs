@@ -6,15 +6,14 @@ pub use spool::{Broken, SpoolReader};
 
 use super::Feed;
 use crate::{
+    broker::Interest,
     catalog::{Catalog, Kind},
     error::{Error, chain},
-    log::EncodedEvent,
     model::{
-        Change, ChangeType, Epoch, Revision, Selector, Writer,
-        filter::{Filter, Malformed, Verdict},
+        Change, ChangeType, Epoch, Revision, Writer,
+        filter::{Malformed, RowEvent, Verdict},
     },
     store::{SealError, SnapshotRow, TableSnapshot},
-    wire::{envelope, frame},
 };
 use futures_util::TryStreamExt;
 use spool::{Room, Spool};
@@ -66,13 +65,8 @@ impl Snapshots {
         }
     }
 
-    /// Fixes a revision and begins to read. The reading goes on in a task that ends with the returned frames.
-    pub async fn open(
-        &self,
-        kind: &str,
-        selector: Selector,
-        filter: Option<Filter>,
-    ) -> Result<Snapshot, Error> {
+    /// Fixes a revision and begins to read what an interest wants of a kind. The reading goes on in a task that ends with the returned frames.
+    pub async fn open(&self, kind: &str, interest: Interest) -> Result<Snapshot, Error> {
         let internal = |error: anyhow::Error| Error::Internal(error);
         let permit = self.permits.clone().acquire_owned().await.map_err(|error| internal(error.into()))?;
         let spool = Spool::new(&self.room).map_err(|error| internal(error.into()))?;
@@ -92,9 +86,7 @@ impl Snapshots {
         let frames = spool.reader();
         let reading = self.runtime.spawn(async move {
             let _permit = permit;
-            let copied =
-                tokio::time::timeout(LIMIT, copy(&table, &kind, (&selector, filter.as_ref()), &mut spool))
-                    .await;
+            let copied = tokio::time::timeout(LIMIT, copy(&table, &kind, &interest, &mut spool)).await;
             spool.finish(match copied {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(error)) => Err(error.into()),
@@ -131,7 +123,7 @@ impl From<CopyError> for Broken {
 async fn copy(
     table: &TableSnapshot,
     kind: &Kind,
-    (selector, filter): (&Selector, Option<&Filter>),
+    interest: &Interest,
     spool: &mut Spool,
 ) -> Result<(), CopyError> {
     loop {
@@ -139,7 +131,7 @@ async fn copy(
         let (mut frames, mut is_over) = (Vec::new(), true);
         while let Some(row) = rows.try_next().await? {
             is_over = false;
-            add(&mut frames, &row, kind, (selector, filter))?;
+            add(&mut frames, &row, kind, interest)?;
             // The rows of a fetch may be of any size.
             if frames.len() >= PIECE {
                 spool.write(std::mem::take(&mut frames)).await?;
@@ -152,40 +144,33 @@ async fn copy(
     }
 }
 
-/// A row's frame, if it is wanted.
-fn add(
-    frames: &mut Vec<u8>,
-    row: &SnapshotRow,
-    kind: &Kind,
-    (selector, filter): (&Selector, Option<&Filter>),
-) -> Result<(), CopyError> {
+/// A row, spelt, if it is wanted.
+fn add(frames: &mut Vec<u8>, row: &SnapshotRow, kind: &Kind, interest: &Interest) -> Result<(), CopyError> {
     let resource_id = row.resource_id()?;
-    if !selector.wants_resource(resource_id) {
+    if !interest.selector.wants_resource(resource_id) {
         return Ok(());
     }
+    let (change, json) = (ChangeType::Snapshot, row.json()?);
+    if let Some(filter) = &interest.filter {
+        let event = RowEvent { change, resource_id, occurred_at: None, old: None, new: Some(json) };
+        if filter.judge_rows(event)? == Verdict::Unwanted {
+            return Ok(());
+        }
+    }
+    let composed = interest.composer.as_ref().map(|composer| composer.compose(json)).transpose()?;
     let change = Change {
         revision: Revision::ZERO,
         kind: kind.name().as_str(),
         resource_id,
-        change: ChangeType::Snapshot,
-        after: Some(row.json()?),
+        change,
+        after: Some(composed.as_deref().unwrap_or(json)),
         before: None,
         captured_at: None,
         transaction_end: Revision::ZERO,
         writer: Writer::default(),
     };
-    let begin = frames.len();
-    let encoded =
-        frame::write(frames, |message| envelope::write(&change, &*kind.renderer, message, &mut Vec::new()));
-    if let Err(error) = encoded {
+    if let Err(error) = interest.rendition.spelling().event(&change, &*kind.renderer, frames) {
         tracing::error!(kind = kind.name().as_str(), resource_id, %error, "a row does not fit its kind");
-    }
-    if let Some(filter) = filter {
-        let message = frames.get(begin + frame::HEADER..).unwrap_or_default();
-        let row = EncodedEvent::new((ChangeType::Snapshot, resource_id), message, &[], filter.schema())?;
-        if row.judged_by(filter)? == Verdict::Unwanted {
-            frames.truncate(begin);
-        }
     }
     Ok(())
 }

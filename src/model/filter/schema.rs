@@ -5,12 +5,6 @@ use std::sync::Arc;
 /// The columns of a table that may be seen.
 #[derive(Debug, Default)]
 pub struct Schema {
-    /// Where a watch event of a compiled kind has its row: the number of a protobuf field.
-    pub row: u32,
-    /// Where it has the row before.
-    pub previous: u32,
-    /// Where it has the time of the change.
-    pub occurred_at: u32,
     /// In the order of the table.
     pub fields: Vec<Field>,
 }
@@ -30,8 +24,6 @@ pub struct Field {
     pub unset: Unset,
     /// Whether rows can be sorted by it: its type has a default order.
     pub sortable: bool,
-    /// Where the message of a compiled kind has it: the number of a field, and within that message of another, and so on.
-    pub path: Vec<u32>,
 }
 
 /// When a value counts as unset.
@@ -116,16 +108,15 @@ impl Field {
             value,
             sql_type: sql_type.to_owned(),
             unset: Unset::Null,
-            path: Vec::new(),
         }
     }
 
-    /// A column of a compiled kind, which its message has at this path. `names` stand beside the column's own.
-    pub fn of_message(column: &str, value: ValueType, names: &[&str], path: &[u32]) -> Self {
+    /// A column of a compiled kind, whose rows are messages. `names` stand beside the column's own.
+    pub fn of_message(column: &str, value: ValueType, names: &[&str]) -> Self {
         let sql_type = if value == ValueType::Time { "pg_catalog.timestamptz" } else { "pg_catalog.text" };
         let mut field = Self::new(column, value, sql_type);
         field.names.extend(names.iter().map(ToString::to_string));
-        Self { unset: Unset::AsInMessages, path: path.to_vec(), ..field }
+        Self { unset: Unset::AsInMessages, ..field }
     }
 
     /// The same, of a type with an order that [`Field::new`] does not know of.
@@ -167,12 +158,7 @@ const TOLD: usize = 30;
 impl Schema {
     /// The schema of an attached table.
     pub fn new(fields: Vec<Field>) -> Arc<Self> {
-        Arc::new(Self { fields, ..Self::default() })
-    }
-
-    /// Whether watch events have their rows as JSON, and not as messages of a compiled kind.
-    pub fn is_json(&self) -> bool {
-        self.fields.iter().all(|field| field.path.is_empty())
+        Arc::new(Self { fields })
     }
 
     /// The field of this name.

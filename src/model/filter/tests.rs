@@ -6,8 +6,8 @@ use std::sync::LazyLock;
 
 static SCHEMA: LazyLock<Arc<Schema>> = LazyLock::new(|| {
     Schema::new(vec![
-        Field::of_message("species", ValueType::Text, &[], &[2]),
-        Field::of_message("created_at", ValueType::Time, &["metadata.created_at"], &[1, 2]),
+        Field::of_message("species", ValueType::Text, &[]),
+        Field::of_message("created_at", ValueType::Time, &["metadata.created_at"]),
     ])
 });
 

@@ -16,6 +16,7 @@ use trex::{
     catalog::Catalog,
     faces::Registry,
     feed::{self, Feed, SealedFeed, reader::LogReader, snapshot::Snapshots},
+    log::Parts,
     model::{Epoch, KindId, Revision, Selector, Start},
     proto::rh_trex::v1::{
         CreateDinosaurRequest, DeleteDinosaurRequest, DinosaurWatchEvent, EventType, GetDinosaurRequest,
@@ -26,6 +27,7 @@ use trex::{
         import::{self, Bulk},
     },
     store::Store,
+    wire::Rendition,
 };
 
 async fn next(watch: &mut Streaming<DinosaurWatchEvent>) -> DinosaurWatchEvent {
@@ -152,7 +154,7 @@ impl History for NoHistory {
         None
     }
 
-    fn fetch(&self, _: &KindId, _: Revision, _: Revision) -> Fetch {
+    fn fetch(&self, _: &KindId, _: Revision, _: Revision, _: Parts) -> Fetch {
         Box::pin(pending())
     }
 
@@ -193,8 +195,15 @@ async fn a_watch_that_waited_for_the_hub_and_finds_no_place_is_told_that() {
     let mut watch = pin!(cases.watch(&call, kinds.get(KIND).unwrap(), request));
     assert!(poll!(&mut watch).is_pending(), "it is ahead of the hub");
     let policy = Policy::Drop;
-    let interest =
-        Interest { selector: Selector::ALL, filter: None, include_previous: false, buffer: 1, policy };
+    let interest = Interest {
+        selector: Selector::ALL,
+        filter: None,
+        rendition: Rendition::Grpc,
+        composer: None,
+        include_previous: false,
+        buffer: 1,
+        policy,
+    };
     let _last = era.topic(KIND).unwrap().subscribe(Start::Now, interest).unwrap();
     broker.publish(&era, &[KIND.into()], HashMap::new(), Revision::new(1));
     let refused = timeout(PATIENCE, watch).await.unwrap().err().unwrap();

@@ -27,6 +27,7 @@ use trex::{
     proto::rh_trex::v1::BackpressurePolicy,
     service::UseCases,
     store::Migration,
+    wire::Rendition,
 };
 
 /// The number of the last transaction.
@@ -62,6 +63,8 @@ fn subscribe(hub: &TestHub, kind: &str, start: Start) -> Subscription {
     let interest = Interest {
         selector: Selector::ALL,
         filter: None,
+        rendition: Rendition::Grpc,
+        composer: None,
         include_previous: false,
         buffer: 8192,
         policy: Policy::CatchUp,

@@ -10,7 +10,7 @@ use trex::{
     catalog::{Kind, Renderer, Unreadable},
     faces::ServedKind,
     faces::grpc::Grpc,
-    model::{Revision, Table, filter::Schema},
+    model::{Revision, Table},
     service::UseCases,
     store::{Migration, Scope},
 };
@@ -81,7 +81,7 @@ impl Renderer for FossilRows {
 pub fn fossil_kind(name: &'static str, table: &'static str, migrations: &'static [Migration]) -> Kind {
     Kind {
         table: Table::new(name, table, "site"),
-        schema: Arc::new(Schema { row: 2, previous: 7, occurred_at: 5, ..Schema::default() }),
+        schema: Arc::default(),
         scope: Some(Scope { name, migrations, table: Some(table) }),
         since: Revision::ZERO,
         renderer: Arc::new(FossilRows),

@@ -7,9 +7,9 @@ use std::sync::{Arc, LazyLock};
 
 static SCHEMA: LazyLock<Arc<Schema>> = LazyLock::new(|| {
     Schema::new(vec![
-        Field::of_message("id", ValueType::Text, &[], &[]),
-        Field::of_message("species", ValueType::Text, &[], &[]),
-        Field::of_message("created_at", ValueType::Time, &[], &[]),
+        Field::of_message("id", ValueType::Text, &[]),
+        Field::of_message("species", ValueType::Text, &[]),
+        Field::of_message("created_at", ValueType::Time, &[]),
         Field::new("n", ValueType::Integer, "pg_catalog.int8"),
         Field::new("on", ValueType::Bool, "pg_catalog.bool"),
         Field::new("doc", ValueType::Jsonb, "pg_catalog.jsonb"),
