@@ -31,7 +31,17 @@ use std::{
 use tokio::{sync::Notify, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-/// Blocked streams are looked for so often.
+/// The default of [`Settings::db_pool_size`].
+pub const DB_POOL_SIZE: u16 = 16;
+/// The default of [`Settings::max_state_spool_bytes`].
+pub const MAX_STATE_SPOOL_BYTES: u64 = 4 << 30;
+/// The default of [`Settings::max_message_bytes`].
+pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
+/// The default of [`Settings::call_timeout`].
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// The default of [`Settings::drain_timeout`].
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often blocked streams are looked for.
 const SWEEP: Duration = Duration::from_millis(250);
 /// What an ended stream is told to wait.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -93,24 +103,20 @@ impl Settings {
             tables: Wishes::default(),
             compiled_kinds: true,
             migrate: true,
-            db_pool_size: 16,
+            db_pool_size: DB_POOL_SIZE.into(),
             capture: feed::Settings::default(),
             controllers: Controllers::default(),
             controller: controller::Settings::default(),
             limits: Limits::default(),
-            max_state_spool_bytes: 4 << 30,
+            max_state_spool_bytes: MAX_STATE_SPOOL_BYTES,
             bulk: import::Limits::default(),
-            connections: ConnectionLimits {
-                streams: 1024,
-                send_buffer: 64 * 1024,
-                keepalive: Duration::from_secs(20),
-            },
-            max_message_bytes: 4 << 20,
+            connections: ConnectionLimits::default(),
+            max_message_bytes: MAX_MESSAGE_BYTES,
             trusted_actor: None,
             gate: http::Gate::default(),
-            call_timeout: Duration::from_secs(30),
+            call_timeout: CALL_TIMEOUT,
             tls: ListenersTls::default(),
-            drain_timeout: Duration::from_secs(15),
+            drain_timeout: DRAIN_TIMEOUT,
             lanes: 2,
         }
     }
@@ -184,7 +190,8 @@ impl App {
         Self::start_with(settings, endpoints, registry).await
     }
 
-    /// Starts a hub of these kinds. When it returns, the hub serves; whether it sees its database is told by its readiness.
+    /// Starts a hub of these kinds. When it returns, the hub serves; whether it sees its database is told by
+    /// its readiness.
     pub async fn start_with(
         mut settings: Settings,
         endpoints: Endpoints,
@@ -268,7 +275,8 @@ impl App {
         &self.metrics
     }
 
-    /// Drains: readiness off, watches and bulk streams ended with UNAVAILABLE, calls under way finished; then everything else ends.
+    /// Drains: readiness off, watches and bulk streams ended with UNAVAILABLE, calls under way finished; then
+    /// everything else ends.
     pub async fn stop(mut self) {
         tracing::info!("draining");
         self.health.draining();

@@ -4,7 +4,7 @@ use crate::client::{Access, Hub, Token};
 use anyhow::Context;
 use std::{env, path::PathBuf};
 
-/// Holds a token; an argument would be seen by everybody on the machine.
+/// Holds the token: everybody on the machine could see an argument.
 const TOKEN: &str = "TREX_TOKEN";
 
 /// How a hub is reached.
@@ -31,7 +31,8 @@ pub(super) struct AccessOptions {
         requires = "client_cert"
     )]
     client_key: Option<PathBuf>,
-    /// A file with the token that says who asks, read at each call; or the variable TREX_TOKEN holds the token itself
+    /// A file with the token that says who asks, read at each call; or the variable TREX_TOKEN holds the
+    /// token itself
     #[arg(long, env = "TREX_TOKEN_FILE", value_name = "FILE", help_heading = "Access")]
     token_file: Option<PathBuf>,
 }

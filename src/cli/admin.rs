@@ -1,8 +1,9 @@
-//! What the commands share that ask a hub's admin listener.
+//! What the commands that ask a hub's admin listener share.
 
 use super::{
     access::AccessOptions,
     failure::{Listener, explain},
+    listeners::ADMIN,
     print::{Output, Reader, print, refresh, say},
 };
 use crate::{client::Link, proto::hub::v1::admin_service_client::AdminServiceClient};
@@ -10,19 +11,22 @@ use std::time::Duration;
 use tonic::Status;
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
-/// An answer about 10,000 watches has some megabytes.
+/// An answer about 10,000 watches takes some megabytes.
 const LARGEST_ANSWER: usize = 64 << 20;
 
 /// Which hub, and how often.
 #[derive(Debug, clap::Args)]
 pub(super) struct Hub {
     /// The hub's admin listener
-    #[arg(long, env = "TREX_ADMIN_SERVER", default_value = "http://localhost:9001", value_name = "URL")]
+    #[arg(long, env = "TREX_ADMIN_SERVER", default_value = format!("http://{ADMIN}"), value_name = "URL")]
     server: String,
     #[command(flatten)]
     access: AccessOptions,
-    /// Ask again and again, so often; on a terminal what it shows is refreshed
-    #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "1s", require_equals = true, value_parser = super::duration)]
+    /// Ask again this often; on a terminal the picture is refreshed
+    #[arg(
+        long, value_name = "TIME", num_args = 0..=1, default_missing_value = "1s", require_equals = true,
+        value_parser = super::duration
+    )]
     pub(super) watch: Option<Duration>,
 }
 
@@ -33,7 +37,7 @@ impl Hub {
         Ok(AdminServiceClient::new(hub.connect_lazy()).max_decoding_message_size(LARGEST_ANSWER))
     }
 
-    /// Writes an answer, or one after the other. Once there was one, a hub that does not answer is waited for.
+    /// Writes an answer, or one after another. Once one has come, a hub that does not answer is waited for.
     pub(super) async fn show(
         &self,
         output: Output,

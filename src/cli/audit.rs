@@ -3,6 +3,7 @@
 use super::{
     access::AccessOptions,
     failure::{Listener, explain},
+    listeners::GRPC,
     print::{say, shown, unless_left},
 };
 use crate::{
@@ -22,14 +23,14 @@ use tonic::{Code, Status};
 
 /// Records per call.
 const PAGE: i32 = 200;
-/// Before the next attempt to follow a hub that went away.
+/// The pause before the next attempt to follow a hub that went away.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Who changed what, and when: the records of the audit trail, newest first; or, with --follow, as they come
 #[derive(Debug, clap::Args)]
 pub(super) struct Audit {
     /// The hub
-    #[arg(long, env = "TREX_SERVER", default_value = "http://localhost:9000", value_name = "URL")]
+    #[arg(long, env = "TREX_SERVER", default_value = format!("http://{GRPC}"), value_name = "URL")]
     server: String,
     #[command(flatten)]
     access: AccessOptions,
@@ -48,7 +49,7 @@ pub(super) struct Audit {
     /// Only before this time
     #[arg(long, value_name = "TIME", conflicts_with = "follow")]
     until: Option<jiff::Timestamp>,
-    /// So many records at most
+    /// At most this many records
     #[arg(long, default_value_t = 100, value_name = "N", conflicts_with = "follow")]
     limit: usize,
     /// Show what comes from now on, oldest first; reconnects and resumes by itself
@@ -158,7 +159,8 @@ impl Audit {
         let error = explain(&self.server, Listener::Api, status);
         match status.code() {
             Code::OutOfRange => anyhow::anyhow!(
-                "{error}; --follow without --after-revision begins with what comes now, and trex audit lists what there is"
+                "{error}; --follow without --after-revision begins with what comes now, and trex audit \
+                 lists what there is"
             ),
             _ => error,
         }
@@ -206,7 +208,7 @@ fn text(record: &AuditRecord) -> String {
 }
 
 fn json(record: &AuditRecord) -> Value {
-    // Rows as the database wrote them; one that is no JSON was never a row.
+    // Rows as the database wrote them: always JSON.
     let row = |json: &str| serde_json::from_str::<Value>(json).unwrap_or(Value::Null);
     json!({
         "type": type_name(record),

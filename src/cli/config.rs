@@ -1,5 +1,6 @@
-//! The config file: its keys are the options' long names, and its values become their defaults. So one definition serves the command
-//! line, the environment and the file, in this order of precedence, and one parser judges all three.
+//! The config file: its keys are the options' long names, and its values become their defaults. So one
+//! definition serves the command line, the environment and the file, in this order of precedence, and one
+//! parser judges all three.
 
 use anyhow::{Context, bail};
 use clap::Command;
@@ -8,7 +9,7 @@ use std::{ffi::OsString, path::Path};
 /// The commands with the options of a hub.
 const SERVES: [&str; 2] = ["serve", "doctor"];
 
-/// Reads the file named by `--config` or `TREX_CONFIG`, if one is and the command has the options of a hub.
+/// Reads the file that `--config` or `TREX_CONFIG` names, if the command has the options of a hub.
 pub(super) fn with_file(command: Command, arguments: &[OsString]) -> anyhow::Result<Command> {
     let name = arguments.get(1).and_then(|first| first.to_str()).filter(|first| !first.starts_with('-'));
     if name.is_some_and(|name| !SERVES.contains(&name)) {
@@ -40,7 +41,7 @@ fn parse(text: &str) -> anyhow::Result<toml::Table> {
     })
 }
 
-/// The file is looked for before clap parses, for it changes what clap parses with.
+/// The file is looked for before clap parses, because it changes clap's defaults.
 fn path(arguments: &[OsString]) -> Option<OsString> {
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {

@@ -9,12 +9,12 @@ use anyhow::bail;
 use serde_json::json;
 use std::time::SystemTime;
 
-/// Changes that a controller could not handle, and those that wait behind them: list them, have them tried again, let them go
+/// List, retry or discard the changes that a controller could not handle, and those that wait behind them
 ///
-/// A change that fails again and again is left for you, and later changes of the same resource wait behind it, in order; everything else
-/// goes on. Mend what made it fail, then retry: what waits follows by itself.
+/// A change that keeps failing is set aside, and later changes of the same resource wait behind it, in order;
+/// everything else goes on. Fix what made it fail, then retry: what waits behind it follows by itself.
 #[derive(Debug, clap::Args)]
-// What is missing is said, and not all the help there is.
+// Without a subcommand the message says what is missing, instead of the whole help.
 #[command(arg_required_else_help = false)]
 pub(super) struct DeadLetters {
     #[command(subcommand)]
@@ -31,16 +31,17 @@ enum Action {
         /// Only of this controller
         #[arg(long, value_name = "NAME")]
         controller: Option<String>,
-        /// So many at most
+        /// At most this many
         #[arg(long, default_value_t = 100, value_name = "N")]
         limit: u32,
         /// How to write them: lines for people, or JSON objects, one per line, for programs
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
-    /// Try them again now, as often as new ones; of a resource its first one, and the others after it
+    /// Try them again now, with as many attempts as a new change has; of each resource the first one, then
+    /// the others
     Retry(Selection),
-    /// Let them go without an effect, for good
+    /// Discard them for good, without an effect
     Discard(Selection),
 }
 
@@ -100,7 +101,7 @@ impl DeadLetters {
     }
 }
 
-/// One that was named must be there.
+/// A dead letter that was named must exist.
 fn some(found: u64, which: &Which) -> anyhow::Result<u64> {
     match (found, which) {
         (0, Which::One(number)) => {

@@ -3,11 +3,11 @@
 use super::{migrate::required, print::print};
 use crate::store::{Doubt, HubConnection, begin_epoch};
 
-/// Declare that revisions begin to mean something else: after the files of the database were rolled back while no hub ran
+/// Begin a new epoch: needed after the files of the database were rolled back while no hub ran
 ///
-/// A hub notices by itself what can be seen from inside: a restored dump, a copied database, a failover, a base backup restored under
-/// it. It cannot see that files were rolled back while it was not running. After this command every watch is told EPOCH_CHANGED and
-/// lists again.
+/// A hub notices by itself what can be seen from inside: a restored dump, a copied database, a failover, a
+/// base backup restored underneath it. It cannot see that files were rolled back while it was not running.
+/// After this command every watch is told EPOCH_CHANGED and lists again.
 #[derive(Debug, clap::Args)]
 pub(super) struct NewEpoch {
     /// The database, as a URL

@@ -4,6 +4,7 @@ use super::{
     access::AccessOptions,
     failure::{Listener, explain},
     import::Format,
+    listeners::GRPC,
     print::{say, unless_left},
     watch::time,
 };
@@ -25,25 +26,25 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Write every row as it is at one revision, as NDJSON or CSV
 ///
-/// The revision is printed on standard error, with the epoch that it belongs to: `trex watch --after-revision` goes on from there. What is
-/// written can be read by `trex import`.
+/// The revision is printed on standard error, with the epoch that it belongs to:
+/// `trex watch --after-revision` goes on from there. What is written can be read by `trex import`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Export {
     /// The hub
-    #[arg(long, env = "TREX_SERVER", default_value = "http://localhost:9000", value_name = "URL")]
+    #[arg(long, env = "TREX_SERVER", default_value = format!("http://{GRPC}"), value_name = "URL")]
     server: String,
     #[command(flatten)]
     access: AccessOptions,
-    /// Write to this file, which is there when it is complete and not before [default: standard output]
+    /// Write to this file, which appears only when it is complete [default: standard output]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// How to write rows [default: as the file's name says, else NDJSON]
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// Write created_at and updated_at too; an import refuses them, for the hub sets them
+    /// Write created_at and updated_at too; an import refuses them, because the hub sets them
     #[arg(long)]
     times: bool,
-    /// End when the hub could not be reached for so long
+    /// Give up when the hub could not be reached for this long
     #[arg(long, default_value = "5m", value_parser = humantime::parse_duration, value_name = "TIME")]
     give_up_after: Duration,
 }
@@ -52,7 +53,8 @@ impl Export {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         if let Some(path) = self.out.as_deref().filter(|path| is_compressed(path)) {
             bail!(
-                "--out {}: an export is not compressed: name it without the ending, or leave out --out and pipe it through the compressor",
+                "--out {}: an export is not compressed: name it without the ending, or leave out --out and \
+                 pipe it through the compressor",
                 path.display()
             );
         }
@@ -71,14 +73,14 @@ impl Export {
             written = self.write(watch, rows) => unless_left(written),
             stopped = self.stopped() => {
                 stopped?;
-                // `rows` go, and with them the file beside the one that is not complete.
+                // Dropping `rows` deletes the file, which is not complete.
                 bail!("interrupted: the export is not complete")
             }
         }
     }
 
-    /// Until somebody wants it to end. To standard output there is nothing to take away: the signal itself ends it, and also a write
-    /// that nobody takes.
+    /// Waits until the export is to be interrupted. With standard output there is nothing to clean up: the
+    /// signal itself ends the process, also within a write that nobody reads.
     async fn stopped(&self) -> io::Result<()> {
         if self.out.is_none() {
             return std::future::pending().await;
@@ -95,7 +97,7 @@ impl Export {
         loop {
             let notice = watch.next().await;
             match notice.map_err(|status| explain(&self.server, Listener::Api, &status))? {
-                // A state that was cut off begins anew: it is of another revision.
+                // A state that was cut off begins again: it would be of another revision.
                 Notice::Connected { epoch, .. } => {
                     rows.begin()?;
                     of_epoch = epoch;
@@ -150,14 +152,14 @@ struct Object<'a> {
 }
 
 impl Rows {
-    /// At the first row, whatever was written before.
+    /// Begins again at the first row, whatever was written before.
     fn begin(&mut self) -> anyhow::Result<()> {
         self.output.rewind(self.count)?;
         self.count = 0;
         Ok(())
     }
 
-    /// Before the first row and not before: what a lost connection began on standard output could not be taken back.
+    /// Not before the first row: what a lost connection began on standard output could not be taken back.
     fn head(&mut self) -> anyhow::Result<()> {
         if self.count == 0 && self.format == Format::Csv {
             let times = if self.times { ",created_at,updated_at" } else { "" };
@@ -200,7 +202,7 @@ fn record<'a>(fields: impl IntoIterator<Item = Option<&'a str>>) -> Vec<u8> {
         if !line.is_empty() {
             line.push(',');
         }
-        // The first field of all is quoted when it is empty, or the next one would take its place.
+        // A first field that is empty is quoted, or the next one would take its place.
         if field.is_empty() || field.contains(['"', ',', '\r', '\n']) {
             line.push('"');
             line.push_str(&field.replace('"', "\"\""));
@@ -230,7 +232,7 @@ impl Output {
             bail!("{} is there, and is no file", path.display());
         }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        // As any other new file, and not for this user alone.
+        // With the permissions of any new file, and not for this user alone.
         let file = tempfile::Builder::new()
             .prefix(".trex-export-")
             .permissions(Permissions::from_mode(0o666))

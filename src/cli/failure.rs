@@ -1,5 +1,6 @@
 //! What a command says of a call that failed: what went wrong, and what to do.
 
+use super::listeners::{ADMIN, GRPC};
 use crate::client::{cause, tls_fault};
 use std::{error::Error, iter};
 use tonic::{Code, Status, TimeoutExpired};
@@ -15,11 +16,11 @@ pub(super) enum Listener {
 }
 
 impl Listener {
-    fn name(self) -> &'static str {
+    fn name(self) -> String {
         match self {
-            Self::Api => "the gRPC listener of a hub (localhost:9000 by default, --grpc-server-bindaddress)",
+            Self::Api => format!("the gRPC listener of a hub ({GRPC} by default, --grpc-server-bindaddress)"),
             Self::Admin => {
-                "the admin listener of a hub (localhost:9001 by default, --admin-server-bindaddress)"
+                format!("the admin listener of a hub ({ADMIN} by default, --admin-server-bindaddress)")
             }
         }
     }

@@ -4,7 +4,8 @@ use super::{Cli, print::print};
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-/// Print the completions of a shell, to be put where it looks for them: `trex completions bash > /etc/bash_completion.d/trex`
+/// Print the completions for a shell, to be put where it looks for them:
+/// `trex completions bash > /etc/bash_completion.d/trex`
 #[derive(Debug, clap::Args)]
 pub(super) struct Completions {
     /// Which shell

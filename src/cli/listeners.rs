@@ -1,4 +1,4 @@
-//! The options about who can reach a hub, and whether that is encrypted.
+//! The options on who can reach a hub, and whether that is encrypted.
 
 use crate::{
     app::{Endpoints, ListenersTls},
@@ -7,11 +7,19 @@ use crate::{
 use anyhow::bail;
 use std::{path::PathBuf, sync::Arc};
 
+/// Where gRPC listens by default.
+pub(super) const GRPC: &str = "localhost:9000";
+/// Where the operator's gRPC listens by default.
+pub(super) const ADMIN: &str = "localhost:9001";
+
 /// TLS of the listeners.
 #[derive(Debug, clap::Args)]
 pub(super) struct ListenerOptions {
     /// Whether gRPC is encrypted
-    #[arg(long, env = "TREX_GRPC_ENABLE_TLS", default_value_t = false, default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set, value_name = "BOOL")]
+    #[arg(
+        long, env = "TREX_GRPC_ENABLE_TLS", default_value_t = false, default_missing_value = "true",
+        num_args = 0..=1, action = clap::ArgAction::Set, value_name = "BOOL"
+    )]
     grpc_enable_tls: bool,
     /// The certificate of gRPC, and those between it and its authority, in PEM; looked at every 10 s
     #[arg(long, env = "TREX_GRPC_TLS_CERT_FILE", value_name = "FILE")]
@@ -20,16 +28,22 @@ pub(super) struct ListenerOptions {
     #[arg(long, env = "TREX_GRPC_TLS_KEY_FILE", value_name = "FILE")]
     grpc_tls_key_file: Option<PathBuf>,
     /// Whether clients of gRPC must show a certificate
-    #[arg(long, env = "TREX_GRPC_TLS_ENABLE_CLIENT_AUTH", default_value_t = false, default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set, value_name = "BOOL")]
+    #[arg(
+        long, env = "TREX_GRPC_TLS_ENABLE_CLIENT_AUTH", default_value_t = false,
+        default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set, value_name = "BOOL"
+    )]
     grpc_tls_enable_client_auth: bool,
     /// The authority of clients' certificates, in PEM
     #[arg(long, env = "TREX_GRPC_TLS_CLIENT_CA_FILE", value_name = "FILE")]
     grpc_tls_client_ca_file: Option<PathBuf>,
-    /// The oldest TLS that is spoken [default: 1.2]
+    /// The oldest TLS version to accept [default: 1.2]
     #[arg(long, env = "TREX_GRPC_TLS_MIN_VERSION", value_enum, value_name = "VERSION")]
     grpc_tls_min_version: Option<MinVersion>,
     /// Whether the operator's gRPC is encrypted too, by the same certificate and rules
-    #[arg(long, env = "TREX_ADMIN_ENABLE_TLS", default_value_t = false, default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set, value_name = "BOOL")]
+    #[arg(
+        long, env = "TREX_ADMIN_ENABLE_TLS", default_value_t = false, default_missing_value = "true",
+        num_args = 0..=1, action = clap::ArgAction::Set, value_name = "BOOL"
+    )]
     admin_enable_tls: bool,
     /// The certificate of what speaks HTTP, in PEM; looked at every 10 s
     #[arg(long, env = "TREX_HTTPS_CERT_FILE", value_name = "FILE")]
@@ -38,18 +52,28 @@ pub(super) struct ListenerOptions {
     #[arg(long, env = "TREX_HTTPS_KEY_FILE", value_name = "FILE")]
     https_key_file: Option<PathBuf>,
     /// Whether /metrics is encrypted
-    #[arg(long, env = "TREX_ENABLE_METRICS_HTTPS", default_value_t = false, default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set, value_name = "BOOL")]
+    #[arg(
+        long, env = "TREX_ENABLE_METRICS_HTTPS", default_value_t = false, default_missing_value = "true",
+        num_args = 0..=1, action = clap::ArgAction::Set, value_name = "BOOL"
+    )]
     enable_metrics_https: bool,
     /// Whether /healthcheck and /readyz are encrypted
-    #[arg(long, env = "TREX_ENABLE_HEALTH_CHECK_HTTPS", default_value_t = false, default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set, value_name = "BOOL")]
+    #[arg(
+        long, env = "TREX_ENABLE_HEALTH_CHECK_HTTPS", default_value_t = false, default_missing_value = "true",
+        num_args = 0..=1, action = clap::ArgAction::Set, value_name = "BOOL"
+    )]
     enable_health_check_https: bool,
-    /// Listen in plain text where other machines can reach it: something in front encrypts, or the network is trusted
-    #[arg(long, env = "TREX_INSECURE", default_value_t = false, default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set, value_name = "BOOL")]
+    /// Listen in plain text where other machines can reach it: something in front encrypts, or the network is
+    /// trusted
+    #[arg(
+        long, env = "TREX_INSECURE", default_value_t = false, default_missing_value = "true",
+        num_args = 0..=1, action = clap::ArgAction::Set, value_name = "BOOL"
+    )]
     insecure: bool,
 }
 
 impl ListenerOptions {
-    /// Reads the certificates. A flag that cannot act is an error: it would be taken for protection.
+    /// Reads the certificates. A flag without effect is an error: it would be taken for protection.
     pub(super) fn read(&self) -> anyhow::Result<ListenersTls> {
         let grpc = self.grpc()?;
         let https = self.https()?;
@@ -100,7 +124,8 @@ impl ListenerOptions {
         }
         let (Some(certificate), Some(key)) = (&self.https_cert_file, &self.https_key_file) else {
             bail!(
-                "--enable-metrics-https and --enable-health-check-https need --https-cert-file and --https-key-file"
+                "--enable-metrics-https and --enable-health-check-https need --https-cert-file and \
+                 --https-key-file"
             );
         };
         let files = Files { certificate: certificate.clone(), key: key.clone(), client_authority: None };
@@ -109,7 +134,7 @@ impl ListenerOptions {
         Ok(Some(Arc::new(tls)))
     }
 
-    /// Refuses what other machines could read on the way, unless that is meant.
+    /// Refuses plain text that other machines could read on the way, unless that is meant.
     pub(super) fn check(&self, endpoints: &Endpoints, tls: &ListenersTls) -> anyhow::Result<()> {
         let exposed = endpoints.exposed(tls).join(", ");
         if exposed.is_empty() {
@@ -117,7 +142,8 @@ impl ListenerOptions {
         }
         if !self.insecure {
             bail!(
-                "{exposed}: other machines can reach it, in plain text: listen on localhost, enable TLS there, or \
+                "{exposed}: other machines can reach it, in plain text: listen on localhost, enable TLS \
+                 there, or \
                    give --insecure if something in front encrypts"
             );
         }
@@ -129,7 +155,7 @@ impl ListenerOptions {
     }
 }
 
-/// Refuses what is given and cannot act.
+/// Refuses a flag that has no effect without another.
 fn idle(given: &[(&str, bool)], without: &str) -> anyhow::Result<Option<Arc<Tls>>> {
     match given.iter().find(|(_, given)| *given) {
         Some((flag, _)) => bail!("{flag} does nothing without {without}"),

@@ -6,14 +6,17 @@ use crate::{
     store::{Target, migrate},
 };
 
-/// Bring a database to the schema of this program, and mend its triggers
+/// Bring a database to the schema of this program, and repair its triggers
 #[derive(Debug, clap::Args)]
 pub(super) struct Migrate {
     /// The database, as a URL; its role must own the watched tables and schema hub, or may create them
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
-    /// Whether to make and watch the table of dinosaurs, too
-    #[arg(long, env = "TREX_DINOSAURS", default_value_t = false, default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set, value_name = "BOOL")]
+    /// Whether to create and watch the table of dinosaurs, too
+    #[arg(
+        long, env = "TREX_DINOSAURS", default_value_t = false, default_missing_value = "true",
+        num_args = 0..=1, action = clap::ArgAction::Set, value_name = "BOOL"
+    )]
     dinosaurs: bool,
 }
 
@@ -43,7 +46,7 @@ pub(super) fn required(url: Option<&str>) -> anyhow::Result<Target> {
     Ok(target)
 }
 
-/// An empty variable is how some platforms say that there is none.
+/// Some platforms set an empty variable where there is no value.
 pub(super) fn given(url: Option<&str>) -> Option<&str> {
     url.filter(|url| !url.trim().is_empty())
 }

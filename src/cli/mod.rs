@@ -24,10 +24,11 @@ mod watch;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::{process::ExitCode, time::Duration};
 
-/// A watch hub for Postgres: every committed change to a watched table reaches every watcher, in commit order, over gRPC streams.
+/// A watch hub for Postgres: every committed change to a watched table reaches every watcher, in commit
+/// order, over gRPC streams.
 ///
-/// Without a command it serves. Every option is an environment variable too, and a key of the file given with --config: the command
-/// line wins over the environment, and that over the file.
+/// Without a command it serves. Every option is an environment variable too, and a key of the file given with
+/// --config: the command line wins over the environment, and the environment over the file.
 #[derive(Debug, Parser)]
 #[command(name = "trex", version, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
 struct Cli {
@@ -39,7 +40,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a hub (the default): on a Postgres of its own, or on the one at --database-url
+    /// Run a hub (the default): on its own Postgres, or on the one at --database-url
     Serve(Box<serve::Serve>),
     /// Watch a hub: a line per event; reconnects and resumes by itself
     Watch(watch::Watch),
@@ -51,22 +52,23 @@ enum Command {
     Tables(tables::Tables),
     /// List the open watches of a hub, the furthest behind first
     Subscriptions(subscriptions::Subscriptions),
-    /// Say how a hub is: ready or why not, its revisions, its doorbell, its database
+    /// Show the state of a hub: ready or why not, its revisions, its doorbell, its database
     Status(status::Status),
     // These two say more of themselves.
     Doctor(Box<doctor::Doctor>),
     Bench(bench::Bench),
-    /// Bring a database to the schema of this program, and mend its triggers
+    /// Bring a database to the schema of this program, and repair its triggers
     Migrate(migrate::Migrate),
-    /// Declare that revisions begin to mean something else: after the files of the database were rolled back while no hub ran
+    /// Begin a new epoch: needed after the files of the database were rolled back while no hub ran
     NewEpoch(epoch::NewEpoch),
-    /// Print the completions of a shell
+    /// Print the completions for a shell
     Completions(generate::Completions),
     /// Print a page of the manual
     Man(generate::Man),
-    /// Who changed what, and when: the records of the audit trail, newest first; or, with --follow, as they come
+    /// Who changed what, and when: the records of the audit trail, newest first; or, with --follow, as they
+    /// come
     Audit(audit::Audit),
-    /// Changes that a controller could not handle: list them, have them tried again, let them go
+    /// List, retry or discard the changes that a controller could not handle
     DeadLetters(dead_letters::DeadLetters),
 }
 
@@ -117,7 +119,7 @@ pub fn main() -> ExitCode {
                     Command::Man(man) => man.run().map(done),
                 }
             });
-            // Nothing that matters is left; a blocked reader of standard input must not hold the exit.
+            // Nothing that matters is left to do; a blocked reader of standard input must not delay the exit.
             runtime.shutdown_background();
             result
         });
@@ -131,6 +133,22 @@ pub fn main() -> ExitCode {
 fn duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if duration.is_zero() { Err("must be longer than zero".to_owned()) } else { Ok(duration) }
+}
+
+/// A duration as [`duration`] reads it, in the largest unit that says it whole: `90d`, `24h`, `500ms`.
+fn time(duration: Duration) -> String {
+    const HOUR: u64 = 3600;
+    const DAY: u64 = 24 * HOUR;
+    let seconds = duration.as_secs();
+    if duration.subsec_millis() > 0 {
+        format!("{}ms", duration.as_millis())
+    } else if seconds.is_multiple_of(DAY) && seconds > DAY {
+        format!("{}d", seconds / DAY)
+    } else if seconds.is_multiple_of(HOUR) {
+        format!("{}h", seconds / HOUR)
+    } else {
+        format!("{seconds}s")
+    }
 }
 
 /// One line on standard error.
@@ -175,20 +193,52 @@ mod tests {
             (&["import"][..], "the following required arguments were not provided: <FILE|-> (see --help)"),
             (
                 &["wacth"],
-                "unrecognized subcommand 'wacth'; tip: some similar subcommands exist: 'attach', 'detach', 'watch' (see --help)",
+                "unrecognized subcommand 'wacth'; tip: some similar subcommands exist: 'attach', 'detach', \
+                 'watch' (see --help)",
             ),
             (
                 &["watch", "--output", "jsn"],
-                "invalid value 'jsn' for '--output <OUTPUT>' [possible values: text, json]; tip: a similar value exists: 'json' (see --help)",
+                "invalid value 'jsn' for '--output <OUTPUT>' [possible values: text, json]; tip: a similar \
+                 value exists: 'json' (see --help)",
             ),
             (
                 &["dead-letters"],
-                "'trex dead-letters' requires a subcommand but one was not provided [subcommands: list, retry, discard, help] (see --help)",
+                "'trex dead-letters' requires a subcommand but one was not provided [subcommands: list, \
+                 retry, discard, help] (see --help)",
             ),
         ] {
             let error = Cli::try_parse_from([&["trex"], arguments].concat()).unwrap_err();
             assert!(error.use_stderr());
             assert_eq!(complaint(&error), expected);
+        }
+    }
+
+    /// The one place that a default is written in is the code; the docs are held to it.
+    #[test]
+    fn every_flag_of_a_hub_is_in_the_docs_with_its_default() {
+        let docs = [include_str!("../../docs/operating.md"), include_str!("../../docs/security.md")].concat();
+        let command = Cli::command();
+        let serve = command.find_subcommand("serve").unwrap();
+        let missing: Vec<_> = serve
+            .get_arguments()
+            .filter_map(|argument| {
+                let name = argument.get_long().filter(|name| *name != "help")?;
+                let variable = argument.get_env().unwrap_or_default().to_string_lossy();
+                let default = argument.get_default_values().first().map(|default| default.to_string_lossy());
+                let wanted = match default.filter(|default| *default != "false" && !default.is_empty()) {
+                    Some(default) => format!("| `--{name}` | `{variable}` | `{default}`"),
+                    None => format!("`--{name}`"),
+                };
+                (!docs.contains(&wanted)).then_some(wanted)
+            })
+            .collect();
+        assert!(missing.is_empty(), "{missing:#?}");
+    }
+
+    #[test]
+    fn a_duration_is_written_as_it_is_read() {
+        for text in ["90d", "7d", "24h", "1h", "90s", "500ms", "1500ms"] {
+            assert_eq!(time(duration(text).unwrap()), text);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Standard output: for people a table, for programs JSON, and never an error because a reader such as `head` has had enough. Standard error:
-//! a line, whoever listens.
+//! Standard output: a table for people, JSON for programs, and never an error because a reader such as `head`
+//! has had enough. Standard error: single lines.
 
 use std::{
     fmt::Display,
@@ -25,7 +25,7 @@ pub(super) enum Reader {
     Left,
 }
 
-/// Writes it all, at once.
+/// Writes it all at once.
 pub(super) fn print(text: &str) -> io::Result<Reader> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -35,7 +35,7 @@ pub(super) fn print(text: &str) -> io::Result<Reader> {
     }
 }
 
-/// What became of a command that writes as it goes: a reader such as `head` that has had enough is no error.
+/// The result of a command that writes as it goes: a reader such as `head` that has had enough is no error.
 pub(super) fn unless_left(written: anyhow::Result<()>) -> anyhow::Result<()> {
     let left = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
     match written {
@@ -44,7 +44,7 @@ pub(super) fn unless_left(written: anyhow::Result<()>) -> anyhow::Result<()> {
     }
 }
 
-/// A line on standard error. That nobody can read it is no reason to stop.
+/// Writes a line on standard error; that nobody can read it is no reason to stop.
 pub(super) fn say(line: impl Display) {
     let _ = io::stderr().write_all(format!("{}\n", shown(&line.to_string())).as_bytes());
 }
@@ -60,16 +60,16 @@ pub(super) fn refresh(text: &str) -> io::Result<Reader> {
     print(&frame(text, columns, rows))
 }
 
-/// The first lines, and the beginning of each: one that went on in the next row would push the first out of sight.
+/// The first lines, and the beginning of each: a line that wrapped would push the first out of sight.
 fn frame(text: &str, columns: usize, rows: usize) -> String {
-    // Home; each line and, at the end, the rest of the screen is cleared before it is written: behind a full line the cursor stands on
-    // its last character.
+    // Home; each line and, at the end, the rest of the screen is cleared before it is written: behind a full
+    // line the cursor stands on its last character.
     let lines = text.lines().take(rows.saturating_sub(1));
     let lines = lines.map(|line| format!("\x1b[2K{}\n", line.chars().take(columns).collect::<String>()));
     format!("\x1b[H{}\x1b[J", lines.collect::<String>())
 }
 
-/// What comes from elsewhere, such as a client's name, must not steer a terminal.
+/// Text from elsewhere, such as a client's name, must not control a terminal.
 pub(super) fn shown(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
@@ -86,7 +86,7 @@ pub(super) fn span(span: Duration) -> String {
     }
 }
 
-/// The same of what the wire may leave out.
+/// The same for a field that a message may leave out.
 pub(super) fn optional_span(wire: Option<prost_types::Duration>) -> Option<Duration> {
     wire.and_then(|wire| wire.try_into().ok())
 }

@@ -1,11 +1,17 @@
 //! `trex serve`: arguments → logs → database → hub → drain.
 
-use super::{duration, listeners::ListenerOptions, migrate::given, print::print};
+mod database;
+
+use super::{
+    duration,
+    listeners::{ADMIN, GRPC, ListenerOptions},
+    print::print,
+    time,
+};
 use crate::{
     app::{self, App, Endpoints, ListenersTls},
     broker::Limits,
-    controller::{self, Controllers},
-    embedded::{self, EmbeddedPostgres, Options},
+    controller::{self, AuditTrail, Controllers},
     faces::{host::Hosts, http::Gate},
     feed::{Retention, Settings, Wakeups},
     model::{BadName, Wishes},
@@ -14,57 +20,73 @@ use crate::{
     store::Target,
     telemetry::{LogFormat, init_logs},
 };
+use database::Database;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The database that the embedded Postgres makes.
-const DATABASE: &str = "trex";
-
-/// Run a hub (the default): on a Postgres of its own, or on the one at --database-url
+/// Run a hub (the default): on its own Postgres, or on the one at --database-url
 #[derive(Debug, clap::Args)]
 pub(super) struct Serve {
     /// A file with options, as `name = value` lines in TOML
     #[arg(long, env = "TREX_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// The Postgres to watch; without it the hub runs one of its own
+    /// The Postgres to watch; without it the hub runs its own
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub(super) database_url: Option<String>,
-    /// Where the hub's own Postgres keeps its data [default: /var/lib/trex/postgres for root, else ~/.local/share/trex/postgres]
+    /// Where the hub's own Postgres keeps its data
+    /// [default: /var/lib/trex/postgres for root, else ~/.local/share/trex/postgres]
     #[arg(long, env = "TREX_DATA_DIR", value_name = "DIR")]
     pub(super) data_dir: Option<PathBuf>,
     /// Where the binaries of Postgres are, if they are not where they usually are
     #[arg(long, env = "PG_BINDIR", value_name = "DIR")]
     pub(super) pg_bindir: Option<PathBuf>,
-    /// Tables to attach: names and patterns such as 'public.*', separated by commas; what a pattern fits is attached when it is seen
-    #[arg(long, env = "TREX_TABLES", default_value = "", hide_default_value = true, value_parser = wishes, value_name = "NAMES")]
+    /// Tables to attach: names and patterns such as 'public.*', separated by commas; tables that match a
+    /// pattern are attached when they appear
+    #[arg(
+        long, env = "TREX_TABLES", default_value = "", hide_default_value = true, value_parser = wishes,
+        value_name = "NAMES"
+    )]
     tables: Wishes,
-    /// Whether to make and watch the table of dinosaurs, to try things out [default: only in the hub's own Postgres]
-    #[arg(long, env = "TREX_DINOSAURS", default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set, value_name = "BOOL")]
+    /// Whether to create and watch the table of dinosaurs, to try things out
+    /// [default: only in the hub's own Postgres]
+    #[arg(
+        long, env = "TREX_DINOSAURS", default_missing_value = "true", num_args = 0..=1,
+        action = clap::ArgAction::Set, value_name = "BOOL"
+    )]
     dinosaurs: Option<bool>,
     /// Whether to bring the database to this program's schema at the start
-    #[arg(long, env = "TREX_MIGRATE", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    #[arg(
+        long, env = "TREX_MIGRATE", default_value_t = true, action = clap::ArgAction::Set,
+        value_name = "BOOL"
+    )]
     pub(super) migrate: bool,
     /// Connections for calls that read or write the database
-    #[arg(long, env = "TREX_DB_POOL_SIZE", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..), value_name = "N")]
+    #[arg(
+        long, env = "TREX_DB_POOL_SIZE", default_value_t = app::DB_POOL_SIZE,
+        value_parser = clap::value_parser!(u16).range(1..), value_name = "N"
+    )]
     pub(super) db_pool_size: u16,
 
     /// Where gRPC listens
     #[arg(
         long,
         env = "TREX_GRPC_SERVER_BINDADDRESS",
-        default_value = "localhost:9000",
+        default_value = GRPC,
         value_name = "ADDRESS"
     )]
     grpc_server_bindaddress: String,
     /// Whether to serve gRPC at all
-    #[arg(long, env = "TREX_ENABLE_GRPC", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    #[arg(
+        long, env = "TREX_ENABLE_GRPC", default_value_t = true, action = clap::ArgAction::Set,
+        value_name = "BOOL"
+    )]
     enable_grpc: bool,
     /// Where the operator's gRPC listens: `trex status`, `trex subscriptions`
     #[arg(
         long,
         env = "TREX_ADMIN_SERVER_BINDADDRESS",
-        default_value = "localhost:9001",
+        default_value = ADMIN,
         value_name = "ADDRESS"
     )]
     admin_server_bindaddress: String,
@@ -102,81 +124,146 @@ pub(super) struct Serve {
     #[command(flatten)]
     listeners: ListenerOptions,
 
-    /// How the hub learns of changes. It polls by itself where it sees a pooler that keeps no session before Postgres
-    #[arg(long, env = "TREX_WAKEUPS", value_enum, default_value_t = Wakeups::Listen)]
+    /// How the hub learns of changes; behind a pooler that keeps no session it polls in any case
+    #[arg(long, env = "TREX_WAKEUPS", value_enum, default_value_t = Settings::default().wakeups)]
     wakeups: Wakeups,
-    /// A sleeping hub looks for changes so often even if no bell rings
-    #[arg(long, env = "TREX_BACKUP_POLL_INTERVAL", default_value = "500ms", value_parser = duration, value_name = "TIME")]
+    /// How often a sleeping hub looks for changes even if no bell rings
+    #[arg(
+        long, env = "TREX_BACKUP_POLL_INTERVAL", default_value = time(Settings::default().backup_poll),
+        value_parser = duration, value_name = "TIME"
+    )]
     backup_poll_interval: Duration,
-    /// A polling hub at rest looks so often
-    #[arg(long, env = "TREX_POLL_INTERVAL", default_value = "100ms", value_parser = duration, value_name = "TIME")]
+    /// How often a polling hub at rest looks for changes
+    #[arg(
+        long, env = "TREX_POLL_INTERVAL", default_value = time(Settings::default().poll),
+        value_parser = duration, value_name = "TIME"
+    )]
     poll_interval: Duration,
 
-    /// The triggers of the watched tables are looked at so often
-    #[arg(long, env = "TREX_INSPECTION_INTERVAL", default_value = "10s", value_parser = duration, value_name = "TIME")]
+    /// How often the triggers of the watched tables are checked
+    #[arg(
+        long, env = "TREX_INSPECTION_INTERVAL", default_value = time(Settings::default().inspect),
+        value_parser = duration, value_name = "TIME"
+    )]
     inspection_interval: Duration,
-    /// History is kept for so long; a watch can resume as far back
-    #[arg(long, env = "TREX_RETENTION_AGE", default_value = "24h", value_parser = duration, value_name = "TIME")]
+    /// How long history is kept; a watch can resume that far back
+    #[arg(
+        long, env = "TREX_RETENTION_AGE", default_value = time(Retention::default().age),
+        value_parser = duration, value_name = "TIME"
+    )]
     retention_age: Duration,
-    /// And at most so many events of it
-    #[arg(long, env = "TREX_RETENTION_EVENTS", default_value_t = 10_000_000, value_name = "EVENTS")]
+    /// How many events of history are kept at most
+    #[arg(
+        long, env = "TREX_RETENTION_EVENTS", default_value_t = Retention::default().events,
+        value_name = "EVENTS"
+    )]
     pub(super) retention_events: u64,
-    /// What may go is looked for so often
-    #[arg(long, env = "TREX_COMPACTION_INTERVAL", default_value = "30s", value_parser = duration, value_name = "TIME")]
+    /// How often history that may go is deleted
+    #[arg(
+        long, env = "TREX_COMPACTION_INTERVAL", default_value = time(Retention::default().interval),
+        value_parser = duration, value_name = "TIME"
+    )]
     compaction_interval: Duration,
 
     /// Items that a bulk call commits at a time, if its request does not say
-    #[arg(long, env = "TREX_BULK_BATCH_SIZE", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=i64::from(LARGEST_BATCH)), value_name = "ITEMS")]
+    #[arg(
+        long, env = "TREX_BULK_BATCH_SIZE", default_value_t = import::Limits::default().batch_size,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(LARGEST_BATCH)), value_name = "ITEMS"
+    )]
     bulk_batch_size: u32,
     /// Bulk calls at a time
-    #[arg(long, env = "TREX_MAX_BULK_STREAMS", default_value_t = 64, value_name = "N")]
+    #[arg(
+        long, env = "TREX_MAX_BULK_STREAMS", default_value_t = import::Limits::default().streams,
+        value_name = "N"
+    )]
     max_bulk_streams: usize,
-    /// An import that has rested for so long is forgotten, and cannot be resumed
-    #[arg(long, env = "TREX_IMPORT_RETENTION", default_value = "7d", value_parser = duration, value_name = "TIME")]
+    /// An import that has rested for this long is forgotten, and cannot be resumed
+    #[arg(
+        long, env = "TREX_IMPORT_RETENTION", default_value = time(Retention::default().imports),
+        value_parser = duration, value_name = "TIME"
+    )]
     import_retention: Duration,
     /// Whether to keep an audit trail: who changed what, when, and how it was before and after
-    #[arg(long, env = "TREX_AUDIT", default_value_t = false, default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set, value_name = "BOOL")]
+    #[arg(
+        long, env = "TREX_AUDIT", default_value_t = false, default_missing_value = "true", num_args = 0..=1,
+        action = clap::ArgAction::Set, value_name = "BOOL"
+    )]
     audit: bool,
-    /// The records of the audit trail are kept for so long
-    #[arg(long, env = "TREX_AUDIT_RETENTION", default_value = "90days", value_parser = duration, value_name = "TIME")]
+    /// How long the records of the audit trail are kept
+    #[arg(
+        long, env = "TREX_AUDIT_RETENTION", default_value = time(AuditTrail::KEPT), value_parser = duration,
+        value_name = "TIME"
+    )]
     audit_retention: Duration,
 
-    /// The metadata of a call that says who makes it, such as `trex-actor`: believed, so only a proxy that sets it may reach the hub
+    /// The metadata of a call that names its caller, such as `trex-actor`: it is believed, so only a proxy
+    /// that sets it may reach the hub
     #[arg(long, env = "TREX_TRUST_ACTOR_METADATA", value_name = "NAME")]
     trust_actor_metadata: Option<http::HeaderName>,
 
     /// Memory for the newest events, per kind, in bytes
-    #[arg(long, env = "TREX_LOG_WINDOW_BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u64).range(1 << 20..), value_name = "BYTES")]
+    #[arg(
+        long, env = "TREX_LOG_WINDOW_BYTES", default_value_t = Limits::default().window_bytes as u64,
+        value_parser = clap::value_parser!(u64).range(1 << 20..), value_name = "BYTES"
+    )]
     log_window_bytes: u64,
     /// Events that a watch may fall behind while its connection takes no bytes, if its request does not say
-    #[arg(long, env = "TREX_WATCH_BUFFER", default_value_t = 8192, value_parser = clap::value_parser!(u64).range(1..), value_name = "EVENTS")]
+    #[arg(
+        long, env = "TREX_WATCH_BUFFER", default_value_t = Limits::default().default_buffer,
+        value_parser = clap::value_parser!(u64).range(1..), value_name = "EVENTS"
+    )]
     watch_buffer: u64,
     /// The most that a request may ask for
-    #[arg(long, env = "TREX_WATCH_MAX_BUFFER", default_value_t = 1 << 20, value_name = "EVENTS")]
+    #[arg(
+        long, env = "TREX_WATCH_MAX_BUFFER", default_value_t = Limits::default().max_buffer,
+        value_name = "EVENTS"
+    )]
     watch_max_buffer: u64,
-    /// A watch whose connection has taken no byte for so long is blocked
-    #[arg(long, env = "TREX_WATCH_BLOCKED_AFTER", default_value = "5s", value_parser = duration, value_name = "TIME")]
+    /// A watch whose connection has taken no byte for this long is blocked
+    #[arg(
+        long, env = "TREX_WATCH_BLOCKED_AFTER", default_value = time(Limits::default().blocked_after),
+        value_parser = duration, value_name = "TIME"
+    )]
     watch_blocked_after: Duration,
     /// Watches at a time, per kind
-    #[arg(long, env = "TREX_MAX_WATCHES", default_value_t = 100_000, value_name = "N")]
+    #[arg(
+        long, env = "TREX_MAX_WATCHES", default_value_t = Limits::default().max_subscribers, value_name = "N"
+    )]
     max_watches: usize,
-    /// Disk for initial states that wait for their clients, in bytes: beyond it none is begun
-    #[arg(long, env = "TREX_MAX_STATE_SPOOL_BYTES", default_value_t = 4 << 30, value_parser = clap::value_parser!(u64).range(1..), value_name = "BYTES")]
+    /// Disk space for initial states that wait for their clients, in bytes: beyond it no other is begun
+    #[arg(
+        long, env = "TREX_MAX_STATE_SPOOL_BYTES", default_value_t = app::MAX_STATE_SPOOL_BYTES,
+        value_parser = clap::value_parser!(u64).range(1..), value_name = "BYTES"
+    )]
     pub(super) max_state_spool_bytes: u64,
     /// Calls at a time, per connection
-    #[arg(long, env = "TREX_MAX_STREAMS_PER_CONNECTION", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    #[arg(
+        long, env = "TREX_MAX_STREAMS_PER_CONNECTION", default_value_t = ConnectionLimits::default().streams,
+        value_parser = clap::value_parser!(u32).range(1..), value_name = "N"
+    )]
     max_streams_per_connection: u32,
     /// The largest request, in bytes
-    #[arg(long, env = "TREX_MAX_MESSAGE_BYTES", default_value_t = 4 << 20, value_name = "BYTES")]
+    #[arg(
+        long, env = "TREX_MAX_MESSAGE_BYTES", default_value_t = app::MAX_MESSAGE_BYTES, value_name = "BYTES"
+    )]
     max_message_bytes: usize,
     /// The longest that a unary call may take
-    #[arg(long, env = "TREX_CALL_TIMEOUT", default_value = "30s", value_parser = duration, value_name = "TIME")]
+    #[arg(
+        long, env = "TREX_CALL_TIMEOUT", default_value = time(app::CALL_TIMEOUT), value_parser = duration,
+        value_name = "TIME"
+    )]
     call_timeout: Duration,
-    /// A silent connection is asked so often whether it is still there
-    #[arg(long, env = "TREX_KEEPALIVE", default_value = "20s", value_parser = duration, value_name = "TIME")]
+    /// How often a silent connection is pinged
+    #[arg(
+        long, env = "TREX_KEEPALIVE", default_value = time(ConnectionLimits::default().keepalive),
+        value_parser = duration, value_name = "TIME"
+    )]
     keepalive: Duration,
-    /// How long the stop waits for calls under way
-    #[arg(long, env = "TREX_DRAIN_TIMEOUT", default_value = "15s", value_parser = duration, value_name = "TIME")]
+    /// How long a stop waits for calls in progress
+    #[arg(
+        long, env = "TREX_DRAIN_TIMEOUT", default_value = time(app::DRAIN_TIMEOUT), value_parser = duration,
+        value_name = "TIME"
+    )]
     drain_timeout: Duration,
     /// Threads that serve connections [default: one per processor]
     #[arg(long, env = "TREX_LANES", value_name = "N")]
@@ -190,7 +277,7 @@ pub(super) struct Serve {
     log_format: LogFormat,
 }
 
-/// The config file and the environment may have it empty.
+/// The config file and the environment may leave it empty.
 fn wishes(text: &str) -> Result<Wishes, BadName> {
     if text.trim().is_empty() { Ok(Wishes::default()) } else { text.parse() }
 }
@@ -226,7 +313,7 @@ impl Serve {
         };
         let started = tokio::select! {
             started = started => started,
-            // It serves nobody yet; a migration that is cut off is undone.
+            // It serves nobody yet; a migration that is cut off rolls back.
             () = stop() => Ok(None),
         };
         let result = match started {
@@ -256,7 +343,7 @@ impl Serve {
         self.wakeups == Wakeups::Poll
     }
 
-    /// Where it is to listen, with the flags that say so.
+    /// The addresses to listen on, with the flags that set them.
     pub(super) fn addresses(&self) -> Vec<(&'static str, &str)> {
         let grpc = self.enable_grpc.then_some(("--grpc-server-bindaddress", &self.grpc_server_bindaddress));
         let others = [
@@ -301,8 +388,8 @@ impl Serve {
             bulk: import::Limits { batch_size: self.bulk_batch_size, streams: self.max_bulk_streams },
             connections: ConnectionLimits {
                 streams: self.max_streams_per_connection,
-                send_buffer: 64 * 1024,
                 keepalive: self.keepalive,
+                ..ConnectionLimits::default()
             },
             max_message_bytes: self.max_message_bytes,
             trusted_actor: self.trust_actor_metadata.clone(),
@@ -317,7 +404,7 @@ impl Serve {
         }
     }
 
-    /// What is served where. A hub serves, whether or not somebody reads it.
+    /// Prints what is served where. The hub serves whether or not somebody reads it.
     fn welcome(&self, app: &App, database: &Database, tls: &ListenersTls) {
         let addresses = app.addresses();
         let scheme = |tls: &Option<Arc<Tls>>| if tls.is_some() { "https" } else { "http" };
@@ -339,13 +426,15 @@ impl Serve {
                     addresses.admin
                 );
                 text += &format!(
-                    "  grpcurl {how} -d '{{\"table\":\"public.orders\"}}' {grpc} hub.v1.WatchService/Watch\n\n"
+                    "  grpcurl {how} -d '{{\"table\":\"public.orders\"}}' {grpc} \
+                     hub.v1.WatchService/Watch\n\n"
                 );
                 let _ = print(&text);
                 return;
             }
             text += &format!(
-                "Watch, and in another terminal write:\n\n  grpcurl {how} {grpc} rh_trex.v1.DinosaurService/WatchDinosaurs\n"
+                "Watch, and in another terminal write:\n\n  grpcurl {how} {grpc} \
+                 rh_trex.v1.DinosaurService/WatchDinosaurs\n"
             );
             text += &format!(
                 "  psql '{}' -c \"INSERT INTO dinosaurs (species) VALUES ('Tyrannosaurus')\"\n\n",
@@ -353,50 +442,5 @@ impl Serve {
             );
         }
         let _ = print(&text);
-    }
-}
-
-/// The Postgres being watched, and the hub's own one if it has one.
-struct Database {
-    url: String,
-    /// Without a password.
-    shown_url: String,
-    describe: String,
-    embedded: Option<EmbeddedPostgres>,
-}
-
-impl Database {
-    async fn open(serve: &Serve) -> anyhow::Result<Self> {
-        if let Some(url) = given(serve.database_url.as_deref()) {
-            let target = Target::parse(url)?;
-            for note in target.notes() {
-                tracing::warn!("--database-url: {note}");
-            }
-            return Ok(Self {
-                url: url.to_owned(),
-                shown_url: target.url(),
-                describe: format!("Postgres at {}", target.describe()),
-                embedded: None,
-            });
-        }
-        let data_dir = match &serve.data_dir {
-            Some(given) => given.clone(),
-            None => embedded::default_data_dir()?,
-        };
-        let options = Options { bindir: serve.pg_bindir.clone(), ..Options::in_directory(data_dir) };
-        let embedded = EmbeddedPostgres::start(options).await?;
-        embedded.create_database(DATABASE).await?;
-        let url = embedded.database_url(DATABASE);
-        let how =
-            if embedded.adopted() { "its own Postgres, found running" } else { "a Postgres of its own" };
-        let describe = format!("{how}, with its data in {}", embedded.data_dir().display());
-        Ok(Self { shown_url: url.clone(), url, describe, embedded: Some(embedded) })
-    }
-
-    async fn close(self) -> anyhow::Result<()> {
-        if let Some(embedded) = self.embedded {
-            embedded.stop().await?;
-        }
-        Ok(())
     }
 }

@@ -9,7 +9,7 @@ use crate::proto::hub::v1::{
 };
 use serde_json::json;
 
-/// Say how a hub is: ready or why not, its revisions, its doorbell, its database
+/// Show the state of a hub: ready or why not, its revisions, its doorbell, its database
 #[derive(Debug, clap::Args)]
 pub(super) struct Status {
     #[command(flatten)]

@@ -20,11 +20,14 @@ pub(super) struct Subscriptions {
     /// Only in this state; may be given again
     #[arg(long = "state", value_enum, value_name = "STATE")]
     states: Vec<State>,
-    /// Only those for which at least so many events wait
+    /// Only those with at least this many events waiting
     #[arg(long, value_name = "EVENTS", default_value_t = 0)]
     min_lag: u64,
-    /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    /// At most this many
+    #[arg(
+        long, value_name = "N", default_value_t = 100,
+        value_parser = clap::value_parser!(u32).range(1..=10_000)
+    )]
     limit: u32,
     /// How to write them; JSON is an object a line, with the watches in `subscriptions`
     #[arg(long, value_enum, default_value_t = Output::Text)]

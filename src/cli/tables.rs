@@ -1,4 +1,5 @@
-//! `trex attach`, `trex detach`, `trex tables`: which tables the hubs of a database watch. A hub is asked, or where none runs the database.
+//! `trex attach`, `trex detach`, `trex tables`: which tables the hubs of a database watch. They ask a hub or,
+//! where none runs, the database.
 
 use super::{
     admin::Hub,
@@ -12,7 +13,7 @@ use crate::{
 };
 use serde_json::json;
 
-/// Whom to tell.
+/// Whom to ask.
 #[derive(Debug, clap::Args)]
 struct Where {
     #[command(flatten)]
@@ -23,7 +24,7 @@ struct Where {
 }
 
 impl Where {
-    /// The database, brought to this program's schema; `None`: a hub is to be asked.
+    /// The database, brought to this program's schema; `None`: a hub is asked.
     async fn database(&self) -> anyhow::Result<Option<Store>> {
         let Some(url) = &self.database_url else { return Ok(None) };
         let target = required(Some(url))?;
@@ -73,7 +74,7 @@ pub(super) struct Attach {
     /// Show all columns but these
     #[arg(long, value_delimiter = ',', value_name = "COLUMNS")]
     exclude: Vec<String>,
-    /// Nor keep these in the history
+    /// Leave these out of the history, too
     #[arg(long, value_delimiter = ',', value_name = "COLUMNS")]
     never_store: Vec<String>,
 }
@@ -85,7 +86,7 @@ impl Attach {
             Some(store) => {
                 let choice = AttachChoice { columns, exclude, never_store };
                 store.attach(&table.parse::<TableName>()?, &choice).await?;
-                // So that its history begins now, and not when a hub comes.
+                // So that its history begins now, and not when a hub starts.
                 store.attached_tables().await?;
             }
             None => {
@@ -99,7 +100,7 @@ impl Attach {
     }
 }
 
-/// End the watching of a table, and its streams
+/// Stop watching a table, and end its streams
 #[derive(Debug, clap::Args)]
 pub(super) struct Detach {
     #[command(flatten)]
@@ -110,7 +111,7 @@ pub(super) struct Detach {
     /// Every attached table: before a dump of the tables alone, whose triggers would lack their functions
     #[arg(long, conflicts_with = "table")]
     all: bool,
-    /// Blank what is retained of its history, too
+    /// Blank the rows in its retained history, too
     #[arg(long)]
     purge: bool,
 }

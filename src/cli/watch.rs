@@ -3,6 +3,7 @@
 use super::{
     access::AccessOptions,
     failure::{Listener, explain},
+    listeners::GRPC,
     print::{say, shown, unless_left},
 };
 use crate::{
@@ -18,7 +19,7 @@ use tonic::{Code, Status};
 #[derive(Debug, clap::Args)]
 pub(super) struct Watch {
     /// The hub
-    #[arg(long, env = "TREX_SERVER", default_value = "http://localhost:9000", value_name = "URL")]
+    #[arg(long, env = "TREX_SERVER", default_value = format!("http://{GRPC}"), value_name = "URL")]
     server: String,
     #[command(flatten)]
     access: AccessOptions,
@@ -28,7 +29,7 @@ pub(super) struct Watch {
     /// The epoch that the revision belongs to, as the hub told it
     #[arg(long, requires = "after_revision", value_name = "EPOCH")]
     epoch: Option<String>,
-    /// Begin with what is there, and begin with it again when the history that was being followed is no more
+    /// Begin with the current rows, and begin with them again when the history being followed is gone
     #[arg(long, conflicts_with = "after_revision")]
     initial_state: bool,
     /// What the hub does when this program's reader is too slow
@@ -127,7 +128,8 @@ impl Watch {
         let error = explain(&self.server, Listener::Api, status);
         match status.code() {
             Code::OutOfRange => anyhow::anyhow!(
-                "{error}; --initial-state begins with what is there, and does so again by itself when this happens"
+                "{error}; --initial-state begins with what is there, and does so again by itself when this \
+                 happens"
             ),
             _ => error,
         }
@@ -162,7 +164,7 @@ pub(super) fn time(at: Option<&prost_types::Timestamp>) -> String {
         .unwrap_or_default()
 }
 
-/// What was dropped when no event came since that would tell it.
+/// What was dropped, when no later event has told it.
 fn lost(revision: Revision, dropped: u64) -> DinosaurWatchEvent {
     DinosaurWatchEvent {
         r#type: EventType::Bookmark.into(),

@@ -1,4 +1,5 @@
-//! The audit trail: who changed what, when, and how it was before and after. A row of `hub.audit` for each change of each kind.
+//! The audit trail: who changed what, when, and how it was before and after. A row of `hub.audit` for each
+//! change of each kind.
 
 use super::{Controller, HandlerError};
 use crate::{
@@ -9,7 +10,7 @@ use crate::{
 use async_trait::async_trait;
 use std::time::Duration;
 
-/// Records that one statement lets go.
+/// Records that one statement deletes, at most.
 const STEP: u32 = 2000;
 
 /// The controller that keeps the trail. It begins with the oldest change that is still retained.
@@ -20,8 +21,10 @@ pub struct AuditTrail {
 impl AuditTrail {
     /// Its name in `hub.controller`.
     pub const NAME: &str = "audit";
+    /// How long records are kept by default.
+    pub const KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 
-    /// Records older than this go.
+    /// Keeps records for this long.
     pub fn new(keep: Duration) -> Self {
         Self { keep }
     }
@@ -60,7 +63,7 @@ impl Controller for AuditTrail {
     }
 
     async fn tidy(&self, store: &Store) -> Result<(), Error> {
-        // Each statement is a transaction of its own: nobody is kept waiting for long.
+        // Each statement is its own transaction: nobody is kept waiting for long.
         while store.audit_trim(self.keep, STEP).await? > 0 {}
         Ok(())
     }

@@ -100,12 +100,7 @@ impl Default for Settings {
             busy_above: 400.0,
             poll: Duration::from_millis(100),
             inspect: Duration::from_secs(10),
-            retention: Retention {
-                age: Duration::from_secs(24 * 3600),
-                events: 10_000_000,
-                imports: Duration::from_secs(7 * 24 * 3600),
-                interval: Duration::from_secs(30),
-            },
+            retention: Retention::default(),
         }
     }
 }
@@ -121,6 +116,17 @@ pub struct Retention {
     pub imports: Duration,
     /// How often to look for what may go.
     pub interval: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            age: Duration::from_secs(24 * 3600),
+            events: 10_000_000,
+            imports: Duration::from_secs(7 * 24 * 3600),
+            interval: Duration::from_secs(30),
+        }
+    }
 }
 
 /// What lies between the database and the broker.

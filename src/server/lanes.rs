@@ -1,6 +1,6 @@
-//! Connections are served by lanes: a thread with a current-thread runtime each. Such a runtime polls in the order of waking, so the
-//! streams of a connection hand over their frames before the connection's task writes them in one go ([`outbox`]), and a connection's
-//! streams never contend for it from two threads.
+//! Connections are served by lanes: a thread with a current-thread runtime each. Such a runtime polls in the
+//! order of waking, so the streams of a connection hand over their frames before the connection's task writes
+//! them in one go ([`outbox`]), and a connection's streams never contend for it from two threads.
 
 use super::{
     bind::ACCEPT_PAUSE,
@@ -37,10 +37,17 @@ use tokio_util::sync::CancellationToken;
 pub struct ConnectionLimits {
     /// Streams at a time.
     pub streams: u32,
-    /// Bytes that a stream's frames may wait in user space while the client takes none. hyper's own default is 400 KiB.
+    /// Bytes that a stream's frames may wait in user space while the client takes none. hyper's own default
+    /// is 400 KiB.
     pub send_buffer: usize,
-    /// A silent client is asked so often whether it is there, and has as long again to answer.
+    /// A silent client is pinged this often, and has as long again to answer.
     pub keepalive: Duration,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self { streams: 1024, send_buffer: 64 * 1024, keepalive: Duration::from_secs(20) }
+    }
 }
 
 /// A client of HTTP/1.1 sends a request's headers within this.
@@ -49,12 +56,13 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADER_BYTES: u32 = 16 * 1024;
 /// Bytes that a connection of HTTP/1.1 buffers of what its client sends; a request's head must fit.
 const READ_BUFFER: usize = 64 * 1024;
-/// What a client may send ahead, in bytes: on a stream, and on all streams of a connection. A bulk stream that waits for the database fills
-/// the former; the latter leaves room for the calls beside it.
+/// What a client may send ahead, in bytes: on a stream, and on all streams of a connection. A bulk stream
+/// that waits for the database fills the former; the latter leaves room for the calls beside it.
 ///
-/// The HTTP/2 library also takes half of the latter as its budget for small frames that were not read yet, one of `n` bytes, `n` below 256,
-/// costing `256 - n`, and closes a connection that exceeds it. Many clients send each message in a frame of its own, so the budget must cover
-/// some streams that are full of the smallest ones.
+/// The HTTP/2 library also takes half of the latter as its budget for small frames that were not read yet,
+/// one of `n` bytes, `n` below 256, costing `256 - n`, and closes a connection that exceeds it. Many clients
+/// send each message in a frame of its own, so the budget must cover some streams that are full of the
+/// smallest ones.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 
@@ -68,7 +76,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves on these listeners, in plain text without `tls`. The stop waits at most `drain` for calls under way.
+    /// Serves on these listeners, in plain text without `tls`. The stop waits at most `drain` for calls under
+    /// way.
     pub fn start<S: Service>(
         listeners: Vec<TcpListener>,
         tls: Option<Arc<Tls>>,
@@ -186,7 +195,8 @@ impl<S: Service> Lane<S> {
                 });
                 continue;
             }
-            // Boxed, too: the room that answering takes is given back when the answer's body begins, which may last for days.
+            // Boxed, too: the room that answering takes is given back when the answer's body begins, which
+            // may last for days.
             let service = service_fn(move |request: hyper::Request<Incoming>| {
                 Box::pin(calls.clone().call(peer, request))
             });
@@ -217,7 +227,8 @@ struct Encrypted<S> {
 }
 
 impl<S: Service> Encrypted<S> {
-    /// The handshake, and then as in plain text: TLS writes its records into the outbox, which sends them in one piece.
+    /// The handshake, and then as in plain text: TLS writes its records into the outbox, which sends them in
+    /// one piece.
     async fn serve(self, stream: outbox::Io, outbox: Outbox, peer: SocketAddr, stop: CancellationToken) {
         let Self { calls, limits, tls, turnstile, watcher } = self;
         let handshake = Box::pin(turnstile.handshake(&tls, stream));

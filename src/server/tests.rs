@@ -121,7 +121,7 @@ async fn every_call_has_a_name_a_deadline_and_a_count() {
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
     let toy = Toy::default();
-    let limits = ConnectionLimits { streams: 10, send_buffer: 64 * 1024, keepalive: Duration::from_secs(20) };
+    let limits = ConnectionLimits { streams: 10, ..ConnectionLimits::default() };
     let calls = Calls::new(toy.clone(), Duration::from_millis(100));
     let server = Server::start(vec![listener], None, &calls, 1, limits, Duration::from_secs(1)).unwrap();
 

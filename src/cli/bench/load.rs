@@ -19,7 +19,7 @@ use tokio::{sync::Notify, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 
-/// How long the last events may take.
+/// How long the last events may take to arrive.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// What to write.
@@ -60,7 +60,7 @@ impl Load {
             let channel = hub.connect().await?;
             let pause = Duration::from_secs(1) * self.writers / self.rate.max(1);
             let pause = if self.rate == 0 { Duration::ZERO } else { pause };
-            // Not all at once: the first rows are spread over the first pause.
+            // Not all at once: the first rows are spread over the first interval.
             let first = pause * writer / self.writers;
             let client = DinosaurServiceClient::new(channel);
             writers.spawn(write_one(client, rows.clone(), writer, (first, pause), stop.clone()));
@@ -151,7 +151,7 @@ pub(super) async fn watch(hub: &Hub, rows: &Rows, watchers: u32) -> Result<Watch
     Ok(Watching { tasks, stop, progress, watchers: watchers.into() })
 }
 
-/// Until the stream ends, which shows as events that are missing.
+/// Runs until the stream ends; a stream that ends early shows as missing events.
 async fn read(
     mut stream: Streaming<crate::proto::rh_trex::v1::DinosaurWatchEvent>,
     rows: &Rows,
@@ -170,7 +170,7 @@ async fn read(
 }
 
 impl Watching {
-    /// Waits until every watcher has all that was acknowledged, for some seconds at most.
+    /// Waits until every watcher has all that was acknowledged, for a few seconds at most.
     pub(super) async fn finish(mut self, acknowledged: u64) -> Vec<Vec<Received>> {
         let all = async {
             while self.progress.received.load(Ordering::Relaxed) < acknowledged * self.watchers {

@@ -5,6 +5,7 @@ mod report;
 mod rows;
 
 use super::access::AccessOptions;
+use super::listeners::GRPC;
 use super::{
     duration,
     failure::{Listener, explain},
@@ -18,19 +19,19 @@ use rows::Rows;
 use std::{process::ExitCode, time::Duration};
 use tonic::Status;
 
-/// The load is small: what it says of latency must not be its own queue.
+/// The load is small, so that the latency it shows is not its own queue.
 const MOST_WATCHERS: i64 = 1_000;
 const MOST_WRITERS: i64 = 64;
 
-/// Measure a hub and its database with a small load of your own: writers and watchers, and how long an event takes
+/// Measure a hub and its database with a small load: writers, watchers, and how long an event takes
 ///
-/// Writers create dinosaurs over gRPC, watchers see them come. The rows are called trex-bench/…, other watches of the hub see
-/// them too, and they are deleted at the end, after Ctrl-C too. It measures this machine and the way to the hub as well: a
-/// client that is short of processors shows as latency.
+/// Writers create dinosaurs over gRPC, watchers see them come. The rows are called trex-bench/…, other
+/// watches of the hub see them too, and they are deleted at the end, after Ctrl-C too. It measures this
+/// machine and the way to the hub as well: a client that is short of processors shows as latency.
 #[derive(Debug, clap::Args)]
 pub(super) struct Bench {
     /// The hub
-    #[arg(long, env = "TREX_SERVER", default_value = "http://localhost:9000", value_name = "URL")]
+    #[arg(long, env = "TREX_SERVER", default_value = format!("http://{GRPC}"), value_name = "URL")]
     server: String,
     #[command(flatten)]
     access: AccessOptions,
@@ -41,10 +42,16 @@ pub(super) struct Bench {
     #[arg(long, default_value_t = 200, value_name = "ROWS")]
     rate: u32,
     /// Writers, each with a connection and one call at a time
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=MOST_WRITERS), value_name = "N")]
+    #[arg(
+        long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=MOST_WRITERS),
+        value_name = "N"
+    )]
     writers: u32,
     /// Watchers, each with a connection
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=MOST_WATCHERS), value_name = "N")]
+    #[arg(
+        long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=MOST_WATCHERS),
+        value_name = "N"
+    )]
     watchers: u32,
     /// Only delete what runs that were killed have left behind; no other may be under way
     #[arg(long)]
@@ -64,7 +71,7 @@ impl Bench {
             print(&format!("{deleted} rows deleted\n"))?;
             return Ok(ExitCode::SUCCESS);
         }
-        // Whatever comes of it, and a failure of the load is told before one of the cleaning.
+        // Always, and a failure of the load is reported before one of the clean-up.
         let measured = self.measure(&hub, &rows).await;
         let cleaned = self.delete(&hub, &rows).await;
         let report = measured?;

@@ -1,4 +1,4 @@
-//! What a run says: counts, rates, and how long things took.
+//! The result of a run: counts, rates, and how long things took.
 
 use super::load::{Received, Written};
 use crate::cli::print::{Align, table};
@@ -28,7 +28,7 @@ impl Line {
         Self { name, waits }
     }
 
-    /// The wait that this share of all do not exceed.
+    /// The wait that this share of all waits does not exceed.
     fn quantile(&self, share: f64) -> Duration {
         let place = (self.waits.len() as f64 * share).ceil() as usize;
         self.waits.get(place.saturating_sub(1)).copied().unwrap_or_default()
@@ -77,7 +77,7 @@ impl Report {
         Self { watchers, took: written.took, failed, missing, repeated, lines }
     }
 
-    /// Events that did not come to a watcher.
+    /// Events that a watcher did not get.
     pub(super) fn missing(&self) -> u64 {
         self.missing
     }
@@ -101,7 +101,8 @@ impl Report {
         let seconds = self.took.as_secs_f64();
         table(&headings, &rows)
             + &format!(
-                "\n{watchers} watchers, {seconds:.1} s; calls that failed {failed}, events missing {missing}, repeated {repeated}\n"
+                "\n{watchers} watchers, {seconds:.1} s; calls that failed {failed}, events missing \
+                 {missing}, repeated {repeated}\n"
             )
     }
 
@@ -138,7 +139,7 @@ mod tests {
         let received =
             vec![vec![(0, 0, after(3)), (0, 0, after(5)), (1, 0, after(1))], vec![(0, 1, after(9))]];
         let report = Report::new(3, &written, received);
-        // One watcher has both that were acknowledged, one neither, and one is not there at all.
+        // One watcher has both acknowledged rows, one has neither, and one failed altogether.
         assert_eq!((report.missing, report.repeated, report.failed), (4, 1, 1));
         let [_, from_call, from_commit] = &report.lines[..] else { panic!("three lines") };
         assert_eq!(from_call.waits, [1, 3, 9].map(Duration::from_millis));

@@ -1,4 +1,4 @@
-//! The rows of a run: how they are called, and how they go.
+//! The rows of a run: how they are named, and how they are deleted.
 
 use crate::client::Link;
 use crate::proto::rh_trex::v1::{
@@ -13,7 +13,7 @@ const PAGE: i32 = 500;
 /// Deletions under way at a time.
 const AT_A_TIME: usize = 16;
 
-/// The rows whose species begins so.
+/// The rows whose species begins with this.
 #[derive(Debug, Clone)]
 pub(super) struct Rows {
     prefix: String,
@@ -44,12 +44,13 @@ impl Rows {
         Some((writer.parse().ok()?, n.parse().ok()?))
     }
 
-    /// Deletes them, and returns how many: found by their name, so a row whose creation was not acknowledged goes too.
+    /// Deletes them and returns how many: they are found by name, so a row whose creation was not
+    /// acknowledged goes too.
     pub(super) async fn delete(&self, channel: Link) -> Result<u64, Status> {
         let mut client = DinosaurServiceClient::new(channel.clone());
         let mut deleted = 0;
         loop {
-            // Always the first: what was on it is gone.
+            // Always the first page: what was on it is gone.
             let request =
                 ListDinosaursRequest { page: 1, size: PAGE, filter: self.filter(), ..Default::default() };
             let ids: Vec<_> = client.list_dinosaurs(request).await?.into_inner().items;

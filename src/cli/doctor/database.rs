@@ -1,4 +1,4 @@
-//! What is wrong with a database, from what it says of itself: a function for each thing, in the order of importance.
+//! What is wrong with a database, from what it says of itself: one function per check, most important first.
 
 use super::{Finding, Plan, Severity};
 use crate::{cli::print::span, store::Examination};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// What the hub needs beside its pool: docs/operating.md, "Connections".
 const OTHER_CONNECTIONS: i64 = 10;
-/// Sessions that rest are asked for a sign of life this often, so a limit below twice that cuts them.
+/// Idle sessions are probed this often, so a limit below twice that cuts them.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Beyond this, times from two clocks cannot be compared.
 const CLOCK: f64 = 1.0;
@@ -62,7 +62,8 @@ fn standby(at: &Examination, _: &Plan) -> Vec<Finding> {
 fn capture(at: &Examination, _: &Plan) -> Vec<Finding> {
     let faults = at.tables.iter().flat_map(|table| &table.faults);
     let migrated = at.schema.as_ref().is_some_and(|schema| !schema.applied.is_empty());
-    let action = "run `trex migrate` with the owner's role; what was written meanwhile is not captured, so clients \
+    let action = "run `trex migrate` with the owner's role; what was written meanwhile is not captured, so \
+                  clients \
                   that need everything begin again with the state";
     faults.filter(|_| migrated).map(|fault| Finding::fault("capture", fault, action)).collect()
 }
@@ -131,7 +132,8 @@ fn tables(at: &Examination, plan: &Plan) -> Vec<Finding> {
             findings.push(Finding::fault("rights", what, format!("grant the role the right to read {name}")));
         } else if !table.owned && plan.migrate {
             let what = format!("role {} does not own {name}, so it cannot make its triggers", at.role);
-            let action = "run `trex migrate` with the owner's role, and the hub with --migrate=false: docs/privileges.md";
+            let action = "run `trex migrate` with the owner's role, and the hub with --migrate=false: \
+                          docs/privileges.md";
             findings.push(Finding::fault("not-owner", what, action));
         }
     }
@@ -150,7 +152,7 @@ fn row_security(at: &Examination, _: &Plan) -> Vec<Finding> {
     hidden.map(|table| finding(&table.table)).collect()
 }
 
-/// What a hub without them cannot do at all.
+/// What a hub cannot do at all without them.
 fn is_vital((relation, privilege): &(String, String)) -> bool {
     privilege == "SELECT"
         || matches!((relation.as_str(), privilege.as_str()), ("hub.log", "INSERT") | ("hub.head", "UPDATE"))
@@ -247,7 +249,8 @@ fn milliseconds(value: &str) -> u64 {
 
 fn session_limits(at: &Examination, _: &Plan) -> Vec<Finding> {
     let cutting = at.limits.iter().filter(|(name, value)| {
-        // A transaction of the hub's own may take as long as an initial state is read; its session rests only between heartbeats.
+        // The hub's longest transaction lasts as long as the reading of an initial state; its sessions idle
+        // only between heartbeats.
         name == "transaction_timeout" || Duration::from_millis(milliseconds(value)) < HEARTBEAT * 2
     });
     let finding = |(name, value): &(String, String)| {

@@ -9,9 +9,9 @@ use tokio::{
     time::timeout,
 };
 
-/// Below this a database is not far from a full disk.
+/// Below this a database is close to a full disk.
 const LITTLE: u64 = 1 << 30;
-/// For an answer from this machine.
+/// How long an answer from this machine may take.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Bytes that a user may still write there.
@@ -55,7 +55,7 @@ pub(super) fn data_dir(place: &Path) -> Option<Finding> {
     (free < LITTLE).then(|| Finding::warning("disk", what(), "make room, or name another --data-dir"))
 }
 
-/// Ports that somebody else has. A hub that runs here has its own: that is no fault.
+/// Ports that another program has. A hub that already runs here holds its own ports: that is no fault.
 pub(super) async fn ports(serve: &Serve) -> Vec<Finding> {
     let mut findings = Vec::new();
     let health = &serve.health_check_server_bindaddress;

@@ -1,4 +1,5 @@
-//! `trex doctor`: looks at what a hub would meet, and says in order of importance what is wrong and what to do.
+//! `trex doctor`: looks at what a hub would meet, and says in order of importance what is wrong and what to
+//! do.
 
 mod database;
 mod machine;
@@ -18,10 +19,11 @@ use crate::{
 use serde_json::json;
 use std::{process::ExitCode, time::Duration};
 
-/// Look at the database, its settings and rights, and at this machine: what is wrong for a hub, the worst first, and what to do
+/// Look at the database, its settings and rights, and at this machine: what is wrong for a hub, the worst
+/// first, and what to do
 ///
-/// It takes the options of `trex serve`, so that it looks at what that hub would meet, and changes nothing. Exit code: 0 if
-/// nothing is wrong, 1 if there are warnings, 2 if a hub cannot work, or would lose changes.
+/// It takes the options of `trex serve`, so that it looks at what that hub would meet, and changes nothing.
+/// Exit code: 0 if nothing is wrong, 1 if there are warnings, 2 if a hub cannot work, or would lose changes.
 #[derive(Debug, clap::Args)]
 pub(super) struct Doctor {
     #[command(flatten)]
@@ -34,12 +36,12 @@ pub(super) struct Doctor {
     output: Output,
 }
 
-/// How bad it is. In this order.
+/// How bad it is, the worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Severity {
     /// A hub cannot work, or changes are lost.
     Fault,
-    /// It works, and something will be worse than it need be.
+    /// It works, but something is worse than it needs to be.
     Warning,
 }
 
@@ -47,7 +49,7 @@ enum Severity {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Finding {
     severity: Severity,
-    /// For programs; it never changes.
+    /// A name for programs; it never changes.
     code: &'static str,
     what: String,
     action: String,
@@ -63,7 +65,7 @@ impl Finding {
     }
 }
 
-/// What a hub would be told to do, as far as checks ask.
+/// The options of the hub, as far as the checks need them.
 #[derive(Debug, Clone)]
 struct Plan {
     migrate: bool,
@@ -117,14 +119,15 @@ impl Doctor {
                 findings.push(Finding::fault(
                     "unreachable",
                     format!("Postgres at {place}: {why}"),
-                    "start it, or mend --database-url: host, port, database, role and password; pg_hba.conf must let the role in",
+                    "start it, or mend --database-url: host, port, database, role and password; pg_hba.conf \
+                     must let the role in",
                 ));
                 format!("Postgres at {place}, which cannot be asked")
             }
         }
     }
 
-    /// Nothing is started for a look: a database that does not run is not looked at.
+    /// Nothing is started for the checks: a database that does not run is not looked at.
     async fn embedded(&self, kinds: &[Scope], findings: &mut Vec<Finding>) -> anyhow::Result<String> {
         let data_dir = match &self.serve.data_dir {
             Some(given) => given.clone(),
@@ -139,7 +142,8 @@ impl Doctor {
                 findings.push(Finding::fault(
                     "programs",
                     error.to_string(),
-                    "install Postgres 14 or newer, name its programs with --pg-bindir, or a server with --database-url",
+                    "install Postgres 14 or newer, name its programs with --pg-bindir, or a server with \
+                     --database-url",
                 ));
                 Ok(place)
             }

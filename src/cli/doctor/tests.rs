@@ -1,4 +1,4 @@
-//! What no test can break a real database to: each check against what such a database would say.
+//! Faults that no test can bring about in a real database: each check against what such a database would say.
 
 use super::{Plan, database::CHECKS};
 use crate::store::{Examination, SchemaState};

@@ -1,8 +1,9 @@
-//! Records of CSV as RFC 4180 writes them: where one ends, what its fields say, and where its quoting is broken.
+//! Records of CSV as RFC 4180 writes them: where one ends, what its fields say, and where its quoting is
+//! broken.
 
 use std::ops::Range;
 
-/// What is made of quotes that RFC 4180 does not allow.
+/// How quotes are treated that RFC 4180 does not allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Quoting {
     /// They are an error.
@@ -16,7 +17,8 @@ pub(super) enum Quoting {
 pub(super) struct Field<'a> {
     /// What it says.
     pub(super) bytes: &'a [u8],
-    /// Whether it stands within quotes: an empty field that does is a value, and one that does not may be none.
+    /// Whether it stands within quotes: an empty field that does is a value, and one that does not may be
+    /// none.
     pub(super) quoted: bool,
 }
 
@@ -48,11 +50,11 @@ pub(super) struct Scanner {
     quoting: Quoting,
     state: State,
     text: Vec<u8>,
-    /// Where each field stands in `text`, and whether it was quoted.
+    /// The range of each field in `text`, and whether it was quoted.
     fields: Vec<(Range<usize>, bool)>,
     start: usize,
     quoted: bool,
-    /// Whether what is scanned is kept. A record that is too long is read to its end all the same.
+    /// Whether what is scanned is kept. A record that is too long is still read to its end.
     keeps: bool,
 }
 
@@ -113,7 +115,7 @@ impl Scanner {
         Cut::Open
     }
 
-    /// No more will come. An error says that the record has no end.
+    /// Ends the source. An error says that the record has no end.
     pub(super) fn finish(&mut self) -> Result<(), &'static str> {
         if self.state == State::Quoted {
             return Err("begins a quoted field that never ends");
@@ -150,7 +152,7 @@ impl Scanner {
 mod tests {
     use super::*;
 
-    /// What a record says, or at which byte it is broken; read whole, and byte by byte.
+    /// The fields of a record, or the byte at which it is broken; read whole, and byte by byte.
     fn read(quoting: Quoting, text: &str) -> Result<Vec<(String, bool)>, usize> {
         let mut scanner = Scanner::new(quoting);
         let cut = scanner.scan(text.as_bytes());

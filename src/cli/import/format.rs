@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// Every column and field there is.
 const KNOWN: &str = "species (required) and id";
-/// An id that is there and empty is that of a row which somebody else wrote: to make another one would make it another row.
+/// An empty id belongs to a row that somebody else wrote: a new id would make it another row.
 const EMPTY_ID: &str = "id: is there and empty; leave it out, and the database makes one";
 
 /// How items are written.
@@ -28,7 +28,8 @@ impl Format {
         }
     }
 
-    /// By the file's name, whatever it is compressed with; else by its first byte, for a header cannot begin with a brace.
+    /// By the file's name, whatever it is compressed with; else by its first byte: a header cannot begin with
+    /// a brace.
     pub(in crate::cli) fn guess(path: &Path, first: &[u8]) -> Self {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_ascii_lowercase();
         let name = [".gz", ".gzip", ".zst", ".zstd"]
@@ -44,7 +45,7 @@ impl Format {
     }
 }
 
-/// An item of an NDJSON file. A field that it does not know is an error: a misspelt one must not be lost.
+/// An item of an NDJSON file. An unknown field is an error: a misspelt one must not be lost.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Object {
@@ -108,7 +109,7 @@ impl Header {
             std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| format!("{name}: is not UTF-8"))
         };
         let id = self.id.and_then(|column| fields.get(column));
-        // As databases write it: nothing at all is no value, and nothing within quotes is an empty one.
+        // As databases write it: an empty field is no value, and an empty field in quotes is an empty value.
         if self.quoting == Quoting::Strict && id.is_some_and(|id| id.quoted && id.bytes.is_empty()) {
             return Err(EMPTY_ID.to_owned());
         }

@@ -4,15 +4,16 @@ use super::{csv::Quoting, format::Format};
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
 
-/// Of a file: how it is read, and a digest of its whole content. So the same file resumes, wherever it was moved or copied to, and no
-/// other file is ever taken for it: a digest of a part would skip what another file has in the same places.
+/// The name for a file: how it is read, and a digest of its whole content. So the same file resumes wherever
+/// it was moved or copied to, and no other file is ever taken for it: with a digest of a part, another file
+/// with the same part would be skipped.
 pub(super) fn of_a_file(content: &Sha256, format: Format, quoting: Quoting) -> String {
-    // What is guessed at is an item that a strict reading has not, so all that follow have other numbers.
+    // A guess finds items that a strict reading does not, so all that follow have other numbers.
     let lenient = if quoting == Quoting::Lenient { "-lenient" } else { "" };
     format!("{}{lenient}-{}", format.name(), shown(content))
 }
 
-/// Of a pipe, whose content is not known beforehand: a new one.
+/// The name for a pipe, whose content is not known beforehand: a new one.
 pub(super) fn of_a_pipe() -> String {
     format!("pipe-{}", uuid::Uuid::now_v7().simple())
 }

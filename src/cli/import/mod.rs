@@ -1,4 +1,4 @@
-//! `trex import`: source → lines → items → hub; what is not in goes to the list of rejects.
+//! `trex import`: source → lines → items → hub; what is not imported goes to the list of rejects.
 
 mod csv;
 mod dry_run;
@@ -13,6 +13,7 @@ mod session;
 mod source;
 
 use super::access::AccessOptions;
+use super::listeners::GRPC;
 use crate::client::{Import as Importing, ImportNotice, ImportOptions};
 use anyhow::{Context, bail};
 use csv::Quoting;
@@ -38,16 +39,17 @@ use tonic::Status;
 
 /// Lines that are handed on together, at most.
 const TOGETHER: usize = 512;
-/// The bar moves this often, and what has a limit is looked at.
+/// How often the progress bar moves and limits are checked.
 const TICK: Duration = Duration::from_millis(200);
 /// An interrupt waits this long for what was sent to be acknowledged.
 const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// Import NDJSON or CSV from a file or a pipe; resumes where an earlier run stopped
 ///
-/// Every item is created once, or rejected once with its line and the reason, whatever happens to this program, to the hub, to its
-/// database or to the connection: the same command goes on where it stood. NDJSON has an object a line, {"species":"…"} or
-/// {"id":"…","species":"…"}; CSV has a header that names the columns species and, if wanted, id. Either may be compressed with gzip or zstd.
+/// Every item is created once, or rejected once with its line and the reason, whatever happens to this
+/// program, to the hub, to its database or to the connection: the same command goes on where it stopped.
+/// NDJSON has an object a line, {"species":"…"} or {"id":"…","species":"…"}; CSV has a header that names the
+/// columns species and, if wanted, id. Either may be compressed with gzip or zstd.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Import {
@@ -55,33 +57,38 @@ pub(super) struct Import {
     #[arg(value_name = "FILE|-")]
     file: PathBuf,
     /// The hub
-    #[arg(long, env = "TREX_SERVER", default_value = "http://localhost:9000", value_name = "URL")]
+    #[arg(long, env = "TREX_SERVER", default_value = format!("http://{GRPC}"), value_name = "URL")]
     server: String,
     #[command(flatten)]
     access: AccessOptions,
     /// How items are written [default: as the file's name says, else by its first byte]
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// Names the import: the same id goes on with the same import [default: a digest of the file's content, so that the same file resumes
-    /// and is not imported twice; of a pipe a new one, which is printed when it is needed]
+    /// Names the import: the same id goes on with the same import [default: a digest of the file's content,
+    /// so that the same file resumes and is not imported twice; of a pipe a new one, which is printed when it
+    /// is needed]
     #[arg(long, value_name = "ID")]
     import_id: Option<String>,
-    /// Where rejected lines are listed, an object a line with number, reason and the line; made only when needed
-    /// [default: FILE.rejects.ndjson, of a pipe import.rejects.ndjson]
+    /// Where rejected lines are listed, an object a line with number, reason and the line; made only when
+    /// needed [default: FILE.rejects.ndjson, of a pipe import.rejects.ndjson]
     #[arg(long, value_name = "FILE")]
     rejects: Option<PathBuf>,
     /// Items per transaction
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "N")]
+    #[arg(
+        long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000),
+        value_name = "N"
+    )]
     batch_size: u32,
-    /// End when the hub could not be reached for this long
+    /// Give up when the hub could not be reached for this long
     #[arg(long, default_value = "5m", value_parser = humantime::parse_duration, value_name = "TIME")]
     give_up_after: Duration,
-    /// Read CSV whose quoting is broken as well as can be guessed, instead of rejecting its lines: a quote within a field stands for
-    /// itself, text behind a closing quote belongs to the field, and an empty id within quotes is none. What is guessed may be wrong
+    /// Read CSV whose quoting is broken as well as can be guessed, instead of rejecting its lines: a quote
+    /// within a field stands for itself, text behind a closing quote belongs to the field, and an empty id
+    /// within quotes is none. What is guessed may be wrong
     #[arg(long)]
     lenient: bool,
-    /// Only look at what would be rejected, without a hub, and list it on standard output or in the file of --rejects. What only the hub
-    /// knows, such as ids that exist, is not found
+    /// Only find what would be rejected, without a hub, and list it on standard output or in the file of
+    /// --rejects. What only the hub knows, such as ids that exist, is not found
     #[arg(long)]
     dry_run: bool,
     /// No progress and no summary
@@ -101,7 +108,8 @@ Examples:
   trex import dinosaurs.csv.gz
   zcat *.ndjson.gz | trex import - --import-id march
   jq -r .raw dinosaurs.ndjson.rejects.ndjson > mended.ndjson   the rejected lines, to be mended
-  (head -1 dinosaurs.csv; jq -r .raw dinosaurs.csv.rejects.ndjson) > mended.csv   those of CSV, with its header";
+  (head -1 dinosaurs.csv; jq -r .raw dinosaurs.csv.rejects.ndjson) > mended.csv   those of CSV, with its \
+  header";
 
 type Entries = anyhow::Result<Vec<Entry>>;
 
@@ -131,7 +139,7 @@ impl Import {
     fn open(&self) -> anyhow::Result<Opened> {
         let shown = || self.file.display().to_string();
         let mut opened = source::Opened::new(&self.file)?;
-        // Of the same file, and of no more of it than is read afterwards.
+        // A digest of the same file, and of no more of it than is read afterwards.
         let content = match self.import_id {
             None if !self.dry_run => opened.digest().with_context(shown)?,
             _ => None,
@@ -172,7 +180,7 @@ struct Opened {
     import_id: String,
 }
 
-/// Reads and parses on a thread of its own, which ends with the source, or when nobody takes what it reads.
+/// Reads and parses on its own thread, which ends with the source, or when nobody takes what it reads.
 fn spawn_reader(mut records: Records) -> anyhow::Result<mpsc::Receiver<Entries>> {
     let (sender, receiver) = mpsc::channel::<Entries>(8);
     let read = move || {
@@ -223,7 +231,7 @@ enum Event {
 }
 
 impl Run {
-    /// Takes, sends and lists until the end, whichever it is.
+    /// Takes, sends and lists until the end, whatever the end is.
     async fn drive(
         &mut self,
         mut source: mpsc::Receiver<Entries>,

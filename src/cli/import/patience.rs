@@ -1,11 +1,12 @@
-//! How long a hub that does not let an import go on is borne with.
+//! How long to keep trying a hub that does not let an import go on.
 
 use std::time::{Duration, Instant};
 
-/// A connection that has held for so long is a good one, even if nothing was decided on it: a pipe may be quiet.
+/// A connection that has lasted this long is a good one, even if nothing was decided on it: a pipe may be
+/// quiet.
 const GOOD: Duration = Duration::from_secs(10);
 
-/// Since when nothing has gone on.
+/// Since when there has been no progress.
 #[derive(Debug, Default)]
 pub(super) struct Patience {
     lost_since: Option<Instant>,
@@ -31,7 +32,7 @@ impl Patience {
         self.why = why;
     }
 
-    /// Why the connection was lost the last time, if there has been no good one for so long.
+    /// Why the connection was lost the last time, if there has been no good one for this long.
     pub(super) fn is_over(&self, limit: Duration, now: Instant) -> Option<&str> {
         let since = self.lost_since.filter(|_| self.connected_since.is_none())?;
         (now - since > limit).then_some(&self.why)

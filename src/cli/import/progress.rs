@@ -11,33 +11,34 @@ use std::{
 const BETWEEN_LINES: Duration = Duration::from_secs(5);
 const BETWEEN_FRAMES: Duration = Duration::from_millis(100);
 
-/// How far an import is.
+/// How far an import has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Tally {
-    /// Items that are in, of the whole import.
+    /// Items that were created, in the whole import.
     pub(super) created: u64,
-    /// Items that the hub refused, of the whole import.
+    /// Items that the hub refused, in the whole import.
     pub(super) failed: u64,
-    /// Lines that say nothing.
+    /// Lines that cannot be read.
     pub(super) unreadable: u64,
     /// Items that the hub has decided since this process began.
     pub(super) decided_now: u64,
 }
 
 impl Tally {
-    /// All that is not in.
+    /// All items that were not imported.
     pub(super) fn rejected(&self) -> u64 {
         self.failed + self.unreadable
     }
 }
 
-/// The show.
+/// What is shown.
 pub(super) struct Progress {
     way: Way,
-    /// When there is something to show again.
+    /// When to show the progress again.
     next: Instant,
     meter: Meter,
-    /// When the work of this process began, and how far the source was read then: what an earlier one did is passed over quickly.
+    /// When the work of this process began, and how far the source was read then: what an earlier process did
+    /// is skipped quickly.
     began: Instant,
     began_at: u64,
 }
@@ -85,7 +86,7 @@ impl Progress {
         }
     }
 
-    /// Says something that must not be overlooked.
+    /// Shows a message that must not be overlooked.
     pub(super) fn say(&self, text: &str) {
         match &self.way {
             Way::Quiet => {}
@@ -94,7 +95,7 @@ impl Progress {
         }
     }
 
-    /// The end: what is said now takes the bar's place.
+    /// Ends the display: the summary takes the bar's place.
     pub(super) fn end(&self) {
         if let Way::Bar(bar) = &self.way {
             bar.finish_and_clear();
@@ -124,7 +125,7 @@ fn bar(meter: &Meter) -> ProgressBar {
         Some(size) => (ProgressBar::new(size), "{bar:30} {percent:>3} %  {msg}"),
         None => (ProgressBar::new_spinner(), "{spinner} {msg}"),
     };
-    // The template is ours; should the library not like it, its own does.
+    // The template is ours; should the library refuse it, its default does.
     bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
@@ -137,7 +138,7 @@ fn describe(tally: &Tally, elapsed: Duration, remaining: Option<Duration>) -> St
         let rate = tally.decided_now as f64 / elapsed.as_secs_f64();
         text += &format!(", {}/s", grouped(rate as u64));
         if let Some(remaining) = remaining {
-            // Whole seconds, upwards: the last one is still one.
+            // Whole seconds, rounded up.
             let seconds = Duration::from_secs(remaining.as_secs_f64().ceil() as u64);
             text += &format!(", {} left", humantime::format_duration(seconds));
         }

@@ -1,5 +1,6 @@
-//! Lines of NDJSON and records of CSV, with their numbers, out of a stream of bytes. One bad line costs no other: what cannot be read
-//! is an entry with its reason, and reading goes on at the next line. Memory is bounded, whatever the bytes are.
+//! Lines of NDJSON and records of CSV, with their numbers, out of a stream of bytes. One bad line costs no
+//! other: what cannot be read is an entry with its reason, and reading goes on at the next line. Memory is
+//! bounded, whatever the bytes are.
 
 use super::{
     csv::{Cut, Quoting, Scanner},
@@ -13,20 +14,21 @@ use std::{
     io::{self, BufRead, BufReader, BufWriter, Seek, Write},
 };
 
-/// Bytes of the longest line, or of the longest record. The longest item that the hub takes has less than 8 KiB, every byte escaped.
+/// Bytes of the longest line, or of the longest record. The longest item that the hub accepts has less than 8
+/// KiB, with every byte escaped.
 const LONGEST: usize = 64 * 1024;
 /// Of a line that is longer, this much is kept to be shown.
 const SHOWN: usize = 1024;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// What stands in a line.
+/// What a line holds.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Entry {
     /// Where it begins; the first line is 1.
     pub(super) line: u64,
-    /// As it stands there, without its end.
+    /// Its text, without the line end.
     pub(super) raw: Vec<u8>,
-    /// What it says, or why it says nothing.
+    /// Its item, or why it has none.
     pub(super) item: Result<ImportDinosaursItem, String>,
 }
 
@@ -51,7 +53,7 @@ enum Parser {
 }
 
 impl Records {
-    /// Reads as far as the header, if there is one: a wrong one is an error, for it says nothing of any line.
+    /// Reads as far as the header, if there is one. A wrong header is an error of the whole file.
     pub(super) fn new(
         bytes: Box<dyn BufRead + Send>,
         format: Format,
@@ -104,7 +106,8 @@ impl Records {
         self.line_end().is_some()
     }
 
-    /// The next entry; none at the end. An error says in which line the source broke off; what is incomplete there is not returned.
+    /// The next entry; none at the end. An error says in which line the source broke off; an incomplete entry
+    /// is not returned.
     pub(super) fn next(&mut self) -> anyhow::Result<Option<Entry>> {
         loop {
             self.skip_line_ends();
@@ -120,7 +123,7 @@ impl Records {
                 Parser::Csv { .. } => self.next_record()?,
             };
             if entry.is_some() {
-                // Its own line end says nothing of a next entry.
+                // Its own line end does not announce a next entry.
                 self.skip_line_ends();
                 return Ok(entry);
             }
@@ -147,7 +150,8 @@ impl Records {
         Ok(())
     }
 
-    /// Where the first line that is pending ends, if it does. Of CSV a CR alone ends one; in JSON it is a space like any other.
+    /// Where the first line that is pending ends, if it does. Of CSV a CR alone ends one; in JSON it is a
+    /// space like any other.
     fn line_end(&self) -> Option<usize> {
         let is_csv = self.ends.is_csv;
         self.pending().iter().position(|&byte| byte == b'\n' || is_csv && byte == b'\r')
@@ -158,7 +162,7 @@ impl Records {
         self.start += count;
     }
 
-    /// The line or the record of this length, as it stands there, but for the CR of a CRLF.
+    /// The line or the record of this length, without the CR of a CRLF.
     fn taken(&mut self, length: usize) -> Vec<u8> {
         let taken = self.pending().get(..length).unwrap_or_default();
         let raw = taken.strip_suffix(b"\r").filter(|_| !self.ends.is_csv).unwrap_or(taken).to_vec();
@@ -171,7 +175,7 @@ impl Records {
         self.take(ends);
     }
 
-    /// The line that is pending; none: it says nothing.
+    /// The line that is pending; none: it is blank.
     fn next_line(&mut self) -> anyhow::Result<Option<Entry>> {
         let Some(length) = self.whole_line()? else { return self.too_long().map(Some) };
         let (line, raw) = (self.line, self.taken(length));
@@ -195,7 +199,7 @@ impl Records {
         }
     }
 
-    /// Passes over a line that is too long.
+    /// Skips a line that is too long.
     fn too_long(&mut self) -> anyhow::Result<Entry> {
         let line = self.line;
         let raw = self.pending().get(..SHOWN).unwrap_or_default().to_vec();
@@ -252,7 +256,7 @@ impl Records {
                 },
             }
         };
-        // Its first line is the culprit, and what follows may be sound.
+        // Its first line is at fault; what follows may be sound.
         let Some(length) = self.whole_line()? else { return self.too_long().map(Some) };
         let (line, raw) = (self.line, self.taken(length));
         Ok(Some(Entry { line, raw, item: Err(why) }))
@@ -285,8 +289,9 @@ impl Records {
         }
     }
 
-    /// Reads to the end of a record that is longer than one may be. It may be sound, and then nothing in it is a record of its own; or
-    /// a quote too many made it one, and then its lines are read again. What is read meanwhile waits in a file.
+    /// Reads to the end of a record that is longer than one may be. If it is sound, nothing inside it is
+    /// another record. If it is one only because of a stray quote, its lines are read again; until that is
+    /// known, what is read waits in a file.
     fn look_ahead(&mut self) -> anyhow::Result<Ahead> {
         let shown = self.pending().get(..SHOWN).unwrap_or_default().to_vec();
         let line = self.line;
@@ -331,15 +336,15 @@ impl Records {
     }
 }
 
-/// What is at the end of a record that is too long.
+/// What a record that is too long turned out to be.
 enum Ahead {
-    /// It is one.
+    /// One record.
     TooLong(Entry),
-    /// It is none, and why.
+    /// No record, and why.
     Broken(String),
 }
 
-/// A source, and what was read of it and is to be read again.
+/// A source, and what was read of it that must be read again.
 struct Rereadable {
     again: VecDeque<BufReader<File>>,
     rest: Box<dyn BufRead + Send>,
@@ -376,11 +381,12 @@ fn read_on(bytes: &mut Rereadable, line: u64) -> anyhow::Result<&[u8]> {
             Err(error) => return Err(broken_off(line, &error)),
         }
     }
-    // It is buffered now.
+    // It is buffered by now.
     Ok(bytes.fill_buf()?)
 }
 
-/// Counts lines: of CSV a CR ends one, and an LF behind it ends the same one, though it may come later.
+/// Counts lines: in CSV a CR ends one, and an LF after it belongs to the same line end, though it may come
+/// later.
 #[derive(Debug, Clone, Copy)]
 struct LineEnds {
     is_csv: bool,

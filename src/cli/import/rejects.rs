@@ -1,5 +1,6 @@
-//! The list of what was rejected: one JSON object a line, in the order of the source, so that a later run knows from the list itself
-//! what is in it and adds what is missing. It is made when there is something to list.
+//! The list of what was rejected: one JSON object a line, in the order of the source, so that a later run
+//! learns from the list itself what it holds, and adds what is missing. The file is created when there is
+//! something to list.
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
@@ -10,23 +11,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// How a line of the list begins, whatever stands in it.
+/// How every line of the list begins.
 const BEGINNING: &[u8] = b"{\"import_id\":";
-/// In place of an import's id, which the list of a dry run must not bear: that import would take it for what the hub has told.
+/// Stands in place of an import's id in the list of a dry run: with an id, that import would take the list
+/// for what the hub has said.
 const DRY_RUN: &str = "dry-run";
 
-/// A line of the source that is not in.
+/// A line of the source that was not imported.
 #[derive(Debug, Clone)]
 pub(super) struct Reject<'a> {
     /// Its number; the first is 1.
     pub(super) line: u64,
-    /// The item's index in the import; none if it could not be read, for then the hub has not heard of it.
+    /// The item's index in the import; none if the line could not be read: then the hub never saw it.
     pub(super) index: Option<u64>,
     /// Why, for programs.
     pub(super) code: &'a str,
     /// Why, for people.
     pub(super) reason: &'a str,
-    /// As it stands in the source.
+    /// Its text in the source.
     pub(super) raw: &'a [u8],
 }
 
@@ -63,13 +65,14 @@ pub(super) struct Rejects {
 }
 
 impl Rejects {
-    /// The list in a file, which need not be there. What an earlier run was writing when it was killed is taken away.
+    /// The list in a file, which need not exist. A half-written last line of an earlier run that was killed
+    /// is removed.
     pub(super) fn open(path: &Path, import_id: &str) -> anyhow::Result<Self> {
         let mut rejects = Self::empty(path.to_owned(), import_id, None);
         let shown = || path.display().to_string();
         match std::fs::metadata(path) {
             Ok(there) if there.is_file() => {}
-            // A device or a pipe tells nothing of earlier runs.
+            // A device or a pipe knows nothing of earlier runs.
             Ok(_) => return Ok(rejects),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -88,7 +91,7 @@ impl Rejects {
         Ok(rejects)
     }
 
-    /// The list of a dry run, in place of that of an earlier one: what that said of another file, or of this one as it was, holds no more.
+    /// The list of a dry run, in place of that of an earlier one, which is out of date.
     pub(super) fn of_dry_run(path: &Path) -> anyhow::Result<Self> {
         let earlier = Self::open(path, DRY_RUN)?;
         let shown = || path.display().to_string();
@@ -112,11 +115,11 @@ impl Rejects {
         Self { path, import_id, output, last_line: 0, next_index: 0, listed: 0, shared: false }
     }
 
-    /// Learns what is listed. The length of what is whole, if the last line is not.
+    /// Learns what is listed. Returns the length of the whole lines, if the last line is incomplete.
     fn read(&mut self, mut file: impl BufRead) -> anyhow::Result<Option<u64>> {
         let (mut line, mut length) = (Vec::new(), 0);
         loop {
-            // Before the line is read: a file of something else may have no lines.
+            // Checked before the line is read: another kind of file may have no line ends.
             let next = file.fill_buf()?;
             let beginning = next.get(..BEGINNING.len()).unwrap_or(next);
             if !BEGINNING.starts_with(beginning) {
@@ -145,7 +148,7 @@ impl Rejects {
         self.next_index = self.next_index.max(index.map_or(0, |index| index + 1));
     }
 
-    /// Below this index of the import every failure is in the list.
+    /// Every failure below this index of the import is in the list.
     pub(super) fn next_index(&self) -> u64 {
         self.next_index
     }
@@ -188,7 +191,7 @@ impl Rejects {
         Ok(())
     }
 
-    /// Hands what was added to the operating system: a killed process loses none of it.
+    /// Hands what was added to the operating system, so that a killed process loses none of it.
     pub(super) fn flush(&mut self) -> anyhow::Result<()> {
         match &mut self.output {
             Some(output) => output.flush().with_context(|| self.path.display().to_string()),
@@ -197,7 +200,7 @@ impl Rejects {
     }
 }
 
-/// Standard output, whose reader may leave when it has seen enough: what else there is to say is for nobody, and is no error.
+/// Standard output, whose reader may leave when it has seen enough: a closed pipe is no error.
 struct Shown(io::Stdout);
 
 impl Write for Shown {

@@ -1,4 +1,4 @@
-//! What is said at the end: what is in, what is not, and how to go on.
+//! The report at the end: what was imported, what was not, and how to go on.
 
 use super::{Import, progress::grouped, session::Session};
 use crate::cli::{
@@ -16,13 +16,13 @@ use tonic_types::StatusExt;
 /// How a run ended.
 #[derive(Debug)]
 pub(super) enum End {
-    /// Everything that the source has is decided.
+    /// Everything in the source is decided.
     Complete,
-    /// The source broke off; what was before that is decided.
+    /// The source broke off; everything before that is decided.
     Broken(anyhow::Error),
     /// This program cannot go on: its list of rejects cannot be written, say.
     Failed(anyhow::Error),
-    /// Somebody wanted it to end.
+    /// It was interrupted.
     Interrupted,
     /// The hub could not be reached for too long.
     GivenUp {
@@ -35,10 +35,10 @@ pub(super) enum End {
     Refused(Status),
 }
 
-/// A part is in.
+/// A part was imported.
 const PARTIAL: u8 = 3;
 
-/// Of a run that has created so many, and perhaps not all.
+/// The outcome of a run that has created this many items, and perhaps not all.
 pub(super) fn exit_code(created: u64, is_partial: bool) -> ExitCode {
     match (created, is_partial) {
         (_, false) => ExitCode::SUCCESS,
@@ -47,13 +47,13 @@ pub(super) fn exit_code(created: u64, is_partial: bool) -> ExitCode {
     }
 }
 
-/// The last words of a run.
+/// The report of a run.
 pub(super) struct Report<'a> {
-    /// As it was started.
+    /// The command as it was started.
     pub(super) command: &'a Import,
     /// Whether its source cannot be read again.
     pub(super) is_pipe: bool,
-    /// Bytes that were added to the file while it was imported, and are not in.
+    /// Bytes that were added to the file while it was imported, and were not imported.
     pub(super) grown: u64,
     /// The import.
     pub(super) import_id: &'a str,
@@ -64,11 +64,11 @@ pub(super) struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// Says it, on standard error; the summary on standard output, for it is the result.
+    /// Prints it on standard error; the summary goes to standard output, because it is the result.
     pub(super) fn print(self) -> ExitCode {
         let tally = self.session.tally();
         if !self.command.quiet {
-            // Whoever reads it may have gone; the exit code says enough.
+            // The reader may have gone; the exit code says enough.
             let _ = writeln!(io::stdout(), "{}", self.summary());
         }
         let (import_id, file) = (self.import_id, self.command.file.display());
@@ -76,7 +76,8 @@ impl Report<'_> {
             End::Complete if self.grown > 0 => Some(self.rest()),
             End::Complete => None,
             End::Broken(error) => Some(format!(
-                "{file}: {error:#}; what comes before is decided. Once it is mended, and nothing before it changed, --import-id {import_id} goes on from there"
+                "{file}: {error:#}; what comes before is decided. Once it is mended, and nothing before it \
+                 changed, --import-id {import_id} goes on from there"
             )),
             End::Failed(error) => Some(format!("{error:#}; {}", self.again())),
             End::Interrupted => {
@@ -148,7 +149,8 @@ impl Report<'_> {
         let advice = match (status.code(), &*reason) {
             (Code::Aborted, _) => "; another process imports the same".to_owned(),
             (Code::OutOfRange, _) => format!(
-                "; {} lists rejects of this import that this hub knows nothing of: if it is another hub, name another list with --rejects; if it \
+                "; {} lists rejects of this import that this hub knows nothing of: if it is another hub, \
+                 name another list with --rejects; if it \
                  has forgotten the import, --import-id begins a new one, which creates again what is in",
                 self.session.rejects().path().display()
             ),

@@ -1,4 +1,4 @@
-//! One run of an import: what was read and is not decided, what the hub said of it, and the list of rejects.
+//! One run of an import: what was read and not decided yet, what the hub said of it, and the list of rejects.
 
 use super::{
     progress::Tally,
@@ -15,10 +15,10 @@ use std::{
     ops::Range,
 };
 
-/// Bounds of what waits here: lines that cannot be read wait for the items before them, so that the list is in order.
+/// Bounds on what waits here: unreadable lines wait for the items before them, so that the list is in order.
 const MOST_WAITING: usize = 32 * 1024;
 const MOST_BYTES: usize = 16 << 20;
-/// The code of a line that is no item.
+/// The code for a line that is no item.
 pub(super) const UNREADABLE: &str = "UNREADABLE";
 
 /// A line that waits for its turn in the list.
@@ -29,9 +29,10 @@ struct Waiting {
 }
 
 enum What {
-    /// An item. If the rules of the API refuse it, why: the hub tells only so many failures, and those can be told without it.
+    /// An item. If the rules of the API refuse it, why: the hub lists a bounded number of failures, and these
+    /// can be listed without it.
     Item { index: u64, broken: Option<String> },
-    /// None, and why.
+    /// No item, and why.
     Unreadable(String),
 }
 
@@ -39,9 +40,9 @@ enum What {
 pub(super) struct Session {
     waiting: VecDeque<Waiting>,
     bytes: usize,
-    /// What the hub said of items that were not taken from `waiting` yet.
+    /// What the hub said of items that are still in `waiting`.
     errors: BTreeMap<u64, Error>,
-    /// Where it said less than there was to say.
+    /// Where the hub left failures out.
     untold: VecDeque<Range<u64>>,
     rejects: Rejects,
     decided: Option<Decided>,
@@ -97,7 +98,7 @@ impl Session {
         self.settle()
     }
 
-    /// Takes what the hub says. Whether it is more than before.
+    /// Takes what the hub says. Returns whether more is decided than before.
     pub(super) fn decided(&mut self, mut decided: Decided) -> anyhow::Result<bool> {
         if self.decided.is_none() {
             self.began_at = decided.next_index;
@@ -143,7 +144,7 @@ impl Session {
         self.rejects.flush()
     }
 
-    /// Why an item that is decided is not in; none: it is, or nobody said why.
+    /// Why a decided item was not created; none: it was, or the hub did not say.
     fn verdict(&mut self, index: u64, broken: Option<String>) -> Option<(String, String)> {
         while self.untold.front().is_some_and(|range| range.end <= index) {
             self.untold.pop_front();
@@ -155,7 +156,7 @@ impl Session {
         }
     }
 
-    /// How far it is.
+    /// How far it has come.
     pub(super) fn tally(&self) -> Tally {
         let decided = self.decided.as_ref();
         let of = |what: fn(&Decided) -> u64| decided.map_or(0, what);
@@ -167,7 +168,7 @@ impl Session {
         }
     }
 
-    /// Whether the hub has said anything: else nothing is known of what an earlier run may have done.
+    /// Whether the hub has answered: before that, nothing is known of what an earlier run may have done.
     pub(super) fn is_known(&self) -> bool {
         self.decided.is_some()
     }

@@ -12,15 +12,15 @@ use std::{
     },
 };
 
-/// As long as the longest magic number below.
+/// The length of the longest magic number below.
 const MAGIC: usize = 6;
 const BUFFER: usize = 128 * 1024;
 
 /// A file or a pipe that was opened, and not read yet.
 pub(super) enum Opened {
-    /// A file, as it is now.
+    /// A file, with the content it has now.
     File(Box<Part>),
-    /// What is read once: what comes from it the next time may be something else.
+    /// What can be read only once: the next reading may give something else.
     Pipe(Box<dyn Read + Send>),
 }
 
@@ -28,7 +28,7 @@ pub(super) enum Opened {
 pub(super) struct Source {
     /// The bytes.
     pub(super) bytes: Box<dyn BufRead + Send>,
-    /// How far it was read.
+    /// How far it has been read.
     pub(super) meter: Meter,
 }
 
@@ -47,7 +47,7 @@ impl Meter {
         self.read.load(Ordering::Relaxed)
     }
 
-    /// Bytes that the file had more, when its end was reached, than when it was opened. They are not read.
+    /// Bytes by which the file had grown when its end was reached. They are not read.
     pub(super) fn grown(&self) -> u64 {
         self.grown.load(Ordering::Relaxed)
     }
@@ -80,7 +80,7 @@ impl Opened {
         Part::new(file).map(|part| Self::File(Box::new(part))).with_context(|| shown.to_string())
     }
 
-    /// Reads a file once, to know its content; what is read afterwards must be the same. Nothing of a pipe.
+    /// A digest of a file's content; what is read afterwards must be the same. None for a pipe.
     pub(super) fn digest(&mut self) -> io::Result<Option<Sha256>> {
         match self {
             Self::File(part) => part.digest().map(Some),
@@ -104,7 +104,8 @@ impl Opened {
     }
 }
 
-/// What a file had when it was opened: what is added later is left out, and what is gone or changed is an error.
+/// The part of a file that was there when it was opened: what is added later is left out, and what is removed
+/// or changed is an error.
 pub(super) struct Part {
     file: File,
     size: u64,
@@ -112,7 +113,7 @@ pub(super) struct Part {
     /// The last bytes that were read.
     last: Option<u8>,
     is_compressed: bool,
-    /// What must have been read at the end, and what has been, if that is known.
+    /// The digest that must have been read at the end, and the one so far, if they are known.
     digests: Option<(Sha256, Sha256)>,
     grown: Arc<AtomicU64>,
 }
@@ -197,12 +198,12 @@ fn is_gzip(magic: &[u8]) -> bool {
     magic.starts_with(&[0x1f, 0x8b])
 }
 
-/// A frame, or one to be skipped with which some compressors begin.
+/// A frame, or a skippable one, with which some compressors begin.
 fn is_zstd(magic: &[u8]) -> bool {
     matches!(magic, [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
 }
 
-/// What these bytes are a compressed form of, if they are one.
+/// The compression that these bytes begin with, if any.
 fn decompressed(mut raw: Box<dyn Read + Send>) -> anyhow::Result<Box<dyn BufRead + Send>> {
     let mut magic = Vec::with_capacity(MAGIC);
     raw.by_ref().take(MAGIC as u64).read_to_end(&mut magic)?;
@@ -235,7 +236,7 @@ mod tests {
 
     const CONTENT: &str = "species\na\nb\n";
 
-    /// What is read of a file with this content that becomes another one once its digest is known, and how much it has grown.
+    /// What is read of a file whose content changes after its digest was taken, and how much it has grown.
     fn read(content: &str, named: bool, change: impl FnOnce(&mut File)) -> (io::Result<String>, u64) {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(content.as_bytes()).unwrap();

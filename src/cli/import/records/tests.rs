@@ -89,7 +89,7 @@ fn records_may_span_lines() {
     assert_eq!(seen, expected);
 }
 
-/// Or what a slow pipe has given already would wait for what comes next.
+/// Else what a slow pipe has already given would wait for what comes next.
 #[test]
 fn whether_more_is_there_is_known_without_waiting() {
     for (format, text) in [(Format::Ndjson, "{\"species\":\"a\"}\r\n"), (Format::Csv, "species\r\na\r\n")] {
@@ -102,7 +102,7 @@ fn whether_more_is_there_is_known_without_waiting() {
     }
 }
 
-/// Some spreadsheets write them.
+/// Some spreadsheets write such files.
 #[test]
 fn carriage_returns_alone_end_lines_of_csv() {
     let seen = lines("id,species\r1,a\r2\r3,\"two\rlines\"\r\r4,b\r\n5,c\n\r6,\"open\r7,d", Format::Csv);
@@ -198,7 +198,7 @@ fn the_format_is_known_by_name_or_by_the_first_byte() {
     assert_eq!(guess("-", "species"), Format::Csv);
 }
 
-/// The input that somebody met: three lines that became one row.
+/// An input from the field: three lines that became one row.
 #[test]
 fn broken_quoting_costs_its_line_only() {
     let seen = entries(b"species\n\"Rex\nTrike\n\"Stego\"\n5\" tall\n\"a\" \n x \n", Format::Csv);
@@ -235,7 +235,7 @@ fn an_id_that_is_empty_is_not_one_that_is_left_out() {
     assert_eq!((&*seen[1].1, &seen[1].2), ("{\"species\":\"b\"} \t", &item("", "b")), "as it stands");
 }
 
-/// Its lines look like records, and are none.
+/// Its lines look like records, but are not.
 #[test]
 fn of_a_record_that_is_too_long_no_line_is_taken_for_a_record() {
     let long = "7,inside\r\n".repeat(LONGEST / 4);
@@ -249,7 +249,7 @@ fn of_a_record_that_is_too_long_no_line_is_taken_for_a_record() {
     assert_eq!(seen[1].0, 3);
     assert!(seen[1].1.as_ref().unwrap_err().starts_with("is longer than"));
     assert_eq!(seen[2], (4 + inside, item("3", "b")));
-    // One field too many, and one line: what is behind it is sound.
+    // One field too many, on one line: what follows is sound.
     assert_eq!(seen[3].0, 5 + inside);
     assert!(seen[3].1.as_ref().unwrap_err().starts_with("is longer than"));
     assert_eq!(seen[4], (6 + 2 * inside, item("7", "inside")));
@@ -257,7 +257,7 @@ fn of_a_record_that_is_too_long_no_line_is_taken_for_a_record() {
     assert_eq!(seen[rest], (5 + 3 * inside, item("5", "c")));
     assert_eq!(seen[rest + 1].0, 6 + 3 * inside);
     assert!(seen[rest + 1].1.as_ref().unwrap_err().starts_with("is longer than"));
-    // A quote too many, far before the next one.
+    // A stray quote, far before the next one.
     let text = format!("id,species\n1,\"a\n{long}8,\"b\n9,\"{long}\nend,\"x");
     let seen = lines(&text, Format::Csv);
     assert_eq!(seen.len() as u64, 1 + inside + 1 + 1 + (inside - 1) + 1);
