@@ -1,17 +1,24 @@
-//! A subscriber's cursor, and what becomes of the events it passes. No clock, no I/O: time comes as an argument.
+//! A subscriber's cursor: its state, every transition between states, and what becomes of the events that it passes. No clock, no I/O:
+//! time comes as an argument.
 //!
 //! ```text
-//!             falls behind, CATCH_UP; passed by the window, LATEST
-//!   ┌──────┐ ───────────────────────► ┌─────────┐
-//!   │ Live │                          │ History │ ◄── starts before the window
-//!   └──────┘ ◄─────────────────────── └─────────┘
-//!     │  ▲     the window reaches it
-//!     │  ├── falls behind, DROP: half a buffer before the head
-//!     │  └── falls behind, LATEST: where it was
-//!     └───── falls behind, DISCONNECT: Lost
+//!   starts in the window            starts before it
+//!            │                             │
+//!            ▼      falls behind, CATCH_UP ▼
+//!   ┌───────────────────┐ ────────► ┌────────────────────┐
+//!   │ Following(Window) │           │ Following(History) │
+//!   └───────────────────┘ ◄──────── └────────────────────┘
+//!      │        window reaches it
+//!      │
+//!      ├─ falls behind, LATEST ──────► Conflating ──── head reached ──► Following(Window)
+//!      ├─ falls behind, DROP ────────► Counting ────── all counted ───► Following(Window)
+//!      │                                  ├─ not counted in time ─────► Lost
+//!      │                                  └─ its filter fails ────────► Failed
+//!      └─ falls behind, DISCONNECT ──► Lost
 //! ```
 //!
-//! A stream that fell behind with LATEST conflates what it passes, live or from history, until it reaches the head.
+//! While it conflates, a stream that the window passes goes on from the history, and returns as any other. With DROP, a stream that wants
+//! every event is counted at once and stays where it is.
 
 use super::{chunk::Chunk, conflation::Conflation, filters::Source, interest::Policy, view::View};
 use crate::{
@@ -20,18 +27,47 @@ use crate::{
     telemetry::Reason,
     wire::Rendition,
 };
-use std::{collections::VecDeque, ops::Range};
+use std::{collections::VecDeque, mem, ops::Range};
 
 /// Where the next event comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum At {
     /// From the window: every event before this ordinal was passed.
-    Live { ordinal: u64 },
+    Window(u64),
     /// From the retained history, after [`Position::revision`].
     History,
-    /// From nowhere: the stream was too slow, and its client wants to know that rather than anything else.
+}
+
+/// What a subscriber is doing.
+enum State {
+    /// It gets what comes.
+    Following(At),
+    /// It goes on from this ordinal once it is known how many of the events that it passed it wanted: the next event tells.
+    Counting {
+        ordinal: u64,
+        /// Not empty.
+        passed: VecDeque<Passed>,
+    },
+    /// It keeps the newest event of each resource until it reaches the head.
+    Conflating { at: At, newest: Box<Conflation> },
+    /// It was too slow, and its client wants to know that rather than anything else.
     Lost,
-    /// From nowhere: its filter cannot be evaluated.
+    /// Its filter cannot be evaluated.
+    Failed,
+}
+
+/// What a subscriber needs next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Events of the window, from this ordinal.
+    Events(u64),
+    /// A page of the history.
+    Page,
+    /// To know what it has lost.
+    Count,
+    /// To be told that it was too slow.
+    Lost,
+    /// To be told that its filter failed.
     Failed,
 }
 
@@ -46,16 +82,12 @@ pub(super) struct Passed {
 
 /// Where a subscriber stands. Every event up to `revision` was delivered, dropped, not wanted, or is in the conflation.
 pub(super) struct Position {
-    pub(super) place: Place,
+    state: State,
     pub(super) revision: Revision,
     pub(super) delivered: u64,
     pub(super) dropped: u64,
     /// The part of `dropped` that the next event is to tell.
     untold: u64,
-    /// What lies between `revision` and `place`: until it is counted nothing is sent, for the next event has to tell.
-    uncounted: VecDeque<Passed>,
-    /// There is one while the stream is behind, with policy LATEST.
-    conflation: Option<Box<Conflation>>,
     /// When the connection last asked for bytes, or, if it had been waiting for the hub, was first seen to leave events.
     pub(super) polled_at: u64,
     /// What it has been waiting for since it last asked, if it is the hub that lets it wait.
@@ -80,7 +112,7 @@ pub(super) enum Wait {
 /// What falling behind did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fall {
-    /// So many wanted events are lost.
+    /// This many wanted events are lost.
     Dropped(u64, Reason),
     /// The stream goes on from the history.
     ToHistory,
@@ -95,17 +127,45 @@ pub(super) enum Fall {
 }
 
 impl Position {
-    pub(super) fn new(place: Place, revision: Revision, now: u64) -> Self {
+    pub(super) fn new(at: At, revision: Revision, now: u64) -> Self {
         Self {
-            place,
+            state: State::Following(at),
             revision,
             delivered: 0,
             dropped: 0,
             untold: 0,
-            uncounted: VecDeque::new(),
-            conflation: None,
             polled_at: now,
             wait: Wait::No,
+        }
+    }
+
+    /// What it needs next.
+    pub(super) fn next(&self) -> Next {
+        match &self.state {
+            State::Following(at) | State::Conflating { at, .. } => match at {
+                At::Window(ordinal) => Next::Events(*ordinal),
+                At::History => Next::Page,
+            },
+            State::Counting { .. } => Next::Count,
+            State::Lost => Next::Lost,
+            State::Failed => Next::Failed,
+        }
+    }
+
+    /// The ordinal of the window before which it has passed all events; `None`: it is not in the window.
+    pub(super) fn ordinal(&self) -> Option<u64> {
+        match &self.state {
+            State::Following(At::Window(ordinal))
+            | State::Conflating { at: At::Window(ordinal), .. }
+            | State::Counting { ordinal, .. } => Some(*ordinal),
+            _ => None,
+        }
+    }
+
+    /// Goes on from the window, which has its next event at this ordinal.
+    pub(super) fn enter_window(&mut self, ordinal: u64) {
+        if let State::Following(at) | State::Conflating { at, .. } = &mut self.state {
+            *at = At::Window(ordinal);
         }
     }
 
@@ -117,7 +177,7 @@ impl Position {
         (segment, index): (&Segment, usize),
         view: &View,
     ) -> Result<Option<Chunk>, Malformed> {
-        if self.conflation.is_some() {
+        if self.conflates() {
             return self.conflate(source, (segment, index), view);
         }
         if self.untold == 0 && view.is_plain() {
@@ -167,39 +227,50 @@ impl Position {
         view: &View,
     ) -> Result<Option<Chunk>, Malformed> {
         let verdicts = view.judge(source, segment, index..segment.len())?;
-        if let Some(conflation) = &mut self.conflation {
+        let mut is_full = false;
+        if let State::Conflating { newest, .. } = &mut self.state {
             for (at, entry) in segment.entries().iter().enumerate().skip(index) {
                 if let Some(verdict) = view.seen(segment, at, &verdicts) {
                     let mut frame = Vec::new();
                     view.write(&mut frame, (segment, at), verdict, 0)?;
-                    conflation.absorb(segment.resource_id(at), entry.revision, entry.sealed_at, frame);
+                    newest.absorb(segment.resource_id(at), entry.revision, entry.sealed_at, frame);
                 }
             }
+            is_full = newest.is_full();
         }
         self.pass(segment, segment.len(), 0);
-        if !self.conflation.as_ref().is_some_and(|conflation| conflation.is_full()) {
-            return Ok(None);
-        }
-        let portion = self.release(view.interest.rendition);
-        self.conflation = Some(Box::new(Conflation::new(self.revision)));
-        Ok(portion)
+        Ok(if is_full { self.release(view.interest.rendition) } else { None })
     }
 
-    /// What was conflated; the stream is not behind any more.
-    pub(super) fn release(&mut self, rendition: Rendition) -> Option<Chunk> {
-        let chunk = self.conflation.take()?.into_chunk(rendition)?;
+    /// What was conflated so far.
+    fn release(&mut self, rendition: Rendition) -> Option<Chunk> {
+        let State::Conflating { newest, .. } = &mut self.state else { return None };
+        let released = mem::replace(&mut **newest, Conflation::new(self.revision));
+        let chunk = released.into_chunk(rendition)?;
         self.delivered += chunk.events;
         Some(chunk)
     }
 
+    /// The head is reached: what was conflated is due, and the stream is not behind any more.
+    pub(super) fn reach_head(&mut self, rendition: Rendition) -> Option<Chunk> {
+        let chunk = self.release(rendition);
+        if let State::Conflating { at, .. } = self.state {
+            self.state = State::Following(at);
+        }
+        chunk
+    }
+
     /// Everything wanted up to here was delivered or dropped.
     pub(super) fn complete_up_to(&self) -> Revision {
-        self.conflation.as_ref().map_or(self.revision, |conflation| conflation.since)
+        match &self.state {
+            State::Conflating { newest, .. } => newest.since,
+            _ => self.revision,
+        }
     }
 
     /// Whether the stream conflates.
-    pub(super) fn is_behind(&self) -> bool {
-        self.conflation.is_some()
+    pub(super) fn conflates(&self) -> bool {
+        matches!(self.state, State::Conflating { .. })
     }
 
     /// How many were dropped since that was last told: to be told now.
@@ -209,7 +280,8 @@ impl Position {
 
     /// Sees that events wait. A stream that waited for the hub could take nothing before: whether it is blocked is seen from now on.
     pub(super) fn notice_events(&mut self, now: u64) {
-        if self.wait == Wait::ForEvents || (self.wait == Wait::ForCount && self.uncounted.is_empty()) {
+        let is_counted = !matches!(self.state, State::Counting { .. });
+        if self.wait == Wait::ForEvents || (self.wait == Wait::ForCount && is_counted) {
             self.wait = Wait::No;
             self.polled_at = now;
         }
@@ -217,34 +289,37 @@ impl Position {
 
     /// How many events the head is ahead; a stream that reads history is not counted.
     pub(super) fn lag(&self, next: u64) -> Option<u64> {
-        match self.place {
-            Place::Live { ordinal } => Some(next.saturating_sub(ordinal)),
-            Place::History | Place::Lost | Place::Failed => None,
-        }
+        self.ordinal().map(|ordinal| next.saturating_sub(ordinal))
     }
 
     /// Does as the policy says to a live stream that is further behind than it may be, or that stands before `floor`, which the window
     /// is about to leave. Looks at no event: what filters have to judge is counted later, and nobody waits for that but the stream.
     pub(super) fn fall_behind(&mut self, log: &Log, floor: u64, view: &View, reason: Reason) -> Fall {
-        let Place::Live { ordinal } = self.place else { return Fall::Nothing };
+        let Some(ordinal) = self.ordinal() else { return Fall::Nothing };
         match view.interest.policy {
             Policy::CatchUp => {
-                self.leave_for_history(log, ordinal);
-                return Fall::ToHistory;
+                self.leave_window(log, ordinal);
+                Fall::ToHistory
             }
             Policy::Latest => {
-                let news = if self.is_behind() { Fall::Nothing } else { Fall::Conflates };
-                self.conflation.get_or_insert_with(|| Box::new(Conflation::new(self.revision)));
-                if ordinal < floor {
-                    self.leave_for_history(log, ordinal);
+                let at = At::Window(ordinal);
+                let news = if self.conflates() { Fall::Nothing } else { Fall::Conflates };
+                if news == Fall::Conflates {
+                    let newest = Box::new(Conflation::new(self.revision));
+                    self.state = State::Conflating { at, newest };
                 }
-                return news;
+                if ordinal < floor {
+                    self.leave_window(log, ordinal);
+                }
+                news
             }
-            Policy::Disconnect => {
-                return self.give_up();
-            }
-            Policy::Drop => {}
+            Policy::Disconnect => self.give_up(),
+            Policy::Drop => self.skip(log, (ordinal, floor), view, reason),
         }
+    }
+
+    /// Passes events without a look, up to half a buffer before the head.
+    fn skip(&mut self, log: &Log, (ordinal, floor): (u64, u64), view: &View, reason: Reason) -> Fall {
         // At least one event stays ahead, so that something follows that tells.
         let target = log.next().saturating_sub((view.interest.buffer / 2).max(1)).max(floor).max(ordinal);
         let mut upto = self.revision;
@@ -253,34 +328,43 @@ impl Position {
         {
             upto = upto.max(entry.revision);
         }
-        self.place = Place::Live { ordinal: target };
-        let passed = Passed { ordinals: ordinal..target, upto, reason };
+        let skipped = Passed { ordinals: ordinal..target, upto, reason };
         if view.is_whole() {
-            return self.lose(&passed, target - ordinal);
+            self.state = State::Following(At::Window(target));
+            return self.lose(&skipped, target - ordinal);
         }
-        self.uncounted.push_back(passed);
+        let mut passed = match mem::replace(&mut self.state, State::Lost) {
+            State::Counting { passed, .. } => passed,
+            _ => VecDeque::new(),
+        };
+        passed.push_back(skipped);
+        self.state = State::Counting { ordinal: target, passed };
         Fall::Nothing
     }
 
     /// What was passed first of all that is not counted yet.
     pub(super) fn uncounted(&self) -> Option<&Passed> {
-        self.uncounted.front()
+        match &self.state {
+            State::Counting { passed, .. } => passed.front(),
+            _ => None,
+        }
     }
 
     /// Notes how many of the events passed were wanted.
     pub(super) fn count(&mut self, passed: &Passed, missed: Result<u64, Malformed>) -> Fall {
         // The stream may have been given up meanwhile.
-        if self.uncounted.pop_front_if(|first| first == passed).is_none() {
+        let State::Counting { ordinal, passed: rest } = &mut self.state else { return Fall::Nothing };
+        if rest.pop_front_if(|first| first == passed).is_none() {
             return Fall::Nothing;
         }
-        match missed {
-            Ok(missed) => self.lose(passed, missed),
-            Err(Malformed) => {
-                self.uncounted.clear();
-                self.place = Place::Failed;
-                Fall::Failed
-            }
+        let Ok(missed) = missed else {
+            self.state = State::Failed;
+            return Fall::Failed;
+        };
+        if rest.is_empty() {
+            self.state = State::Following(At::Window(*ordinal));
         }
+        self.lose(passed, missed)
     }
 
     fn lose(&mut self, passed: &Passed, missed: u64) -> Fall {
@@ -292,23 +376,27 @@ impl Position {
 
     /// Ends the stream where it was before it passed what is not counted.
     pub(super) fn give_up(&mut self) -> Fall {
-        self.uncounted.clear();
-        self.place = Place::Lost;
+        self.state = State::Lost;
         Fall::Lost
     }
 
-    fn leave_for_history(&mut self, log: &Log, ordinal: u64) {
+    fn leave_window(&mut self, log: &Log, ordinal: u64) {
         // Nothing of this kind lies between here and the next event: the history need not reach further back.
         if let log::Place::In(segment, index) = log.locate(ordinal)
             && let Some(entry) = segment.entries().get(index)
         {
             self.revision = self.revision.max(entry.revision.previous());
         }
-        self.place = Place::History;
+        match &mut self.state {
+            State::Conflating { at, .. } => *at = At::History,
+            state => *state = State::Following(At::History),
+        }
     }
 
     fn pass(&mut self, segment: &Segment, end: usize, delivered: u64) {
-        if let Place::Live { ordinal } = &mut self.place {
+        if let State::Following(At::Window(ordinal)) | State::Conflating { at: At::Window(ordinal), .. } =
+            &mut self.state
+        {
             *ordinal = segment.first_ordinal + end as u64;
         }
         self.delivered += delivered;

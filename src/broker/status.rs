@@ -2,7 +2,7 @@
 
 use super::{
     interest::Interest,
-    position::{Place, Position, Wait},
+    position::{Next, Position, Wait},
     subscriber::Subscriber,
     subscription::complete_up_to,
     topic::Topic,
@@ -101,7 +101,7 @@ fn look(topic: &Topic, subscriber: Arc<Subscriber>) -> SubscriptionStatus {
 
 /// How many events wait, and when the first of them was sealed, if that is known in memory.
 fn lag(topic: &Topic, position: &Position) -> (u64, Option<u64>) {
-    let Place::Live { ordinal } = position.place else {
+    let Some(ordinal) = position.ordinal() else {
         return (topic.head().get().saturating_sub(position.revision.get()), None);
     };
     let waiting = topic.log.next().saturating_sub(ordinal);
@@ -114,14 +114,14 @@ fn lag(topic: &Topic, position: &Position) -> (u64, Option<u64>) {
 }
 
 fn state(topic: &Topic, position: &Position, lag_events: u64, quiet: Duration) -> SubscriptionState {
-    if topic.ending().is_some() || matches!(position.place, Place::Lost | Place::Failed) {
+    if topic.ending().is_some() || matches!(position.next(), Next::Lost | Next::Failed) {
         return SubscriptionState::Ending;
     }
     let takes_nothing = lag_events > 0 && quiet > topic.limits().blocked_after;
-    match (position.wait, position.place) {
+    match (position.wait, position.ordinal()) {
         (Wait::ForState, _) => SubscriptionState::Initial,
         (Wait::No, _) if takes_nothing => SubscriptionState::Blocked,
-        (_, Place::Live { .. }) => SubscriptionState::Live,
-        (_, Place::History | Place::Lost | Place::Failed) => SubscriptionState::History,
+        (_, Some(_)) => SubscriptionState::Live,
+        (_, None) => SubscriptionState::History,
     }
 }

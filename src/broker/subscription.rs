@@ -6,7 +6,7 @@ use super::{
     filters::Source,
     history::{Compacted, Fetch, Glimpse},
     interest::Interest,
-    position::{Place, Position, Wait},
+    position::{Next, Position, Wait},
     subscriber::Subscriber,
     topic::{Refused, Topic},
 };
@@ -102,14 +102,15 @@ impl Subscription {
             let mut position = self.subscriber.position.lock();
             position.polled_at = self.topic.clock.now();
             position.wait = Wait::No;
-            let looked = match position.place {
-                Place::Live { ordinal } => self.look_live(ordinal, position, cx),
-                Place::History => {
+            let looked = match position.next() {
+                Next::Events(ordinal) => self.look_live(ordinal, position, cx),
+                Next::Count => self.await_count(position, cx),
+                Next::Page => {
                     drop(position);
                     self.look_back(cx)
                 }
-                Place::Lost => Poll::Ready(Looked::End(Ending::SlowConsumer)),
-                Place::Failed => Poll::Ready(Looked::End(Ending::FilterFailed)),
+                Next::Lost => Poll::Ready(Looked::End(Ending::SlowConsumer)),
+                Next::Failed => Poll::Ready(Looked::End(Ending::FilterFailed)),
             };
             match ready!(looked) {
                 Looked::Found(chunk) => return Poll::Ready(Step::Frames(self.sent(chunk))),
@@ -128,13 +129,8 @@ impl Subscription {
         cx: &Context<'_>,
     ) -> Poll<Looked> {
         let Self { topic, subscriber, .. } = self;
-        if position.uncounted().is_some() {
-            position.wait = Wait::ForCount;
-            topic.sleepers.add(subscriber.id, cx.waker());
-            return if topic.ending().is_some() { Poll::Ready(Looked::Nothing) } else { Poll::Pending };
-        }
         if topic.log.next() == ordinal {
-            if let Some(chunk) = position.release(subscriber.view.interest.rendition) {
+            if let Some(chunk) = position.reach_head(subscriber.view.interest.rendition) {
                 return Poll::Ready(Looked::Found(chunk));
             }
             topic.sleepers.add(subscriber.id, cx.waker());
@@ -148,6 +144,13 @@ impl Subscription {
             return Poll::Ready(Looked::Nothing);
         };
         Poll::Ready(position.take(Source::Log, (&segment, index), &subscriber.view).into())
+    }
+
+    /// What it lost is being counted.
+    fn await_count(&self, mut position: MutexGuard<'_, Position>, cx: &Context<'_>) -> Poll<Looked> {
+        position.wait = Wait::ForCount;
+        self.topic.sleepers.add(self.subscriber.id, cx.waker());
+        if self.topic.ending().is_some() { Poll::Ready(Looked::Nothing) } else { Poll::Pending }
     }
 
     /// Reads history, until the window reaches where this stream stands.
@@ -229,8 +232,8 @@ impl From<Result<Option<Chunk>, Malformed>> for Looked {
 
 pub(super) fn complete_up_to(topic: &Topic, position: &Position) -> Revision {
     let (head, next) = topic.log.end();
-    match position.place {
-        Place::Live { ordinal } if ordinal >= next && !position.is_behind() => head.max(position.revision),
+    match position.next() {
+        Next::Events(ordinal) if ordinal >= next && !position.conflates() => head.max(position.revision),
         _ => position.complete_up_to(),
     }
 }

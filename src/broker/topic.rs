@@ -5,7 +5,7 @@ use super::{
     filters::Filters,
     history::History,
     interest::Interest,
-    position::{Fall, Place, Position, Wait},
+    position::{At, Fall, Position, Wait},
     sleepers::Sleepers,
     subscriber::Subscriber,
     view::View,
@@ -190,16 +190,16 @@ impl Topic {
         if registry.len() >= self.limits.max_subscribers {
             return Err(Refused::TooMany);
         }
-        let (revision, place) = match start {
+        let (revision, at) = match start {
             Start::Now => {
                 let (head, ordinal) = self.log.end();
-                (head, Place::Live { ordinal })
+                (head, At::Window(ordinal))
             }
-            Start::After(revision) => (revision, self.place_after(revision)?),
+            Start::After(revision) => (revision, self.at(revision)?),
             // Not live: a stream that is still sending its initial state does not take events, and must not lose any for that.
-            Start::AfterStateAt(revision) => (revision, Place::History),
+            Start::AfterStateAt(revision) => (revision, At::History),
         };
-        let mut position = Position::new(place, revision, now);
+        let mut position = Position::new(at, revision, now);
         if matches!(start, Start::AfterStateAt(_)) {
             position.wait = Wait::ForState;
         }
@@ -213,13 +213,14 @@ impl Topic {
         Ok(subscriber)
     }
 
-    fn place_after(&self, revision: Revision) -> Result<Place, Refused> {
+    /// Where a stream begins that has seen everything up to a revision.
+    fn at(&self, revision: Revision) -> Result<At, Refused> {
         match self.log.first_after(revision) {
-            Ok(ordinal) => Ok(Place::Live { ordinal }),
+            Ok(ordinal) => Ok(At::Window(ordinal)),
             Err(Outside::Ahead { head }) => Err(Refused::Ahead { head }),
             Err(Outside::TooOld { .. }) => match self.history.oldest().max(self.since) {
                 oldest if revision < oldest => Err(Refused::Compacted { oldest }),
-                _ => Ok(Place::History),
+                _ => Ok(At::History),
             },
         }
     }
@@ -231,7 +232,7 @@ impl Topic {
         let mut position = subscriber.position.lock();
         match self.log.first_after(position.revision) {
             Ok(ordinal) => {
-                position.place = Place::Live { ordinal };
+                position.enter_window(ordinal);
                 true
             }
             Err(_) => false,
@@ -291,7 +292,7 @@ impl Topic {
         let mut first_needed = floor;
         for subscriber in registry.values() {
             let mut position = subscriber.position.lock();
-            let is_passed = matches!(position.place, Place::Live { ordinal } if ordinal < floor);
+            let is_passed = position.ordinal().is_some_and(|ordinal| ordinal < floor);
             let fall =
                 is_passed.then(|| position.fall_behind(&self.log, floor, &subscriber.view, Reason::Window));
             if let Some(passed) = position.uncounted() {

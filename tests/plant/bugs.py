@@ -186,8 +186,8 @@ BUGS = [
     Bug(
         "trim-without-moving-who-stands-there",
         "src/broker/topic.rs",
-        'Place::Live { ordinal } if ordinal < floor',
-        'Place::Live { ordinal } if ordinal < floor.min(1)',
+        '.is_some_and(|ordinal| ordinal < floor)',
+        '.is_some_and(|ordinal| ordinal < floor.min(1))',
         (WINDOW,),
     ),
     Bug(
@@ -200,8 +200,8 @@ BUGS = [
     Bug(
         "bookmark-too-early",
         "src/broker/subscription.rs",
-        "Place::Live { ordinal } if ordinal >= next && !position.is_behind() =>",
-        "Place::Live { ordinal } if ordinal >= next.saturating_sub(1_000) && !position.is_behind() =>",
+        "Next::Events(ordinal) if ordinal >= next && !position.conflates() =>",
+        "Next::Events(ordinal) if ordinal >= next.saturating_sub(1_000) && !position.conflates() =>",
         ("bookmarks::bookmarks_are_true_under_load_and_can_be_resumed_from", "lib::broker::tests"),
     ),
     Bug(
