@@ -43,7 +43,7 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often blocked streams are looked for.
 const SWEEP: Duration = Duration::from_millis(250);
-/// What an ended stream is told to wait.
+/// How long the client of an ended stream is told to wait.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The operator's calls are short; their streams (health, reflection) may be open for ever.
@@ -57,9 +57,9 @@ const PROBE: Duration = Duration::from_secs(10);
 pub struct Settings {
     /// The database.
     pub target: Target,
-    /// Tables to attach, as they are seen.
+    /// Tables to attach when they appear.
     pub tables: Wishes,
-    /// Whether the kinds of this program are made and watched, beside what is attached.
+    /// Whether the kinds of this program are created and watched, besides what is attached.
     pub compiled_kinds: bool,
     /// Whether to bring it to this program's schema first.
     pub migrate: bool,
@@ -67,13 +67,13 @@ pub struct Settings {
     pub db_pool_size: usize,
     /// How the hub follows the database.
     pub capture: feed::Settings,
-    /// What acts on changes.
+    /// The controllers.
     pub controllers: Controllers,
-    /// How that runs.
+    /// How they run.
     pub controller: controller::Settings,
     /// Bounds on logs and watches.
     pub limits: Limits,
-    /// Bytes of initial states on the disk, beyond which none is begun.
+    /// Bytes of initial states on the disk, beyond which no other is begun.
     pub max_state_spool_bytes: u64,
     /// Bounds on bulk calls.
     pub bulk: import::Limits,
@@ -81,7 +81,7 @@ pub struct Settings {
     pub connections: ConnectionLimits,
     /// The largest request, in bytes.
     pub max_message_bytes: usize,
-    /// The metadata that says who calls, if it is to be believed.
+    /// The metadata that names the caller, if it is to be believed.
     pub trusted_actor: Option<::http::HeaderName>,
     /// Whom the HTTP API answers.
     pub gate: http::Gate,
@@ -133,7 +133,7 @@ pub struct ListenersTls {
     pub metrics: Option<Arc<Tls>>,
     /// Health.
     pub health: Option<Arc<Tls>>,
-    /// How often the files of certificates are looked at.
+    /// How often the certificate files are checked.
     pub reload: Duration,
 }
 
@@ -190,8 +190,8 @@ impl App {
         Self::start_with(settings, endpoints, registry).await
     }
 
-    /// Starts a hub of these kinds. When it returns, the hub serves; whether it sees its database is told by
-    /// its readiness.
+    /// Starts a hub of these kinds. When it returns, the hub serves; its readiness says whether it sees its
+    /// database.
     pub async fn start_with(
         mut settings: Settings,
         endpoints: Endpoints,
@@ -223,7 +223,7 @@ impl App {
         };
         let api = serve_http(&settings, &pipeline, &registry, &cases, api)?;
         let services = operator_services(&settings, &pipeline);
-        // Never behind the watches: a lane of its own.
+        // On its own lane, so that it never waits for the watches.
         let drain = settings.drain_timeout.min(ADMIN_DRAIN);
         let admin =
             running.serve(&settings, &pipeline, services, (admin, tls.admin.clone()), (1, drain)).await?;
@@ -275,14 +275,14 @@ impl App {
         &self.metrics
     }
 
-    /// Drains: readiness off, watches and bulk streams ended with UNAVAILABLE, calls under way finished; then
-    /// everything else ends.
+    /// Drains: readiness off, watches and bulk streams ended with UNAVAILABLE, calls in progress finished;
+    /// then everything else ends.
     pub async fn stop(mut self) {
         tracing::info!("draining");
         self.health.draining();
         self.broker.drain(Ending::ShuttingDown { retry_after: RETRY_AFTER });
         self.bulk.drain();
-        // The operator's last: whoever waits for the drain may look at it.
+        // The operator's listener last: it shows the drain.
         for server in self.server.take().into_iter().chain([self.api, self.admin]) {
             if let Err(error) = server.stop().await {
                 tracing::error!(%error, "stopping a server");
@@ -299,7 +299,7 @@ impl App {
     }
 }
 
-/// What everything else works with. Brings the database to this program's schema first, if that is wanted.
+/// What everything else works with. Brings the database to this program's schema first, if asked to.
 async fn build(settings: &Settings, registry: &Registry) -> anyhow::Result<Pipeline> {
     let kinds = registry.kinds();
     settings.controllers.check(&kinds.names().map(KindName::as_str).collect::<Vec<_>>())?;
@@ -340,7 +340,8 @@ async fn poll_behind_a_pooler(settings: &mut Settings) {
         Ok(Ok(true)) => {}
         Ok(Ok(false)) => {
             tracing::warn!(
-                "a pooler that keeps no session stands before Postgres, so the hub polls, as with --wakeups poll; \
+                "a pooler that keeps no session stands before Postgres, so the hub polls, as with --wakeups \
+                 poll; \
                  a direct connection is faster, and `trex doctor` says more"
             );
             settings.capture.wakeups = feed::Wakeups::Poll;
@@ -351,7 +352,8 @@ async fn poll_behind_a_pooler(settings: &mut Settings) {
                 Ok(Err(error)) => DatabaseError::from(error).to_string(),
                 _ => format!("no answer within {PROBE:?}"),
             };
-            tracing::warn!(%error, "not known whether a pooler stands before Postgres: if one does, give --wakeups poll");
+            tracing::warn!(%error, "not known whether a pooler stands before Postgres: if one does, give \
+                                    --wakeups poll");
         }
         _ => {}
     }

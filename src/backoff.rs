@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Growing pauses between attempts, each with jitter, so that what failed together is not tried together for ever.
+/// Growing pauses between attempts, each with jitter, so that what failed together is not retried in step.
 #[derive(Debug, Clone)]
 pub(crate) struct Backoff {
     first: Duration,
@@ -23,13 +23,13 @@ impl Backoff {
         pause
     }
 
-    /// The pause after this number of failures, counted from 1, for one whose failures are counted elsewhere.
+    /// The pause after this number of failures, counted from 1, for a caller that counts its failures itself.
     pub(crate) fn after(&self, failures: u32) -> Duration {
         let doubled = 2u32.saturating_pow(failures.saturating_sub(1));
         jittered(self.first.saturating_mul(doubled).min(self.longest))
     }
 
-    /// Something went well: begins again with the first pause.
+    /// Notes a success: the next pause is the first one again.
     pub(crate) fn reset(&mut self) {
         self.next = self.first;
     }

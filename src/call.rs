@@ -1,9 +1,10 @@
-//! A call: its name in the logs, who makes it, and until when its caller waits. One value is made where a call comes in and is handed,
-//! as an argument, to everything that is done for it: use cases, writes to the database, the body of its answer.
+//! A call: its name in the logs, who makes it, and until when its caller waits. One value is made where a
+//! call comes in and is handed, as an argument, to everything that is done for it: use cases, writes to the
+//! database, the body of its answer.
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
-/// A call under way. Cloning it is cheap. The default is a call of nobody, such as what the hub does by itself.
+/// A call under way. Cloning it is cheap. The default is nobody's call: what the hub does by itself.
 #[derive(Debug, Clone, Default)]
 pub struct Call(Arc<Particulars>);
 
@@ -14,7 +15,7 @@ pub struct Particulars {
     pub operation: Box<str>,
     /// The client's address.
     pub peer: Option<SocketAddr>,
-    /// Who the client is, as somebody says who is trusted to know; `None`: nobody did.
+    /// Who the client is, as a trusted source says; `None`: unknown.
     pub principal: Option<Box<str>>,
     /// The caller's place in a trace, as a `traceparent` of <https://www.w3.org/TR/trace-context/> says it.
     pub trace: Option<Box<str>>,
@@ -39,12 +40,12 @@ impl Call {
         self.0.peer
     }
 
-    /// Who the client is; `None`: nobody who is trusted says so.
+    /// Who the client is; `None`: unknown.
     pub fn principal(&self) -> Option<&str> {
         self.0.principal.as_deref()
     }
 
-    /// Whom the changes are recorded under that this call makes; `None`: nobody.
+    /// Under whose name this call's changes are recorded; `None`: nobody's.
     pub fn actor(&self) -> Option<&str> {
         self.principal()
     }
@@ -59,7 +60,7 @@ impl Call {
         self.0.deadline
     }
 
-    /// Whether the changes that this call makes are recorded with more than their rows.
+    /// Whether this call's changes are recorded with an actor or a trace.
     pub fn is_attributed(&self) -> bool {
         self.actor().is_some() || self.trace().is_some()
     }

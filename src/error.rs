@@ -1,5 +1,6 @@
-//! One error for every use case, and the one table from it to the codes of the protocols. It knows no protocol's library and no database:
-//! faces make answers of it, and the store makes it from what Postgres says. Causes are logged by the faces and never sent.
+//! One error for every use case, and the one table from it to the codes of the protocols. It knows no
+//! protocol's library and no database: faces make answers of it, and the store makes it from what Postgres
+//! says. Causes are logged by the faces and never sent.
 
 use crate::model::{Epoch, KindName, Removal, Revision};
 use std::{borrow::Cow, time::Duration};
@@ -7,7 +8,7 @@ use std::{borrow::Cow, time::Duration};
 /// The domain of every error, as an `ErrorInfo` names it.
 pub const DOMAIN: &str = "trex.hub";
 
-/// An error and its causes, in one line; what two layers call the same is said once.
+/// An error and its causes, in one line; a repeated message is said once.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     let mut causes: Vec<_> = causes.map(ToString::to_string).collect();
@@ -60,7 +61,9 @@ pub enum Error {
         why: String,
     },
     /// The kind is not watched any more.
-    #[error("{kind} is no longer watched: {}", match why { Removal::Dropped => "its table was dropped", Removal::Detached => "its table was detached" })]
+    #[error("{kind} is no longer watched: \
+             {}", match why { Removal::Dropped => "its table was \
+                 dropped", Removal::Detached => "its table was detached" })]
     Removed {
         /// The kind.
         kind: KindName,
@@ -110,10 +113,10 @@ pub enum Error {
         /// Why, in the words of the database or of the application's trigger.
         message: String,
     },
-    /// The row is another by now than the caller says to have seen.
+    /// The row has changed since the caller saw it.
     #[error("the row has changed since it was seen; get it again")]
     RowChanged,
-    /// The database takes a row without a word, and does not have it.
+    /// The database took a row without an error, but does not have it.
     #[error("a trigger of the table left it out")]
     LeftOut,
     /// Another stream goes on with this import.
@@ -121,7 +124,8 @@ pub enum Error {
     ImportTakenOver,
     /// The client of an import knows more of it than the database.
     #[error(
-        "the import is not known up to item {acknowledged} but to {known}: it has expired, or the database was restored"
+        "the import is not known up to item {acknowledged} but to {known}: it has expired, or the database \
+         was restored"
     )]
     ImportUnknown {
         /// What the client has handled.
@@ -149,7 +153,7 @@ pub enum Error {
         created: u64,
         /// How many of them failed.
         failed: u64,
-        /// How many items from there on may be in all the same.
+        /// How many items from there on may have been created nevertheless.
         uncertain: u64,
     },
     /// A message is larger than the hub takes.
@@ -183,7 +187,7 @@ impl Error {
         Self::Invalid(Violation { field, rule: rule.into() })
     }
 
-    /// The error's row of the table, of which a call that was interrupted has that of its cause.
+    /// The error's row of the table. An interrupted call has its cause's row.
     pub fn row(&self) -> Row {
         match self {
             Self::Invalid(_) => Row::new(Code::InvalidArgument, 400, "INVALID_FIELD"),
@@ -216,7 +220,7 @@ impl Error {
         }
     }
 
-    /// What programs may read of it beyond its code: names and values.
+    /// What programs may read besides its code: names and values.
     pub fn metadata(&self) -> Vec<(&'static str, String)> {
         match self {
             Self::ImportUnknown { acknowledged, known } => {
@@ -260,7 +264,7 @@ impl Error {
     }
 }
 
-/// What a caller who was turned away for want of room is told to wait.
+/// How long a caller who was turned away for lack of room is told to wait.
 const SOON: Duration = Duration::from_secs(1);
 
 /// What the protocols call an error.
@@ -270,9 +274,9 @@ pub struct Row {
     pub code: Code,
     /// The HTTP status.
     pub http: u16,
-    /// For programs, finer than the code.
+    /// For programs; finer than the code.
     pub reason: &'static str,
-    /// When the same call may succeed; `None`: not by waiting.
+    /// After how long the same call may succeed; `None`: waiting does not help.
     pub retry_after: Option<Duration>,
 }
 

@@ -1,4 +1,5 @@
-//! Whether the hub can do its work, and why not. Whoever learns something says so here; whoever reports it listens.
+//! Whether the hub can do its work, and why not. Other modules report here what they learn, and listen here
+//! for changes.
 
 use crate::{error::chain, model::KindName};
 use parking_lot::Mutex;
@@ -27,9 +28,9 @@ pub struct Health {
 #[derive(Debug, Default)]
 struct State {
     database: bool,
-    /// Why it is not in sight, as last told: it is told again when it changes.
+    /// Why it is not in sight, as last reported: it is reported again when it changes.
     told: String,
-    /// Whether the capture was looked at: before that, nobody knows of its faults.
+    /// Whether the capture was checked: before that, its faults are not known.
     inspected: bool,
     capture_faults: BTreeMap<KindName, Vec<String>>,
     draining: bool,
@@ -105,7 +106,7 @@ impl Health {
         self.change(|state| state.capture_faults.insert(kind.clone(), faults));
     }
 
-    /// The capture of every kind was looked at.
+    /// The capture of every kind was checked.
     pub fn inspected(&self) {
         self.change(|state| state.inspected = true);
     }

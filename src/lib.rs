@@ -1,9 +1,11 @@
-//! trex, a watch hub for Postgres: every committed change to a watched table reaches every watcher, in commit order, over gRPC streams.
+//! trex, a watch hub for Postgres: every committed change to a watched table reaches every watcher, in commit
+//! order, over gRPC streams.
 //!
-//! The modules in the order of the flow: [`store`] captures and seals, [`feed`] follows the seal, [`log`] keeps events in memory,
-//! [`broker`] fans them out, [`controller`] acts on them, [`service`] holds the use cases, and [`faces`] carry them to clients.
+//! The modules in the order of the flow: [`store`] captures and seals, [`feed`] follows the seal, [`log`]
+//! keeps events in memory, [`broker`] fans them out, [`controller`] acts on them, [`service`] holds the use
+//! cases, and [`faces`] carry them to clients.
 
-// A macro that prints panics where nobody can read it: `cli::print` does not.
+// The printing macros panic when nobody reads the output; `cli::print` does not.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod app;

@@ -1,4 +1,4 @@
-//! What every side of TLS needs: the one crypto provider, and certificates and keys from files.
+//! What both sides of TLS need: the one crypto provider, and certificates and keys from files.
 
 use rustls::{
     RootCertStore,
@@ -19,13 +19,13 @@ pub fn provider() -> Arc<CryptoProvider> {
     PROVIDER.clone()
 }
 
-/// Makes it the one of the process, for libraries that ask for that. Once, at the start.
+/// Makes it the process's default, for libraries that ask for that. Called once, at the start.
 pub fn install_provider() {
     // An error says that one is installed already.
     let _ = aws_lc_rs::default_provider().install_default();
 }
 
-/// A file of certificates or keys that is not what it should be; one line, never with its content.
+/// A fault of a file of certificates or keys, in one line, never with its content.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct FileFault(String);
@@ -91,11 +91,11 @@ pub fn system_roots() -> Result<RootCertStore, FileFault> {
 /// When a certificate may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Validity {
-    /// Not before some time in the future.
+    /// Not yet.
     NotYet,
     /// Now.
     Now,
-    /// No more.
+    /// Not any more.
     Expired,
 }
 

@@ -4,7 +4,7 @@ use super::ListenersTls;
 use crate::server;
 use std::net::TcpListener;
 
-/// Sockets that are bound and not yet served.
+/// Sockets that are bound but not yet served.
 pub struct Endpoints {
     pub(super) grpc: Option<Vec<TcpListener>>,
     pub(super) admin: Vec<TcpListener>,

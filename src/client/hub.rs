@@ -1,4 +1,4 @@
-//! How a hub is reached: its address, TLS, and the token that says who asks.
+//! How to reach a hub: its address, TLS, and the token that says who asks.
 
 use crate::tls::{self, FileFault};
 use std::{
@@ -35,26 +35,26 @@ pub enum Token {
     None,
     /// This one.
     Given(Arc<str>),
-    /// What is in this file when a call begins, so that it may be replaced meanwhile.
+    /// The content of this file when a call begins: the file may be replaced at any time.
     File(Arc<Path>),
 }
 
 /// Why a hub cannot be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum BadAddress {
-    /// It asks for what a hub does not speak.
+    /// It names a protocol that a hub does not speak.
     #[error("a hub does not speak {0}: its address is HOST:PORT, http://HOST:PORT or https://HOST:PORT")]
     Scheme(String),
     /// It does not parse.
     #[error("the address of a hub is HOST:PORT, http://HOST:PORT or https://HOST:PORT")]
     Url(#[source] tonic::transport::Error),
-    /// A file is not what it should be.
+    /// A file cannot be used.
     #[error(transparent)]
     File(#[from] FileFault),
-    /// The files are not what they should be together.
+    /// The files do not fit each other.
     #[error("the certificate and the key of this client cannot be used together")]
     Files(#[source] tonic::transport::Error),
-    /// Certificates and plain text.
+    /// Certificates were given for plain text.
     #[error("--ca-file, --client-cert and --client-key are for an address that begins with https://")]
     PlainText,
     /// Everybody on the way could read the token and use it.
@@ -73,7 +73,7 @@ pub struct Hub {
 pub type Link = InterceptedService<Channel, Bearer>;
 
 impl Hub {
-    /// A hub at a URL, or at a host and port. Nothing is sent yet. One that vanishes later is noticed.
+    /// A hub at a URL, or at a host and port. Nothing is sent yet. A hub that vanishes later is noticed.
     pub fn new(server: &str, access: &Access) -> Result<Self, BadAddress> {
         let (url, encrypted) = match server.split_once("://") {
             None => (format!("http://{server}"), false),
@@ -102,13 +102,13 @@ impl Hub {
         Self { endpoint: self.endpoint.timeout(limit), ..self }
     }
 
-    /// A connection. One that cannot be had is UNAVAILABLE, to be tried again.
+    /// A connection. If there is none to be had, the error is UNAVAILABLE, and the caller may try again.
     pub async fn connect(&self) -> Result<Link, Status> {
         let channel = self.endpoint.connect().await.map_err(|error| Status::from_error(Box::new(error)))?;
         Ok(InterceptedService::new(channel, self.bearer.clone()))
     }
 
-    /// A connection that is made at the first call, and again when it has to be.
+    /// A connection that is made at the first call, and again when it is lost.
     pub fn connect_lazy(&self) -> Link {
         InterceptedService::new(self.endpoint.connect_lazy(), self.bearer.clone())
     }

@@ -1,9 +1,11 @@
 //! The import client that follows the protocol, and the model for clients in other languages.
 //!
-//! It knows how many items were offered to it, how many of those the hub has decided, and keeps the ones in between. When a connection
-//! is lost it opens another one with the same import id and is told where to go on: what was decided meanwhile is forgotten, the rest is
-//! sent again. So every item is created once, or fails once, whatever happens to the hub, to its database or to the connection. A second
-//! process may offer the same items again from the first on; those that were decided before are passed over. Step by step: docs/bulk.md.
+//! It knows how many items were offered to it, how many of those the hub has decided, and keeps the ones in
+//! between. When a connection is lost it opens another one with the same import id and is told where to go
+//! on: what was decided meanwhile is forgotten, the rest is sent again. So every item is created once, or
+//! fails once, whatever happens to the hub, to its database or to the connection. A second process may offer
+//! the same items again from the first on; those that were decided before are passed over. Step by step:
+//! docs/bulk.md.
 
 use super::{BACKOFF, Hub, cause};
 use crate::backoff::Backoff;
@@ -23,7 +25,8 @@ use tonic_types::StatusExt;
 
 /// Items per step to the connection: enough to cost little each, and few enough to begin soon.
 const STEP: usize = 256;
-/// Undecided items are kept in memory up to these bounds, one batch that is being committed and the next ones.
+/// Undecided items are kept in memory up to these bounds, one batch that is being committed and the next
+/// ones.
 const KEPT_BATCHES: usize = 4;
 const KEPT_BYTES: usize = 8 << 20;
 const ASSUMED_BATCH: usize = 1_000;
@@ -33,18 +36,19 @@ const ASSUMED_BATCH: usize = 1_000;
 pub struct ImportOptions {
     /// Names the import: the same id goes on with the same import. 1 to 128 visible ASCII characters.
     pub import_id: String,
-    /// Items per transaction; 0: as the hub likes.
+    /// Items per transaction; 0: the hub's default.
     pub batch_size: u32,
-    /// Everything below this index was handled by an earlier process: its failures need not be told again. 0 if nothing is known.
+    /// Everything below this index was handled by an earlier process: its failures need not be reported
+    /// again. 0 if nothing is known.
     pub acknowledged: u64,
 }
 
 /// What happens to an import.
 #[derive(Debug)]
 pub enum ImportNotice {
-    /// The hub has decided items. The first answers the connection; there is one of each connection.
+    /// The hub has decided items. Each connection begins with one.
     Decided(Decided),
-    /// The connection ended; the import goes on where it stood.
+    /// The connection ended; the import goes on where it stopped.
     Disconnected {
         /// Why.
         why: String,
@@ -55,12 +59,12 @@ pub enum ImportNotice {
     Finished,
 }
 
-/// How far an import is, over all its connections and processes.
+/// How far an import has come, over all its connections and processes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decided {
-    /// Every item below this index is in, durably, or has failed for good.
+    /// Every item below this index was created, durably, or has failed for good.
     pub next_index: u64,
-    /// How many are in.
+    /// How many were created.
     pub created: u64,
     /// How many have failed. The sum of the two is `next_index`.
     pub failed: u64,
@@ -86,7 +90,7 @@ type Requests = mpsc::Sender<Vec<ImportDinosaursItem>>;
 enum Link {
     Opening(BoxFuture<'static, Result<Connection, Status>>),
     Open(Box<Connection>),
-    /// For good, and how.
+    /// Ended for good, and how.
     Closed(Result<(), Status>),
 }
 
@@ -129,8 +133,8 @@ impl Import {
         self.complete = true;
     }
 
-    /// Sends what was offered, and returns what happens next. May be dropped and called again at any time. An error is final: trying again
-    /// does not help, or might create rows twice.
+    /// Sends what was offered, and returns what happens next. May be dropped and called again at any time. An
+    /// error is final: trying again does not help, or might create rows twice.
     pub async fn next(&mut self) -> Result<ImportNotice, Status> {
         let outcome = match &mut self.link {
             Link::Opening(attempt) => match attempt.await {
@@ -153,7 +157,8 @@ impl Import {
         }
     }
 
-    /// Writes and reads until something is to be told. The hub reads no faster than it commits, so neither waits for the other.
+    /// Writes and reads until there is something to report. The hub reads no faster than it commits, so
+    /// neither side may wait for the other.
     async fn exchange(&mut self) -> Result<ImportNotice, Status> {
         let Link::Open(connection) = &mut self.link else { return Ok(ImportNotice::Finished) };
         if let Some(first) = connection.first.take() {
@@ -213,7 +218,7 @@ impl Import {
         ImportNotice::Disconnected { why: format!("{:?}: {}", status.code(), cause(status)), retry_in }
     }
 
-    /// Begins an attempt that [`Import::next`] drives: it outlives a call of that which is dropped.
+    /// Begins an attempt that [`Import::next`] drives; it outlives a dropped call of `next`.
     fn open(&mut self, after: Duration) {
         let start = ImportDinosaursStart {
             import_id: self.options.import_id.clone(),
@@ -230,7 +235,7 @@ impl Import {
 
 async fn connect(hub: &Hub, start: ImportDinosaursStart) -> Result<Connection, Status> {
     let channel = hub.connect().await?;
-    // One step waits here while another is being written: HTTP/2 and the hub decide how fast that goes.
+    // One step waits here while another is being written: HTTP/2 and the hub set the pace.
     let (requests, steps) = mpsc::channel::<Vec<ImportDinosaursItem>>(1);
     let items = ReceiverStream::new(steps).flat_map(stream::iter).map(Message::Item);
     let messages = stream::iter([Message::Start(start)]).chain(items);
@@ -242,7 +247,8 @@ async fn connect(hub: &Hub, start: ImportDinosaursStart) -> Result<Connection, S
     Ok(Connection { requests: Some(requests), answers, first: Some(first) })
 }
 
-/// Whether another connection can go on. One that would only be in another stream's way must not be made.
+/// Whether another connection can go on. A connection that would only take the import from another stream
+/// must not be made.
 fn may_go_on(status: &Status) -> bool {
     let is_too_large = || status.get_details_error_info().is_some_and(|info| info.reason == "TOO_LARGE");
     match status.code() {
@@ -256,13 +262,14 @@ fn may_go_on(status: &Status) -> bool {
 struct Window {
     /// How many items were offered; the index of the next one.
     offered: u64,
-    /// Every item below this index is decided. May be ahead of what was offered, if another process was here before.
+    /// Every item below this index is decided. May be ahead of what was offered, if another process was here
+    /// before.
     decided: u64,
-    /// Those in between.
+    /// The items in between.
     items: VecDeque<ImportDinosaursItem>,
-    /// How many of them this connection was given.
+    /// How many of them were given to this connection.
     sent: usize,
-    /// Encoded, about.
+    /// Their encoded size in bytes, about.
     bytes: usize,
     most_items: usize,
     /// Whether the hub has answered to this process.
@@ -283,7 +290,7 @@ impl Window {
     }
 
     fn has_room(&self) -> bool {
-        // What was decided before this process came need not wait, but where that ends must be known first.
+        // What was decided before this process began need not wait, but where that ends must be known first.
         self.answered && self.items.len() < self.most_items && self.bytes < KEPT_BYTES
     }
 
@@ -306,7 +313,8 @@ impl Window {
         step
     }
 
-    /// Goes on here on a new connection, which was given nothing yet. Whether the import has moved on meanwhile.
+    /// Goes on from here on a new connection, which was given nothing yet. Returns whether the import has
+    /// moved on meanwhile.
     fn resume(&mut self, next_index: u64) -> Result<bool, Status> {
         self.answered = true;
         // What is kept may be decided already, and so may what was not offered yet.
@@ -316,7 +324,7 @@ impl Window {
         Ok(moved)
     }
 
-    /// Takes an acknowledgement. Whether the import has moved on.
+    /// Takes an acknowledgement. Returns whether the import has moved on.
     fn decide(&mut self, next_index: u64) -> Result<bool, Status> {
         if next_index > self.decided + self.sent as u64 {
             return Err(Status::data_loss(format!("the hub decided item {next_index}, which was not sent")));

@@ -1,9 +1,11 @@
-//! The clients that follow the contracts, and the models for clients in other languages: of a watch here, of an import in its own file.
+//! The clients that follow the contracts, and the models for clients in other languages: of a watch here, of
+//! an import in its own file.
 //!
-//! A watch keeps one position: the epoch, and the revision up to which it has delivered everything. Events and bookmarks move it. Whenever a
-//! stream ends, for whatever reason, it asks for what comes after that position, so nothing is delivered twice and nothing is skipped.
-//! When the hub says that the position means nothing any more (REVISION_COMPACTED, EPOCH_CHANGED), a watch that began with the initial
-//! state begins with it again and says so; any other ends, because only its user knows what to do then.
+//! A watch keeps one position: the epoch, and the revision up to which it has delivered everything. Events
+//! and bookmarks move it. Whenever a stream ends, for whatever reason, it asks for what comes after that
+//! position, so nothing is delivered twice and nothing is skipped. When the hub says that the position means
+//! nothing any more (REVISION_COMPACTED, EPOCH_CHANGED), a watch that began with the initial state begins
+//! with it again and says so; any other ends, because only its user knows what to do then.
 
 mod hub;
 mod import;
@@ -51,29 +53,33 @@ pub enum WatchStart {
     Now,
     /// With what happened after this revision; of this epoch, if one is named.
     After(Revision, Option<String>),
-    /// With what is there, and then what happens.
+    /// With the current rows, and then what happens.
     State,
 }
 
 /// What happens to a watch.
 #[derive(Debug)]
 pub enum Notice {
-    /// The hub answered: everything after this revision will come; with the state, first what was there at it.
+    /// The hub answered: everything after this revision will come; with the state, first the rows at that
+    /// revision.
     Connected {
         /// Where the stream begins.
         revision: Revision,
         /// The history that revisions belong to.
         epoch: String,
-        /// Whether the state comes first. What was known of it before is void: a row that is gone meanwhile is not named.
+        /// Whether the state comes first. What was known before is void: a row that was deleted meanwhile is
+        /// not named.
         state: bool,
     },
     /// An event, or a row of the state (its type is SNAPSHOT).
     Event(Box<DinosaurWatchEvent>),
-    /// Everything up to this revision has been delivered, the state included, but for what was dropped and told.
+    /// Everything up to this revision has been delivered, the state included, except for drops that were
+    /// reported.
     Complete {
         /// Up to here.
         revision: Revision,
-        /// How many matching events were dropped since the notice before: with policy DROP only, as `dropped_before` of an event.
+        /// How many matching events were dropped since the notice before: with policy DROP only, as
+        /// `dropped_before` of an event.
         dropped: u64,
     },
     /// The stream ended; it goes on where it stopped.
@@ -93,9 +99,9 @@ pub struct Watch {
     position: WatchStart,
     stream: Option<Streaming<DinosaurWatchEvent>>,
     epoch: String,
-    /// Grows until something is delivered that need not come again: a hub that answers and then fails is no better than none.
+    /// Grows until something new is delivered: a hub that answers and then fails is no better than none.
     backoff: Backoff,
-    /// Waited for before the next attempt.
+    /// The pause before the next attempt.
     due: Option<Duration>,
 }
 
@@ -107,7 +113,8 @@ impl Watch {
         Self { hub, options, position, stream: None, epoch, backoff: BACKOFF, due: None }
     }
 
-    /// The next notice. An error is final: the hub cannot go on from where this watch stands, or does not understand it.
+    /// The next notice. An error is final: the hub cannot go on from where this watch stands, or does not
+    /// understand it.
     pub async fn next(&mut self) -> Result<Notice, Status> {
         if let Some(due) = self.due.take() {
             tokio::time::sleep(due).await;
@@ -136,7 +143,7 @@ impl Watch {
     fn received(&mut self, event: DinosaurWatchEvent) -> Notice {
         let revision = Revision::new(event.revision);
         match event.r#type() {
-            // The state is complete at the bookmark that follows it, and not before.
+            // The state is complete only at the bookmark that follows it.
             EventType::Snapshot => Notice::Event(Box::new(event)),
             EventType::Bookmark => {
                 self.backoff.reset();
@@ -197,7 +204,7 @@ impl Watch {
     }
 }
 
-/// What a status says; where it was made on this side, why.
+/// The message of a status, with its cause where it was made on this side.
 pub(crate) fn cause(status: &Status) -> String {
     status.source().map_or_else(|| status.message().to_owned(), chain)
 }
@@ -258,7 +265,7 @@ mod tests {
         };
         let event = |of: EventType| DinosaurWatchEvent { r#type: of.into(), ..Default::default() };
         for _ in 0..6 {
-            // The state begins each time, and is never complete.
+            // The state begins again each time, and is never complete.
             watch.received(event(EventType::Snapshot));
             retry_in(&mut watch);
         }

@@ -57,7 +57,7 @@ impl Controller for AuditTrail {
         Ok(true)
     }
 
-    /// What is missing cannot be found again; that it may be missing is part of the trail.
+    /// What is missing cannot be recovered; the gap itself is recorded in the trail.
     async fn on_gap(&self, gap: &Gap, turn: &Turn<'_>) -> Result<(), HandlerError> {
         Ok(turn.record_gap(gap).await?)
     }

@@ -1,4 +1,4 @@
-//! Why a controller could not do what it had to.
+//! Why a controller failed.
 
 use crate::{
     error::{Error, chain},
@@ -8,16 +8,16 @@ use crate::{
 /// A controller's failure.
 #[derive(Debug, thiserror::Error)]
 pub enum HandlerError {
-    /// Of this change alone: it becomes a dead letter, and the others go on.
+    /// A fault of this change alone: it becomes a dead letter, and the others go on.
     #[error("{0}")]
     Change(String),
-    /// Of the world: no other change would fare better. All wait, in order, and are tried again.
+    /// A fault of the environment: no other change would fare better. All wait, in order, and are retried.
     #[error("{0}")]
     World(String),
 }
 
 impl From<DatabaseError> for HandlerError {
-    /// What the database refuses is the change's fault, unless the database is what is at fault.
+    /// A refusal by the database is the change's fault, unless the database itself is at fault.
     fn from(error: DatabaseError) -> Self {
         match error.fault() {
             Fault::Unavailable | Fault::Locked | Fault::Serialization | Fault::History => {

@@ -1,6 +1,6 @@
-//! Controllers: consumers inside the hub. Each has a durable position in the log, is run by one hub at a time, and sees every change of
-//! its kind at least once, a resource's changes in order. What it writes through its [`Turn`] is committed together with its position:
-//! exactly once.
+//! Controllers: consumers inside the hub. Each has a durable position in the log, is run by one hub at a
+//! time, and sees every change of its kind at least once, a resource's changes in order. What it writes
+//! through its [`Turn`] is committed together with its position: exactly once.
 
 mod audit;
 mod error;
@@ -25,33 +25,36 @@ use tokio_util::sync::CancellationToken;
 
 /// Acts on changes.
 ///
-/// A handler that fails with [`HandlerError::Change`] is tried again with growing pauses; meanwhile, and after the last attempt, the change is
-/// a dead letter, and later changes of its resource wait behind it in order. All others go on.
+/// A handler that fails with [`HandlerError::Change`] is tried again with growing pauses; meanwhile, and
+/// after the last attempt, the change is a dead letter, and later changes of its resource wait behind it in
+/// order. All others go on.
 ///
-/// A handler may wait, and must not block its thread: a hub that gives no sign of life for a second loses its turn, which is undone and
-/// taken again.
+/// A handler may wait, but must not block its thread: a hub that is silent for a second loses its turn, which
+/// is rolled back and taken again.
 #[async_trait]
 pub trait Controller: Send + Sync + 'static {
     /// Its name: in `hub.controller`, in metrics, on the command line. It must not change.
     fn name(&self) -> &'static str;
 
-    /// The kind whose changes it acts on; `None`: all kinds, and then a table is never listed for it ([`Controller::on_gap`]).
+    /// The kind whose changes it acts on; `None`: all kinds; then no table is ever listed for it
+    /// ([`Controller::on_gap`]).
     fn kind(&self) -> Option<&str>;
 
-    /// Changes in one transaction, at most; where they are large, about 8 MiB of them. 1 for one whose effects lie outside of the database: when a hub dies, they are repeated for
-    /// the whole turn.
+    /// Changes in one transaction, at most; where they are large, about 8 MiB of them. Use 1 where the
+    /// effects lie outside the database: when a hub dies, they are repeated for the whole turn.
     fn at_a_time(&self) -> u32 {
         50
     }
 
-    /// A row came to be or changed; or it is there, and the table is listed after a gap.
+    /// A row was created or changed; or it is listed, after a gap.
     async fn on_upsert(&self, change: &AttributedChange, turn: &Turn<'_>) -> Result<(), HandlerError>;
 
-    /// A row went.
+    /// A row was deleted.
     async fn on_delete(&self, change: &AttributedChange, turn: &Turn<'_>) -> Result<(), HandlerError>;
 
-    /// All changes of a turn at once, for one that does this cheaper than one by one. `false`: it does not, and has done nothing. If it
-    /// fails its effects through the turn are undone, and the changes come one by one.
+    /// All changes of a turn at once, for a controller that handles them cheaper than one by one. `false`: it
+    /// does not, and has done nothing. If it fails, its effects through the turn are rolled back, and the
+    /// changes come one by one.
     async fn on_changes(
         &self,
         _changes: &[AttributedChange],
@@ -60,9 +63,10 @@ pub trait Controller: Send + Sync + 'static {
         Ok(false)
     }
 
-    /// Changes may be missing: it is new, or the history after its position is no longer retained, or an epoch began. For a controller of
-    /// one kind all rows of the table follow, as it is at one revision, and then what comes after that; what was deleted meanwhile shows
-    /// by its absence at [`Controller::on_listed`]. One of all kinds goes on at `gap.resume`.
+    /// Changes may be missing: the controller is new, or the history after its position is no longer
+    /// retained, or a new epoch began. A controller of one kind is then given all rows of the table as they
+    /// are at one revision, and what comes after that; a row that was deleted meanwhile is absent by
+    /// [`Controller::on_listed`]. A controller of all kinds goes on at `gap.resume`.
     async fn on_gap(&self, _gap: &Gap, _turn: &Turn<'_>) -> Result<(), HandlerError> {
         Ok(())
     }
@@ -72,7 +76,7 @@ pub trait Controller: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Called now and then, by every hub, outside of any turn: for what has to go with time.
+    /// Called now and then, by every hub, outside of any turn: for deleting what is too old.
     async fn tidy(&self, _store: &Store) -> Result<(), crate::error::Error> {
         Ok(())
     }
@@ -81,17 +85,17 @@ pub trait Controller: Send + Sync + 'static {
 /// How controllers run.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// How often a change is tried before it waits for an operator.
+    /// How many times a change is tried before it waits for an operator.
     pub attempts: u32,
     /// The pause after the first attempt; each further one is twice as long, with jitter.
     pub first_pause: Duration,
     /// The longest pause.
     pub longest_pause: Duration,
-    /// One attempt may take so long.
+    /// The longest that one attempt may take.
     pub attempt_timeout: Duration,
-    /// A hub looks so often whether another one has left a controller standing.
+    /// How often a hub looks whether another one has abandoned a controller.
     pub look: Duration,
-    /// [`Controller::tidy`] is called so often.
+    /// How often [`Controller::tidy`] is called.
     pub tidy: Duration,
 }
 
@@ -129,7 +133,7 @@ impl Controllers {
         self.0.iter().map(|controller| controller.name())
     }
 
-    /// That no two have one name, and that each kind is one of these.
+    /// Checks that no two have the same name, and that each kind is one of these.
     pub fn check(&self, kinds: &[&str]) -> anyhow::Result<()> {
         let mut names = HashSet::new();
         for controller in &self.0 {

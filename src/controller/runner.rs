@@ -1,7 +1,8 @@
-//! Takes a controller's turns, and leaves them to another hub as long as that one takes them.
+//! Takes a controller's turns, unless another hub does.
 //!
-//! Who took the last turn takes the next one, as soon as there is something to do. The others look now and then; one that finds the same
-//! thing undone at two looks takes over. That is a matter of who goes first, and not of safety: a turn belongs to who holds its row.
+//! The hub that took the last turn takes the next one as soon as there is something to do. The others look
+//! now and then; a hub that finds the same work undone at two looks takes over. This decides only who goes
+//! first; safety comes from the lock on the controller's row, which a turn holds.
 
 use super::{Controller, HandlerError, Resources, Settings, turn::Work};
 use crate::{
@@ -18,26 +19,26 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 /// A table must be listed within this.
 const LISTING_LIMIT: Duration = Duration::from_secs(600);
-/// The longest pause after a failure that is not of one change.
+/// The longest pause after a failure that is not due to one change.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Metrics of what other hubs may have changed are looked up so often.
+/// How often metrics are looked up that other hubs may have changed.
 const SURVEY: Duration = Duration::from_secs(5);
 
-/// Who takes the turns lets changes gather for so long: a turn costs the server as much as some hundred of them.
+/// How long changes gather before a turn, which costs the server as much as some hundred changes.
 const REST: Duration = Duration::from_millis(20);
 
-/// What came of the attempt to take a turn.
+/// The outcome of an attempt to take a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
-    /// Another hub has it, or there was nothing to read.
+    /// Another hub has the turn, or there was nothing to read.
     Lost,
     /// It was taken, and there may be more to do.
     More,
-    /// It was taken, and that was all that there was.
+    /// It was taken, and there was no more.
     Done,
 }
 
-/// Runs a controller until told to stop. A turn under way is undone then.
+/// Runs a controller until told to stop; a turn in progress is then rolled back.
 pub(super) async fn run(
     controller: Arc<dyn Controller>,
     resources: Resources,
@@ -67,13 +68,14 @@ struct Runner {
     settings: Settings,
     /// Names this hub, for people.
     holder: String,
-    /// Of who takes the turns; the others need none.
+    /// Only a hub that takes the turns has one.
     connection: Option<Arc<ControllerConnection>>,
     /// The turn that comes after the last one that this hub took.
     mine: Option<i64>,
-    /// The turn that there was something to do in at the last look, and that another hub might have taken.
+    /// The turn that was waiting at the last look, and that another hub might have taken.
     undone: Option<i64>,
-    /// Whether the last turn was for a dead letter: many of them must not keep others waiting, so a turn for these is next.
+    /// Whether the last turn was for a dead letter: the next one is then for other changes, so that many dead
+    /// letters keep nobody waiting.
     delivered: bool,
     /// The newest sealed revision at the last look.
     head: Revision,
@@ -93,7 +95,7 @@ impl Runner {
                     let name = self.controller.name();
                     tracing::warn!(controller = name, %error, "a controller is held up");
                     self.resources.metrics.controller(name).held_up();
-                    // With what it may have left undone.
+                    // With whatever it left unfinished.
                     self.connection = None;
                     tokio::time::sleep(self.backoff.next_pause()).await;
                 }
@@ -101,7 +103,8 @@ impl Runner {
         }
     }
 
-    /// Looks where the controller stands, and takes its next turn if that is this hub's. `true`: it did, and there may be more.
+    /// Looks where the controller stands, and takes its next turn if it is this hub's. `true`: it did, and
+    /// there may be more.
     async fn look(&mut self) -> Result<bool, HandlerError> {
         self.tidy().await?;
         let standing = self.resources.store.standing(self.controller.name()).await?;
@@ -123,7 +126,8 @@ impl Runner {
         Ok(outcome == Outcome::More)
     }
 
-    /// Waits for something to do: who took the last turn at once, the others for the next look.
+    /// Waits for something to do: the hub that took the last turn for any news, the others until the next
+    /// look.
     async fn wait(&self) {
         let look = tokio::time::sleep(self.settings.look);
         match self.resources.broker.era().filter(|_| self.mine.is_some()) {
@@ -155,14 +159,16 @@ impl Runner {
         Ok(taken)
     }
 
-    /// The changes after the position. They are read before the turn is taken: a hub that freezes over a large answer must not hold it.
+    /// The changes after the position. They are read before the turn is taken: a hub that freezes over a
+    /// large answer must not hold it.
     async fn advance(
         &self,
         connection: &Arc<ControllerConnection>,
         standing: &Standing,
     ) -> Result<Outcome, HandlerError> {
         let (most, kind) = (self.controller.at_a_time(), self.controller.kind());
-        // Held in memory and sent back within a moment, or the server would take this hub for frozen.
+        // Small enough to be held in memory and sent back in a moment, or the server would take this hub for
+        // frozen.
         let bound = PageBound { events: most, ..PageBound::HUB };
         let (epoch, mut end) = (&standing.current, standing.position);
         let rows = match self.resources.feed.replay().page(&mut end, epoch, standing.head, bound, kind).await
@@ -209,7 +215,7 @@ impl Runner {
         Ok(Outcome::More)
     }
 
-    /// Goes on behind a gap: with a table of which all rows are listed, or with what is retained.
+    /// Goes on after a gap: with a listing of the whole table, or with what is retained.
     async fn bridge(
         &self,
         connection: &Arc<ControllerConnection>,
@@ -218,7 +224,13 @@ impl Runner {
     ) -> Result<Outcome, HandlerError> {
         let Some(turn) = self.begin(connection, standing).await? else { return Ok(Outcome::Lost) };
         let work = async {
-            tracing::warn!(controller = self.controller.name(), cause = ?gap.cause, after = %gap.after, resume = %gap.resume, "changes may be missing");
+            tracing::warn!(
+                controller = self.controller.name(),
+                cause = ?gap.cause,
+                after = %gap.after,
+                resume = %gap.resume,
+                "changes may be missing"
+            );
             self.controller.on_gap(gap, &turn).await.map_err(of_the_world)?;
             let (position, epoch) = match self.controller.kind() {
                 Some(kind) => self.list(&turn, kind, standing.letters).await?,
@@ -313,7 +325,8 @@ fn of_the_world(failure: HandlerError) -> HandlerError {
     }
 }
 
-/// Does something in a turn, and shows the server signs of life meanwhile: in a task of its own, so that a handler may compute for a while.
+/// Does something in a turn, and keeps the server informed that the hub is alive: from another task, so that
+/// a handler may compute for a while.
 async fn awake<T>(
     connection: &Arc<ControllerConnection>,
     work: impl Future<Output = Result<T, HandlerError>>,

@@ -1,4 +1,5 @@
-//! What is done in a turn, within its transaction: changes applied, failures turned into dead letters, what comes behind them parked.
+//! What is done in a turn, within its transaction: changes are applied, failures become dead letters, and
+//! later changes of their resources are parked.
 
 use super::{Controller, HandlerError, Settings};
 use crate::{
@@ -10,7 +11,8 @@ use crate::{
 use futures_util::FutureExt;
 use std::{collections::HashSet, panic::AssertUnwindSafe, time::Duration};
 
-/// Postgres keeps so many subtransactions of a session at hand; beyond, they slow down every other session's look at what is visible.
+/// Postgres caches this many subtransactions of a session; beyond that, they slow down every other session's
+/// visibility checks.
 const SUBTRANSACTIONS: usize = 64;
 
 /// A controller at work in a turn.
@@ -22,7 +24,8 @@ pub(super) struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Applies changes, each resource's in order. `letters`: whether the controller has dead letters, behind which some may have to wait.
+    /// Applies changes, each resource's in order. `letters`: whether the controller has dead letters, behind
+    /// which some changes may have to wait.
     pub(super) async fn apply(
         &self,
         mut changes: Vec<AttributedChange>,
@@ -54,7 +57,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// All at once, if the controller does that, or if they are many; `false`: nothing has been done, and each is to be attempted by itself.
+    /// Applies all at once, if the controller does that or there are many; `false`: nothing has been done,
+    /// and each is to be attempted on its own.
     async fn together(&self, changes: &[AttributedChange]) -> Result<bool, HandlerError> {
         self.turn.savepoint().await?;
         let all = async {
@@ -84,7 +88,7 @@ impl Work<'_> {
         }
     }
 
-    /// One change. `Ok(Err(why))`: it failed, and its effects through the turn are undone.
+    /// Applies one change. `Ok(Err(why))`: it failed, and its effects through the turn are rolled back.
     async fn attempt(&self, change: &AttributedChange) -> Result<Result<(), String>, HandlerError> {
         self.turn.savepoint().await?;
         let metrics = self.metrics.controller(self.controller.name());
@@ -101,7 +105,14 @@ impl Work<'_> {
                 self.turn.undo().await?;
                 metrics.failed();
                 let (name, revision) = (self.controller.name(), change.revision);
-                tracing::warn!(controller = name, kind = change.kind, resource_id = change.resource_id, %revision, why, "a change was not handled");
+                tracing::warn!(
+                    controller = name,
+                    kind = change.kind,
+                    resource_id = change.resource_id,
+                    %revision,
+                    why,
+                    "a change was not handled"
+                );
                 Ok(Err(why))
             }
             Err(world) => Err(world),
@@ -117,7 +128,7 @@ impl Work<'_> {
         }
     }
 
-    /// A dead letter, which is held: handled and gone, or postponed.
+    /// Tries a dead letter that this turn holds: it is handled and deleted, or postponed.
     pub(super) async fn deliver(&self, letter: &DueLetter) -> Result<(), HandlerError> {
         match self.attempt(&letter.change).await? {
             Ok(()) => self.turn.settle(letter.id).await?,
@@ -130,7 +141,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// A handler, within its time; one that panics has failed at its change.
+    /// Runs a handler within its time limit; a panic counts as a failure of its change.
     async fn guarded<T>(
         &self,
         handler: impl Future<Output = Result<T, HandlerError>>,
@@ -143,7 +154,7 @@ impl Work<'_> {
         }
     }
 
-    /// After this number of failures of a change.
+    /// The pause after this number of failures of a change.
     fn pause(&self, failed: u32) -> Duration {
         Backoff::new(self.settings.first_pause, self.settings.longest_pause).after(failed)
     }

@@ -16,7 +16,7 @@ pub(super) struct Account {
     name: String,
     uid: u32,
     gid: u32,
-    /// Programs must be started under this account, as it is not our own.
+    /// Programs must be started under this account, because it is not our own.
     switch: bool,
 }
 
@@ -61,7 +61,8 @@ impl Account {
     /// A command under this account, free of the caller's directory, terminal and `PG*` variables.
     ///
     /// The caller's working directory may be closed to the account, and a `PGPORT` or `PGDATA` of the user's
-    /// shell is meant for another server. Messages come in English, as the supervisor reads some of them.
+    /// shell is meant for another server. Messages come in English, because the supervisor reads some of
+    /// them.
     pub(super) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.current_dir("/").stdin(Stdio::null()).env("LC_ALL", "C");
@@ -120,7 +121,8 @@ fn own_id(flag: &str) -> Result<u32, EmbeddedError> {
     answer.map_err(EmbeddedError::io("run", "id"))
 }
 
-/// The program `id` rather than /etc/passwd: accounts may come from a directory service. `None`: no such user.
+/// The program `id` rather than /etc/passwd: accounts may come from a directory service. `None`: no such
+/// user.
 fn id(args: &[&str]) -> std::io::Result<Option<u32>> {
     let output = Command::new("id").args(args).stdin(Stdio::null()).output()?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().parse().ok())

@@ -52,7 +52,7 @@ impl Binaries {
     }
 }
 
-/// The first that fits. Lazy, as each candidate costs the start of a program.
+/// The first that fits. Lazy, because each candidate costs the start of a program.
 fn select(
     found: impl Iterator<Item = Binaries>,
     wanted: Option<u32>,
@@ -107,7 +107,8 @@ fn answer_of(program: &Path, argument: &str) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The major version in the answer of `postgres --version`, as in `postgres (PostgreSQL) 17.5 (Debian 17.5-1)`.
+/// The major version in the answer of `postgres --version`, as in
+/// `postgres (PostgreSQL) 17.5 (Debian 17.5-1)`.
 fn parse_version(answer: &str) -> Option<u32> {
     first_number(answer)
 }

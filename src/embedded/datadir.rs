@@ -24,7 +24,7 @@ const LOCK_FILE: &str = "trex.lock";
 const INIT_PREFIX: &str = "pgdata.init-";
 /// A log above this size is set aside at the next start.
 const LOG_LIMIT: u64 = 16 << 20;
-/// More than enough for the last lines of a log.
+/// Enough for the last lines of a log.
 const LOG_TAIL: u64 = 16 << 10;
 
 /// The data directory that the current user can reach: `/var/lib/trex/postgres` for root, else
@@ -107,7 +107,7 @@ impl DataDir {
         Ok((file.map_err(EmbeddedError::io("open", &path))?, before))
     }
 
-    /// What went wrong according to what the log has gained since it was `before` bytes long.
+    /// What went wrong, according to what was added to the log since it was `before` bytes long.
     pub(super) fn log_since(&self, before: u64) -> String {
         let mut bytes = Vec::new();
         let read = File::open(self.log_path()).and_then(|mut file| {
@@ -123,8 +123,8 @@ impl DataDir {
 
     /// Makes the cluster unless there is one.
     ///
-    /// It is made beside its place and moved there when complete, so that a crash halfway leaves no half
-    /// cluster. The name has our process id in it, as the `initdb` of a killed hub may still be writing.
+    /// It is made next to its place and moved there when complete, so that a crash leaves no half-made
+    /// cluster. The name contains our process id, because the `initdb` of a killed hub may still be writing.
     pub(super) async fn ensure_cluster(
         &self,
         binaries: &Binaries,
@@ -164,7 +164,7 @@ impl DataDir {
         }
 
         std::fs::rename(&fresh, self.pgdata()).map_err(EmbeddedError::io("rename", &fresh))?;
-        // Without this a power cut could undo the rename, and the next start would sweep the cluster away.
+        // Without this a power cut could undo the rename, and the next start would delete the cluster.
         let root = File::open(&self.root).and_then(|dir| dir.sync_all());
         root.map_err(EmbeddedError::io("sync", &self.root))
     }
@@ -194,7 +194,7 @@ pub(super) fn create_private(path: &Path) -> Result<(), EmbeddedError> {
     DirBuilder::new().mode(0o700).create(path).map_err(EmbeddedError::io("create", path))
 }
 
-/// For root the directories are open, as the account that Postgres runs as must pass through them.
+/// For root the directories are open, because the account that Postgres runs as must pass through them.
 fn create_dir_all(path: &Path) -> Result<(), EmbeddedError> {
     let mode = if is_root()? { 0o755 } else { 0o700 };
     DirBuilder::new().recursive(true).mode(mode).create(path).map_err(EmbeddedError::io("create", path))

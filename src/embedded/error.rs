@@ -17,7 +17,8 @@ pub enum EmbeddedError {
     NotABinaryDir(PathBuf),
 
     /// The cluster was made by another major version than any server found here.
-    #[error("the data in {} is of Postgres {wanted}, but this machine has only Postgres {found}", .data_dir.display())]
+    #[error("the data in {} is of Postgres {wanted}, but this machine has only Postgres \
+             {found}", .data_dir.display())]
     VersionMismatch {
         /// The data directory.
         data_dir: PathBuf,
@@ -130,7 +131,7 @@ impl EmbeddedError {
 
 /// What went wrong according to a log or an error output, in one line.
 ///
-/// The messages of the server that weigh, without time and process; failing these, the last lines.
+/// The server's error messages, without time and process; if there are none, the last lines.
 pub(super) fn gist(text: &str) -> String {
     const WEIGHTY: [&str; 5] = ["PANIC: ", "FATAL: ", "ERROR: ", "DETAIL: ", "HINT: "];
     let message = |line| WEIGHTY.iter().find_map(|label| Some(&line[str::find(line, label)?..]));
@@ -158,7 +159,8 @@ mod tests {
 
     #[test]
     fn gist_is_the_weighty_part_of_a_log() {
-        let log = "2026-01-01 [7] LOG:  starting\n2026-01-01 [7] FATAL:  no\n2026-01-01 [7] HINT:  try\n[7] LOG:  down\n";
+        let log = "2026-01-01 [7] LOG:  starting\n2026-01-01 [7] FATAL:  no\n2026-01-01 [7] HINT:  try\n[7] \
+                   LOG:  down\n";
         assert_eq!(gist(log), "FATAL:  no; HINT:  try");
         assert_eq!(gist("one\n\n two \n"), "one; two");
         assert_eq!(gist("1\n2\n3\n4\n5\n"), "2; 3; 4; 5");

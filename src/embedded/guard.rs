@@ -1,4 +1,4 @@
-//! Removes an ephemeral cluster when the process that owns it is gone, in whatever way it went.
+//! Removes an ephemeral cluster when the process that owns it is gone, however it ended.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -11,8 +11,8 @@ use super::process::{Process, Signal};
 /// Waits for the end of its input, which comes when the owner closes it or dies. Then ends everything in its
 /// process group, which `initdb` and `postgres` have joined, and removes the directories.
 ///
-/// Arguments: the file `postmaster.pid`, then the directories. The loops are bounded, so that whatever happens
-/// no guard stays for ever.
+/// Arguments: the file `postmaster.pid`, then the directories. The loops are bounded, so that whatever
+/// happens no guard stays for ever.
 const SCRIPT: &str = r#"
 trap '' HUP INT QUIT TERM
 while read -r _; do :; done
@@ -29,7 +29,7 @@ until rm -rf "$@" || [ "$tries" -ge 200 ]; do
 done
 "#;
 
-/// The end of an immediate shutdown and of removing some files; the script gives up before.
+/// How long an immediate shutdown and the removal of some files may take; the script gives up before.
 const CLEANUP_LIMIT: Duration = Duration::from_secs(30);
 
 /// A shell that outlives us by as long as it takes to clean up.
@@ -41,7 +41,7 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// From now on `dirs` go when we go.
+    /// From now on `dirs` are removed when this process ends.
     pub(super) fn start(pgdata: &Path, dirs: &[&Path]) -> Result<Self, EmbeddedError> {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", SCRIPT, "sh"]).arg(pgdata.join("postmaster.pid")).args(dirs);

@@ -1,11 +1,12 @@
 //! An embedded Postgres: a private cluster, from the server programs that the machine has.
 //!
 //! It listens on a socket in a private directory only. [`EmbeddedPostgres`] keeps it running until
-//! [`EmbeddedPostgres::stop`]. If the process is killed before, Postgres runs on, and the next start on the same
-//! data directory adopts it. [`testing::EphemeralPostgres`] is the same server without a trace.
+//! [`EmbeddedPostgres::stop`]. If the process is killed before, Postgres runs on, and the next start on the
+//! same data directory adopts it. [`testing::EphemeralPostgres`] is the same server without a trace.
 //!
 //! ```text
-//! start:  lock the directory → choose account and programs → initdb, once → adopt or launch → ready → supervise
+//! start:  lock the directory → choose account and programs → initdb, once → adopt or launch → ready
+//!         → supervise
 //! ```
 
 mod account;
@@ -65,7 +66,7 @@ impl Options {
         Self { storage: Storage::Directory(data_dir.into()), bindir: None, settings: Vec::new() }
     }
 
-    /// A cluster that goes with this process.
+    /// A cluster that is removed with this process.
     pub fn ephemeral() -> Self {
         Self { storage: Storage::Ephemeral, bindir: None, settings: Vec::new() }
     }
@@ -87,7 +88,8 @@ pub struct EmbeddedPostgres {
 impl EmbeddedPostgres {
     /// Brings a server up, and returns when it takes connections.
     ///
-    /// A cluster in a directory is supervised by a task on the current runtime; an ephemeral one depends on none.
+    /// A cluster in a directory is supervised by a task on the current runtime; an ephemeral one depends on
+    /// none.
     pub async fn start(options: Options) -> Result<Self, EmbeddedError> {
         let mut postgres = Self::prepare(options).await?;
         postgres.adopted = postgres.server.bring_up().await?;
@@ -106,7 +108,7 @@ impl EmbeddedPostgres {
         let pgdata = data_dir.pgdata();
         let account = Account::choose(&pgdata)?;
         let socket_dir = socket::socket_dir(data_dir.root(), account.uid());
-        // Before anything else is made, so that it goes too when we end halfway.
+        // Before anything else is made, so that it is removed even if this process ends halfway.
         let dirs: [&Path; 2] = [data_dir.root(), &socket_dir];
         let guard = (!durable).then(|| Guard::start(&pgdata, &dirs)).transpose()?;
         let group = guard.as_ref().map(Guard::process_group).transpose()?;
@@ -188,7 +190,7 @@ impl EmbeddedPostgres {
     }
 }
 
-/// Looks, and starts nothing: fails if no program fits, and returns the URL of the server's `trex` database if it runs.
+/// Starts nothing: fails if no program fits, and returns the URL of the server's `trex` database if it runs.
 pub fn look(data_dir: &Path, bindir: Option<&Path>) -> Result<Option<String>, EmbeddedError> {
     let pgdata = data_dir.join("pgdata");
     let account = Account::choose(&pgdata)?;
@@ -202,7 +204,7 @@ pub fn look(data_dir: &Path, bindir: Option<&Path>) -> Result<Option<String>, Em
 
 impl Drop for EmbeddedPostgres {
     fn drop(&mut self) {
-        // First, so that what is stopped below is not started again.
+        // First, so that the server stopped below is not started again.
         self.supervisor = None;
         if let Some(process) = self.server.current()
             && let Err(error) = process.signal(Signal::Interrupt)
@@ -212,7 +214,7 @@ impl Drop for EmbeddedPostgres {
     }
 }
 
-/// Two who create the same database at once: one of them may see the unique index instead of the check.
+/// Of two that create the same database at once, one may meet the unique index instead of the check.
 fn is_duplicate(error: &DatabaseError) -> bool {
     let code = error.answer().map(DbError::code);
     matches!(code, Some(&SqlState::DUPLICATE_DATABASE | &SqlState::UNIQUE_VIOLATION))

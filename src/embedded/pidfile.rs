@@ -46,15 +46,15 @@ impl PidFile {
 /// Puts our own pid in the place of one whose holder is no postmaster of this cluster any more.
 ///
 /// Postgres refuses to start while the pid in one of its lock files is taken, be it by another program or by
-/// a dead process that nobody has reaped, unless it is the pid of its parent. The file is not removed, as the
-/// line on shared memory in it still protects against backends that outlived their postmaster.
+/// a dead process that nobody has reaped, unless it is the pid of its parent. The file is not removed,
+/// because its line on shared memory still protects against backends that outlived their postmaster.
 pub(super) fn disown_stale(lock_file: &Path, pgdata: &Path) -> Result<(), EmbeddedError> {
     let Ok(text) = std::fs::read_to_string(lock_file) else { return Ok(()) };
     let (pid, rest) = text.split_once('\n').unwrap_or((&text, ""));
     let Ok(pid) = pid.trim().parse() else { return Ok(()) };
     match holder_of(pid, pgdata) {
         Holder::Nobody | Holder::Stranger => {
-            // Written in place: it must go on belonging to the account of Postgres.
+            // Written in place: it must keep belonging to the account of Postgres.
             let file = std::fs::OpenOptions::new().write(true).truncate(true).open(lock_file);
             let written = file.and_then(|mut file| write!(file, "{}\n{rest}", std::process::id()));
             written.map_err(EmbeddedError::io("rewrite", lock_file))

@@ -23,7 +23,7 @@ pub(super) enum Signal {
 
 /// A running process whose end can be awaited from any runtime, or from several.
 ///
-/// A thread of its own waits for it, reaps it if it is our child, and ends with it.
+/// A separate thread waits for it, reaps it if it is our child, and ends with it.
 #[derive(Debug, Clone)]
 pub(super) struct Process {
     pid: u32,
@@ -114,7 +114,7 @@ pub(super) enum Holder {
     Nobody,
     /// The postmaster of this very cluster.
     Postmaster,
-    /// Certainly something else: the pid was given anew.
+    /// Certainly something else: the pid was reused.
     Stranger,
     /// Perhaps a postmaster of this cluster, started by hand.
     Unclear,
@@ -137,7 +137,8 @@ fn command_line(pid: u32) -> Option<String> {
     (!line.trim().is_empty()).then_some(line)
 }
 
-/// A postmaster of ours reads `/path/to/postgres -D <pgdata> -c …`; a backend has a title, `postgres: checkpointer`.
+/// A postmaster of ours reads `/path/to/postgres -D <pgdata> -c …`; a backend has a title,
+/// `postgres: checkpointer`.
 fn judge(command_line: &str, pgdata: &str) -> Holder {
     let (program, args) = match command_line.split_once(" -D ") {
         Some((program, args)) => (program, Some(args)),

@@ -15,7 +15,7 @@ use super::pidfile::{self, Phase, PidFile, disown_stale, started_with};
 use super::process::{Holder, Process, Signal, holder_of};
 use super::socket::{self, PORT};
 
-/// Long, as recovery after a crash may take minutes; the caller may give up earlier.
+/// Long, because recovery after a crash may take minutes; the caller may give up earlier.
 const READY_LIMIT: Duration = Duration::from_secs(300);
 /// `postmaster.pid` cannot be awaited.
 const READY_POLL: Duration = Duration::from_millis(5);
@@ -31,7 +31,7 @@ const STOP_STAGES: [(Signal, Duration); 3] = [
     (Signal::Kill, Duration::from_secs(5)),
 ];
 
-/// Everything that it takes to run a server on a prepared cluster.
+/// Everything needed to run a server on a prepared cluster.
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) data_dir: DataDir,
@@ -40,10 +40,10 @@ pub(super) struct Server {
     pub(super) binaries: Binaries,
     /// The arguments of `postgres`, with the settings.
     pub(super) args: Vec<String>,
-    /// The process group that Postgres joins; 0: one of its own, so that Ctrl-C does not reach it.
+    /// The process group that Postgres joins; 0: a new one, so that Ctrl-C does not reach it.
     pub(super) process_group: i32,
-    /// The postmaster last launched or adopted. Set as soon as there is a process, before it is ready: whoever
-    /// stops us halfway finds it here.
+    /// The postmaster last launched or adopted. Set as soon as there is a process, before it is ready:
+    /// whoever stops us halfway finds it here.
     pub(super) current: Mutex<Option<Process>>,
 }
 
@@ -62,7 +62,8 @@ impl Server {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(process.clone());
     }
 
-    /// Brings a server up on the cluster: one that runs already, or a new one. Returns whether it was adopted.
+    /// Brings a server up on the cluster: one that runs already, or a new one. Returns whether it was
+    /// adopted.
     pub(super) async fn bring_up(&self) -> Result<bool, EmbeddedError> {
         loop {
             if let Some(process) = self.left_behind()? {
@@ -117,7 +118,8 @@ impl Server {
         loop {
             let (process, log_before) = self.spawn()?;
             let Err(error) = self.until_ready(&process).await else {
-                tracing::info!(pid = process.pid(), data_dir = %self.data_dir.root().display(), "Postgres is ready");
+                tracing::info!(pid = process.pid(), data_dir = %self.data_dir.root().display(), "Postgres \
+                    is ready");
                 return Ok(());
             };
             let EmbeddedError::Exited { status, .. } = error else { return Err(error) };

@@ -28,7 +28,7 @@ pub(super) fn socket_dir(data_dir: &Path, uid: impl std::fmt::Display) -> PathBu
     PathBuf::from(format!("/tmp/trex-{uid}-{hash:016x}"))
 }
 
-/// In which Postgres writes its pid.
+/// The file in which Postgres writes its pid.
 pub(super) fn lock_file(socket_dir: &Path) -> PathBuf {
     socket_dir.join(format!(".s.PGSQL.{PORT}.lock"))
 }
@@ -38,21 +38,21 @@ fn is_plain_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"/._-+@=".contains(&byte)
 }
 
-/// FNV-1a, as the hash must be the same in every release of this program.
+/// FNV-1a, because the hash must be the same in every release of this program.
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
 }
 
-/// Creates the directory, or makes sure that the one which is there belongs to the account alone.
+/// Creates the directory, or checks that an existing one belongs to the account alone.
 ///
-/// Anybody may have made it first in `/tmp`, and who owns the directory can put a server of his own there.
+/// Anybody may have created it first in `/tmp`, and its owner could put another server there.
 pub(super) fn ensure_private(dir: &Path, account: &Account) -> Result<(), EmbeddedError> {
     match std::fs::symlink_metadata(dir) {
         Ok(meta) => {
             let is_private = meta.is_dir() && meta.mode() & 0o077 == 0;
-            // One of root is ours as well: a start that ended before it handed the directory over.
+            // Root's is ours as well: left by a start that ended before it handed the directory over.
             let is_owned = account.owns(meta.uid()) || (account.is_other() && meta.uid() == 0);
             if !(is_private && is_owned) {
                 let (dir, user) = (dir.to_path_buf(), account.name().to_owned());

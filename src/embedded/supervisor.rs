@@ -26,7 +26,7 @@ impl Supervisor {
         Self { task: tokio::spawn(async move { keep_up(&server).await }.instrument(span)) }
     }
 
-    /// Returns when the task has ended, and so launches nothing any more.
+    /// Returns when the task has ended and launches nothing any more.
     pub(super) async fn end(mut self) {
         self.task.abort();
         // Cancelled, as it never returns.

@@ -1,4 +1,4 @@
-//! What tests need and a hub does not: a cluster that leaves nothing behind, and faults.
+//! What only tests need: a cluster that leaves nothing behind, and faults.
 
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -9,8 +9,8 @@ use super::{EmbeddedPostgres, Options};
 
 /// A cluster in a temporary directory, without `fsync`.
 ///
-/// It is stopped and removed when the process that started it ends in any way, `kill -9` included; so one in a
-/// `static` serves all tests of a binary. It depends on no runtime, and is not restarted when it dies.
+/// It is stopped and removed when the process that started it ends in any way, `kill -9` included; so one in
+/// a `static` serves all tests of a binary. It depends on no runtime, and is not restarted when it dies.
 #[derive(Debug)]
 pub struct EphemeralPostgres {
     postgres: EmbeddedPostgres,
@@ -29,14 +29,14 @@ impl EphemeralPostgres {
         Ok(Self { postgres: EmbeddedPostgres::start(options).await? })
     }
 
-    /// The same for a caller that cannot await, such as the initialiser of a `LazyLock`; it may be called from
-    /// within a runtime.
+    /// The same for a caller that cannot await, such as the initialiser of a `LazyLock`; it may be called
+    /// from within a runtime.
     pub fn start_blocking(settings: Vec<(String, String)>) -> Result<Self, EmbeddedError> {
         let start = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.map_err(EmbeddedError::io("start", "a runtime"))?.block_on(Self::start(settings))
         };
-        // A thread of its own, as a runtime cannot block within another.
+        // On another thread, because a runtime cannot block within another.
         let outcome = std::thread::scope(|scope| scope.spawn(start).join());
         outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
@@ -58,7 +58,8 @@ impl EphemeralPostgres {
         }
     }
 
-    /// Brings the server up on the same data, after it was killed or halted; if it still runs, it is halted first.
+    /// Brings the server up on the same data, after it was killed or halted; if it still runs, it is halted
+    /// first.
     pub async fn restart(&self) -> Result<(), EmbeddedError> {
         self.halt().await?;
         self.postgres.server.bring_up().await.map(drop)

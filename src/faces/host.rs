@@ -1,5 +1,6 @@
-//! Which names a listener answers to. A web page may make its own name stand for 127.0.0.1, and is then of the same origin as a hub there:
-//! a hub that asks nobody who they are answers only to names that no page can have.
+//! The names that a listener answers to. A web page can make its own name resolve to 127.0.0.1, and then has
+//! the same origin as a hub there. A hub that does not authenticate its callers therefore answers only to
+//! names that no page can have.
 
 use http::{Request, Version, header::HOST, uri::Authority};
 use std::{net::Ipv6Addr, sync::Arc};
@@ -11,9 +12,9 @@ pub struct Hosts(Arc<[String]>);
 /// What is wrong with the host that a request names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stranger {
-    /// It names none, or several.
+    /// It names none, or more than one.
     Unclear,
-    /// It names one that is not this hub's.
+    /// It names another host.
     Unknown,
 }
 
@@ -35,7 +36,7 @@ impl Hosts {
             None if request.version() == Version::HTTP_11 => return Err(Stranger::Unclear),
             None => None,
         };
-        // A proxy may have said the whole address in the request's line: both must be right.
+        // A proxy may have sent the whole address in the request line: both must be right.
         let named: Vec<_> =
             header.into_iter().chain(request.uri().authority().map(Authority::as_str)).collect();
         match named.as_slice() {

@@ -1,4 +1,4 @@
-//! What clients meet: bytes in, bytes out. What is particular to a kind stands in its folder and in one line of
+//! The protocols: bytes in, bytes out. Everything specific to a kind is in its folder and in one line of
 //! [`Registry::of_this_program`].
 
 pub mod dinosaurs;
@@ -41,7 +41,7 @@ impl Registry {
         Self(kinds)
     }
 
-    /// What is known of them without their services.
+    /// The kinds without their services.
     pub fn kinds(&self) -> Kinds {
         Kinds::new(self.0.iter().map(|kind| kind.kind()))
     }

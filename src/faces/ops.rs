@@ -15,7 +15,7 @@ use std::{convert::Infallible, net::TcpListener, sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// A client that does not send its request has so long.
+/// How long a client may take to send its request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is served at a path; `None`: nothing.
@@ -109,7 +109,7 @@ async fn accept(
         builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
         let (tls, turnstile) = (tls.clone(), turnstile.clone());
         connections.spawn(async move {
-            // A client that breaks off is no concern of the hub.
+            // A client that disconnects is no concern of the hub.
             match tls {
                 None => drop(builder.serve_connection(TokioIo::new(stream), answer).await),
                 Some(tls) => match turnstile.handshake(&tls, stream).await {

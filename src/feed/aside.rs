@@ -1,9 +1,10 @@
-//! A large transaction is read aside, so that it holds up only the kinds that it touches.
+//! Reads a large transaction aside, so that it holds up only the kinds that it touches.
 //!
-//! The tailer reads all kinds in the order of their revisions. A transaction of a million rows takes it seconds, and whatever other kinds
-//! did after it would wait. So its kinds leave the tailer's way at such a transaction and get a reader of their own, which goes on in
-//! *legs*, each up to where the tailer stood when it began. When a leg ends close behind the tailer, the tailer waits for the rest and
-//! takes the kinds back. Each kind is published by one reader at any time, in the order of its revisions.
+//! The tailer reads all kinds in the order of their revisions. A transaction of a million rows takes it
+//! seconds, and whatever other kinds did after it would wait. So its kinds leave the tailer's way at such a
+//! transaction and get a reader of their own, which goes on in *legs*, each up to where the tailer stood when
+//! it began. When a leg ends close behind the tailer, the tailer waits for the rest and takes the kinds back.
+//! Each kind is published by one reader at any time, in the order of its revisions.
 
 use super::Pipeline;
 use crate::{
@@ -21,11 +22,12 @@ use std::{
 use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 
-/// A transaction of so many events is large: to read it takes some 0.1 s.
+/// A transaction of this many events is large: reading it takes about 0.1 s.
 const LARGE: u64 = 10_000;
-/// One of so many is too large to ask for its kinds: that might take longer than a statement may. It is read in the tailer's way.
+/// A transaction of this many events is too large to ask for its kinds: that might take longer than a
+/// statement may. The tailer reads it itself.
 const HUGE: u64 = 20_000_000;
-/// A leg that ended so close behind the tailer, in events, was the last.
+/// A leg that ends this close behind the tailer, in events, is the last.
 const NEAR: u64 = 2_000;
 
 /// Whether a transaction is worth a reader of its own.
@@ -33,7 +35,7 @@ pub(super) fn is_large(transaction: Span) -> bool {
     (LARGE..HUGE).contains(&transaction.events())
 }
 
-/// The readers that are under way.
+/// The readers at work.
 pub(super) struct Asides {
     pipeline: Pipeline,
     asides: Vec<Aside>,
@@ -43,7 +45,7 @@ struct Aside {
     kinds: Vec<KindName>,
     /// Up to here these kinds are published.
     position: Arc<Mutex<LogPosition>>,
-    /// `None`: it has ended, and somebody is about to look why.
+    /// `None`: it has ended, and its result is about to be handled.
     leg: Option<Leg>,
 }
 
@@ -79,13 +81,13 @@ impl Asides {
         self.set_out(self.asides.len() - 1, era, upto);
     }
 
-    /// Forgets kinds that went, while all are halted.
+    /// Forgets kinds that were removed, while all are halted.
     pub(super) fn forget(&mut self, gone: &[KindName]) {
         self.asides.iter_mut().for_each(|aside| aside.kinds.retain(|kind| !gone.contains(kind)));
         self.asides.retain(|aside| !aside.kinds.is_empty());
     }
 
-    /// Forgets them all: the history that they read is no more.
+    /// Forgets them all: the history that they read has ended.
     pub(super) fn clear(&mut self) {
         self.asides.clear();
     }
@@ -95,7 +97,7 @@ impl Asides {
         for aside in &mut self.asides {
             if let Some(leg) = aside.leg.take() {
                 leg.abort();
-                // It was cut off, or had ended; both are well.
+                // It was cut off, or had ended; either is fine.
                 let _ = leg.await;
             }
         }
@@ -106,7 +108,7 @@ impl Asides {
         (0..self.asides.len()).for_each(|index| self.set_out(index, era, upto));
     }
 
-    /// Waits for a leg to end; for ever if there is none. To give up waiting loses nothing.
+    /// Waits for a leg to end; for ever if there is none. Cancel safe.
     pub(super) async fn ended(&mut self) -> Ended {
         poll_fn(|cx| {
             for (index, aside) in self.asides.iter_mut().enumerate() {
@@ -122,7 +124,8 @@ impl Asides {
         .await
     }
 
-    /// Goes on where a leg has ended, or gives its kinds back to the tailer, which stands at `head` and does not move meanwhile.
+    /// Goes on where a leg has ended, or gives its kinds back to the tailer, which stands at `head` and does
+    /// not move meanwhile.
     pub(super) async fn go_on(
         &mut self,
         Ended { index, outcome }: Ended,
@@ -154,7 +157,7 @@ impl Asides {
 fn returned(outcome: Result<Result<(), SealError>, JoinError>) -> Result<(), SealError> {
     outcome.unwrap_or_else(|error| match error.try_into_panic() {
         Ok(panic) => std::panic::resume_unwind(panic),
-        // The runtime ends, and the tailer with it.
+        // The runtime is shutting down, and the tailer with it.
         Err(_) => Err(SealError::Silent),
     })
 }
@@ -171,9 +174,9 @@ async fn read(
         if at.revision >= upto {
             return Ok(());
         }
-        // Not beyond the tailer: it would publish the same again when it takes the kinds back.
+        // Not beyond the tailer, which would publish the same again when it takes the kinds back.
         let rows = pipeline.feed.replay().page(&mut at, &era.epoch, upto, PageBound::HUB, None).await?;
-        // Nothing awaits between the two: whoever cuts this off finds the position where the events end.
+        // No await between the two: after a cancellation the position is where the events end.
         pipeline.publish(era, kinds, &rows)?;
         *position.lock() = at;
         tokio::task::yield_now().await;

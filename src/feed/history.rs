@@ -1,5 +1,6 @@
-//! Reads the retained history for streams that stand before the window: in pages of a fixed grid, each read once for everybody who
-//! wants it at that time, and kept while there is room. Where rows are large the grid is finer.
+//! Reads the retained history for streams that stand before the window: in pages of a fixed grid, each read
+//! once for everybody who wants it at that time, and kept while there is room. Where rows are large the grid
+//! is finer.
 
 use super::replay::Replay;
 use crate::{
@@ -28,7 +29,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// Events per page.
 const PAGE: u64 = PageBound::HUB.events as u64;
-/// Bytes of pages that are kept for whoever comes next.
+/// Bytes of pages that are kept for later readers.
 const KEPT: usize = 64 << 20;
 
 /// When the events of a page were sealed: before any stream that reads it began.
@@ -44,10 +45,10 @@ struct Shared {
     replay: Replay,
     catalog: Catalog,
     metrics: Arc<Metrics>,
-    /// Where pages are encoded: not on the lane that asks, which may end before its neighbours do.
+    /// The runtime that encodes pages: not the lane that asks, which may end before others do.
     runtime: Handle,
-    /// One reader at a time: those who wait find the page there when they get their turn. Holds where the last page ended: to begin the
-    /// next one there costs nothing even inside a transaction of a million rows.
+    /// One reader at a time: those who wait find the page when they get their turn. Holds where the last page
+    /// ended: beginning the next one there costs nothing even inside a transaction of a million rows.
     reader: AsyncMutex<LogPosition>,
     pages: Mutex<Pages>,
     oldest: AtomicU64,
@@ -133,8 +134,8 @@ impl History for HistoryReader {
 
     fn fetch(&self, kind: &KindId, after: Revision, head: Revision, parts: Parts) -> Fetch {
         let (shared, kind) = (self.shared.clone(), kind.clone());
-        // A task of its own, and not its stream's: a stream whose connection blocks is not polled, and must not hold up the others that
-        // wait for the reader. It ends with the stream.
+        // In a separate task, not the stream's: a stream whose connection blocks is not polled, and must not
+        // hold up others that wait for the reader. The task ends with the stream.
         let runtime = shared.runtime.clone();
         let task = AbortOnDropHandle::new(runtime.spawn(async move {
             loop {
@@ -146,8 +147,8 @@ impl History for HistoryReader {
                         page.make(&kind.name, parts);
                         return Ok(page);
                     }
-                    // It was read before the kind came. The next one that is read knows it, unless the kind has gone meanwhile: then its
-                    // streams are about to end.
+                    // It was read before the kind was added. The next one knows the kind, unless the kind was
+                    // removed meanwhile: then its streams are about to end.
                     Ok(_) if shared.catalog.kinds().has(&kind) => {}
                     Ok(_) => return std::future::pending().await,
                     Err(Unread::Compacted(compacted)) => return Err(compacted),
@@ -158,7 +159,7 @@ impl History for HistoryReader {
         Box::pin(async move {
             match task.await {
                 Ok(page) => page,
-                // The hub stops, and its streams with it.
+                // The hub is stopping, and its streams with it.
                 Err(_) => std::future::pending().await,
             }
         })
@@ -170,7 +171,7 @@ impl History for HistoryReader {
 }
 
 impl Shared {
-    /// A page that is there, is on its way or is to be read. One that does not know the kind is no such page: it is forgotten.
+    /// A page that is cached, being read or to be read. A page that does not know the kind is discarded.
     fn entry(&self, kind: &KindId, after: Revision, head: Revision) -> (Key, Arc<OnceCell<Arc<Page>>>) {
         let mut pages = self.pages.lock();
         let key = pages.key(after, head);
@@ -185,7 +186,7 @@ impl Shared {
         (key, entry.page.clone())
     }
 
-    /// Lets go of the pages that were not used for longest.
+    /// Evicts the pages that were used least recently.
     fn make_room(&self) {
         let mut pages = self.pages.lock();
         let size = |entry: &Entry| entry.page.get().map_or(0, |page| page.bytes());
@@ -202,13 +203,13 @@ impl Shared {
         }
     }
 
-    /// Reads a page, however long the database is out of sight: streams notice a pause.
+    /// Reads a page, however long the database is unreachable: streams notice a pause.
     async fn read(&self, after: Revision, head: Revision, key: Key) -> Result<Arc<Page>, Unread> {
         let mut backoff = Backoff::default();
         let mut end = self.reader.lock().await;
         loop {
             if self.pages.lock().key(after, head) != key {
-                // Found by whoever had the turn before.
+                // An earlier reader has found it.
                 return Err(Unread::Finer);
             }
             match self.try_read(&mut end, key).await {
@@ -219,7 +220,7 @@ impl Shared {
                     if oldest >= key.1 {
                         return Err(Unread::Compacted(Compacted { oldest }));
                     }
-                    // The floor rose into the page as it was read: those who stand above it get what is left.
+                    // The floor rose into the page while it was read: streams above it get what is left.
                 }
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "reading history");
@@ -235,10 +236,10 @@ impl Shared {
         if oldest >= upto {
             return Err(SealError::Compacted { oldest });
         }
-        // A page that the floor is in begins at the floor.
+        // A page that contains the floor begins at the floor.
         let after = begin.max(oldest);
         let mut position = if end.revision == after { *end } else { LogPosition::after(after) };
-        // Of one list, for the whole of the page.
+        // One version of the list of kinds, for the whole page.
         let kinds = self.catalog.kinds();
         let mut batches = kinds.batches();
         let mut bytes = 0;
@@ -258,7 +259,7 @@ impl Shared {
         Ok(Some(Page::new((after, upto), kinds, batches.into_map())))
     }
 
-    /// So many events fill a page where one was to be: fewer than it was to have.
+    /// Notes that a page here is full with this many events, which is fewer than planned.
     fn refine(&self, key: Key, events: u64) {
         let mut pages = self.pages.lock();
         pages.entries.remove(&key);

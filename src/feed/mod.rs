@@ -1,7 +1,7 @@
 //! The one reader of the log: from the database to the log in memory.
 //!
-//! A [`Feed`] is a source of the log. The tailer follows it, and publishes what it finds; history, states, batches and controllers read
-//! beside the tailer what was sealed before.
+//! A [`Feed`] is a source of the log. The tailer follows it, and publishes what it finds; history, states,
+//! batches and controllers read, independently of the tailer, what was sealed before.
 
 mod aside;
 mod history;
@@ -28,24 +28,25 @@ use tokio_util::sync::CancellationToken;
 pub use replay::Replay;
 pub use sealed::{Doorbell, DoorbellState, SealedFeed};
 
-/// A source of the log: a sequence of events that is numbered without gaps, and means the same at every reading as long as its epoch is the
-/// same.
+/// A source of the log: a sequence of events that is numbered without gaps, and means the same at every
+/// reading as long as its epoch is the same.
 #[async_trait]
 pub trait Feed: Send + Sync {
-    /// Starts what must run beside whoever follows. It ends when `stop` is cancelled.
+    /// Starts the tasks that the source needs. They end when `stop` is cancelled.
     fn attend(&self, stop: &CancellationToken, tasks: &mut JoinSet<()>);
 
-    /// Begins to follow the log. After any failure of a tail, another one is begun: what was missed meanwhile it finds.
+    /// Begins to follow the log. After any failure of a tail another one is begun, which finds what was
+    /// missed meanwhile.
     async fn follow(&self) -> Result<Box<dyn Tail>, SealError>;
 
-    /// Where pages are read of what is sealed, by those who do not follow.
+    /// The reader of sealed pages, for everybody else.
     fn replay(&self) -> &Replay;
 
     /// A table exactly as it was at a revision of this log. `limit` bounds how long it may be read.
     async fn snapshot(&self, kind: &str, limit: Duration) -> Result<TableSnapshot, SealError>;
 }
 
-/// The end of a log, for one who follows it: waits, reads, publishes, and says so, in turn.
+/// The end of a log, for its follower, who waits, reads, publishes and reports it, in turn.
 #[async_trait]
 pub trait Tail: Send {
     /// The connection on which the log is read.
@@ -54,14 +55,15 @@ pub trait Tail: Send {
     /// The newest revision, once everything that was committed before has one.
     async fn head(&mut self) -> Result<Sealed, SealError>;
 
-    /// Waits until it is time to look for news, for one who has read up to a revision. To give up waiting loses nothing.
+    /// Waits until it is time to look for news, for a follower that has read up to a revision. Cancel safe.
     async fn wait(&mut self, position: Revision);
 
-    /// Gives what was committed its revisions, and reads a page after a position, which moves on. There may be more up to the head that is
-    /// returned, and the page may reach beyond it: others number events too.
+    /// Numbers what was committed, and reads a page after a position, which moves on. There may be more up to
+    /// the returned head, and the page may reach beyond it: other hubs number events too.
     async fn next(&mut self, position: &mut LogPosition) -> Result<(Sealed, Vec<SealedRow>), SealError>;
 
-    /// Everything that the last look found is published. How long that took may tell when to look again.
+    /// Reports that everything found by the last look is published. How long that took may decide when to
+    /// look again.
     async fn done(&mut self) -> Result<(), SealError>;
 }
 
@@ -70,7 +72,7 @@ pub trait Tail: Send {
 pub enum Wakeups {
     /// Writers ring while the hub sleeps.
     Listen,
-    /// The hub looks by itself: for transaction poolers, through which a session can neither LISTEN nor hold a lock.
+    /// The hub polls: for transaction poolers, through which a session can neither LISTEN nor hold a lock.
     Poll,
 }
 
@@ -79,15 +81,16 @@ pub enum Wakeups {
 pub struct Settings {
     /// How the hub learns of changes.
     pub wakeups: Wakeups,
-    /// A sleeping hub looks by itself this often, in case a wake-up was missed.
+    /// How often a sleeping hub looks by itself, in case a wake-up was missed.
     pub backup_poll: Duration,
-    /// Above this many transactions a second the hub looks by itself, and asks writers not to ring; below half of it, it sleeps again.
+    /// Above this many transactions a second the hub looks by itself, and asks writers not to ring; below
+    /// half of it, it sleeps again.
     pub busy_above: f64,
     /// What is kept.
     pub retention: Retention,
     /// How long a polling hub waits between looks while nothing happens.
     pub poll: Duration,
-    /// How often the triggers are looked after.
+    /// How often the triggers are checked.
     pub inspect: Duration,
 }
 
@@ -96,7 +99,7 @@ impl Default for Settings {
         Self {
             wakeups: Wakeups::Listen,
             backup_poll: Duration::from_millis(500),
-            // From there on bells cost writers more than looking costs the hub.
+            // Above this, bells cost writers more than polling costs the hub.
             busy_above: 400.0,
             poll: Duration::from_millis(100),
             inspect: Duration::from_secs(10),
@@ -105,7 +108,8 @@ impl Default for Settings {
     }
 }
 
-/// How much history is kept. Whatever is older than `age`, or has more than `events` after it, may go.
+/// How much history is kept. Whatever is older than `age`, or has more than `events` after it, may be
+/// deleted.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
     /// By age.
@@ -114,7 +118,7 @@ pub struct Retention {
     pub events: u64,
     /// Imports that have rested for this long are forgotten.
     pub imports: Duration,
-    /// How often to look for what may go.
+    /// How often to delete what may go.
     pub interval: Duration,
 }
 
@@ -142,20 +146,21 @@ pub struct Pipeline {
     pub catalog: Catalog,
     /// Where events go.
     pub broker: Arc<EventBroker>,
-    /// Who is told whether the database is in sight.
+    /// Is told whether the database is reachable.
     pub health: Arc<Health>,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// Where the source says how it waits.
+    /// Where the source reports how it waits.
     pub doorbell: Arc<Doorbell>,
-    /// Rung when the attached tables are to be looked at.
+    /// Notified when the attached tables may have changed.
     pub tables: Arc<Notify>,
 }
 
 /// The reader of the history being served.
 pub(crate) type HistorySlot = Arc<parking_lot::Mutex<Option<Arc<history::HistoryReader>>>>;
 
-/// Starts the tasks; they end when `stop` is cancelled. Returns where the reader of the history stands that is being served.
+/// Starts the tasks; they end when `stop` is cancelled. Returns the slot of the reader for the history being
+/// served.
 pub(crate) fn spawn(pipeline: &Pipeline, stop: &CancellationToken, tasks: &mut JoinSet<()>) -> HistorySlot {
     let history = HistorySlot::default();
     pipeline.feed.attend(stop, tasks);

@@ -9,7 +9,7 @@ use crate::{
 use std::time::SystemTime;
 
 impl Pipeline {
-    /// Publishes the events of these kinds that were read, and passes over those of others.
+    /// Publishes the events of these kinds that were read, and skips those of others.
     pub(super) fn publish(&self, era: &Era, kinds: &[KindName], rows: &[SealedRow]) -> Result<(), SealError> {
         let Some(last) = rows.last() else { return Ok(()) };
         let (sealed_at, now) = (self.broker.clock().now(), SystemTime::now());

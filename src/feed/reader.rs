@@ -1,4 +1,4 @@
-//! The log from a revision to the newest at the time of asking, for clients who do not watch.
+//! The log from a revision to the newest at the time of asking, for clients that do not watch.
 
 use super::replay::Replay;
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Readings at a time. Each may hold a page, and another on its way to its client.
+/// Readings at a time. Each may hold one page, and another that is being sent.
 const READINGS: usize = 64;
 
 /// Reads the log.
@@ -89,7 +89,7 @@ impl Reading {
     /// A part of a page.
     async fn step(&mut self, bound: PageBound) -> Result<Vec<SealedRow>, Error> {
         let asked = self.position.revision;
-        // Where rows are suddenly large, the server sends as many in vain.
+        // Where rows are suddenly large, the server sends some in vain.
         let bound = bound.at_most(PageBound::CLIENT.events.into());
         let reading = self.replay.page(&mut self.position, &self.epoch, self.head, bound, None);
         reading.await.map_err(|error| match error {

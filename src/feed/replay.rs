@@ -1,7 +1,9 @@
-//! Pages of the sealed log for whoever does not follow it: history, ReadEvents, what is read aside, controllers.
+//! Pages of the sealed log for readers that do not follow it: history, ReadEvents, aside readers,
+//! controllers.
 //!
-//! All of them share a few connections. A page is read at the hub's pace, and its connection is given back before anybody uses the page: a
-//! slow client holds its page, and neither a connection nor a snapshot of the database.
+//! All of them share a few connections. A page is read at the hub's pace, and its connection is given back
+//! before anybody uses the page: a slow client holds its page, but neither a connection nor a snapshot of the
+//! database.
 
 use crate::{
     model::{Epoch, Revision},
@@ -15,7 +17,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-/// Pages that are read at a time, each on a connection of its own.
+/// Pages that are read at a time, each on its own connection.
 const AT_A_TIME: usize = 4;
 
 /// Reads pages of the log. Cheap to clone.
@@ -24,7 +26,7 @@ pub struct Replay(Arc<Shared>);
 
 struct Shared {
     target: Target,
-    /// Where pages are read: not on the lane that asks, which may end before its neighbours do.
+    /// The runtime that reads pages: not the lane that asks, which may end before others do.
     runtime: Handle,
     turns: Semaphore,
     idle: Mutex<Vec<HubConnection>>,
@@ -52,8 +54,9 @@ impl Replay {
         .await
     }
 
-    /// The next events of a history after a position, which moves on to the last of them: at least one, and none beyond `upto`, which is
-    /// sealed and beyond the position. Events of kinds other than `kind` come without their rows, if one is named.
+    /// The next events of a history after a position, which moves on to the last of them: at least one, and
+    /// none beyond `upto`, which is sealed and beyond the position. Events of kinds other than `kind` come
+    /// without their rows, if one is named.
     ///
     /// Fails if the log is of another epoch by now, or if what is asked for is compacted.
     pub async fn page(
@@ -76,7 +79,7 @@ impl Replay {
         let (rows, state, next) = self.run(reading).await?;
         match rows {
             _ if state.epoch != *epoch => Err(SealError::EpochChanged { current: state.epoch }),
-            // They were there, for there is a head beyond them.
+            // They existed, because there is a head beyond them.
             rows if rows.is_empty() && state.compacted > after => {
                 Err(SealError::Compacted { oldest: state.compacted })
             }
@@ -95,15 +98,15 @@ impl Replay {
         let task = AbortOnDropHandle::new(self.0.runtime.spawn(reading));
         task.await.unwrap_or_else(|error| match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime ends, and the hub with it.
+            // The runtime is shutting down, and the hub with it.
             Err(_) => Err(SealError::Silent),
         })
     }
 }
 
 impl Shared {
-    /// One that is at hand, or a new one, on which it is checked that the log is the one that it was. It comes with the turn to use it, so
-    /// there are as many as turns.
+    /// An idle connection, or a new one, on which the log is checked to be the same. It comes with a permit,
+    /// so there are at most as many as permits.
     async fn connection(&self) -> Result<(SemaphorePermit<'_>, HubConnection), SealError> {
         // Nobody closes it.
         let turn = self.turns.acquire().await.map_err(|_| SealError::Silent)?;
@@ -120,7 +123,7 @@ impl Shared {
         Ok((turn, connection))
     }
 
-    /// Keeps a connection for the next one, unless what was asked of it failed in such a way that a new one may do better.
+    /// Keeps a connection for the next reader, unless its failure is one that a new connection may cure.
     fn give_back<T>(&self, connection: HubConnection, answer: Result<T, SealError>) -> Result<T, SealError> {
         if matches!(answer, Ok(_) | Err(SealError::Compacted { .. })) {
             self.idle.lock().push(connection);

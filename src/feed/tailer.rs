@@ -1,4 +1,4 @@
-//! Follows the log, reads and publishes: one reader for all kinds, but those that are read aside.
+//! Follows the log, reads and publishes: one reader for all kinds except those that are read aside.
 
 use super::{
     HistorySlot, Pipeline, Tail,
@@ -21,7 +21,7 @@ pub(super) struct Tailer {
     /// That the catalog has changed.
     changes: watch::Receiver<Kinds>,
     history: HistorySlot,
-    /// The history being published, and how far: all kinds but those that are read aside.
+    /// The history being published, and how far, for all kinds except those that are read aside.
     published: Option<(Arc<Era>, LogPosition)>,
     asides: Asides,
 }
@@ -32,7 +32,8 @@ impl Tailer {
         Self { pipeline, changes, history, published: None, asides }
     }
 
-    /// Until told to stop. Whatever fails, the connection is made anew and what was missed is read: streams notice a pause and no loss.
+    /// Runs until told to stop. After any failure it reconnects and reads what was missed: streams notice a
+    /// pause and no loss.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let health = self.pipeline.health.clone();
         let mut backoff = Backoff::default();
@@ -103,7 +104,8 @@ impl Tailer {
             && !connection.has_replaced(&era.epoch).await?
             && !connection.remembers(position).await?
         {
-            tracing::warn!(revision = %position.revision, "the database does not know what was published: beginning a new epoch");
+            tracing::warn!(revision = %position.revision, "the database does not know what was published: \
+                beginning a new epoch");
             begin_epoch(&self.pipeline.target, Doubt::Forgotten(&era.epoch)).await?;
         }
         Ok(())
@@ -134,8 +136,9 @@ impl Tailer {
         }
     }
 
-    /// Makes the topics agree with the catalog, at the position up to which everything is published. The kinds that went are not to be
-    /// published any more by anybody, for one of the same name may have come: so the readers aside stand still meanwhile.
+    /// Makes the topics agree with the catalog, at the position up to which everything is published. Removed
+    /// kinds must not be published any more by anybody, because another of the same name may have been added:
+    /// so the readers aside are halted meanwhile.
     async fn follow_catalog(&mut self) {
         let Some((era, position)) = self.published.clone() else { return };
         if !self.pipeline.broker.is_behind(&era) {
@@ -145,7 +148,8 @@ impl Tailer {
         let gone = self.pipeline.broker.follow(&era, position.revision);
         self.asides.forget(&gone);
         self.asides.resume(&era, position.revision);
-        tracing::info!(version = era.kinds().version(), revision = %position.revision, ?gone, "following the catalog");
+        tracing::info!(version = era.kinds().version(), revision = %position.revision, ?gone, "following \
+            the catalog");
     }
 
     /// Looks once, and publishes everything that is found.
@@ -156,7 +160,7 @@ impl Tailer {
         let mut read = position;
         let (sealed, rows) = tail.next(&mut read).await?;
         if sealed.epoch != era.epoch || sealed.revision < position.revision {
-            // Found by another hub. Begin anew, from its head.
+            // Another hub has found it. Begin again, from its head.
             return Err(SealError::EpochChanged { current: sealed.epoch });
         }
         self.publish(&era, position, &rows, tail.log()).await?;
@@ -179,8 +183,9 @@ impl Tailer {
         }
     }
 
-    /// Publishes what was read after a position, and only then stands behind it: whatever fails before is read again. At a large
-    /// transaction it stops, and begins the next page there; then that is put aside, if some kind need not wait for it.
+    /// Publishes what was read after a position, and only then moves on: after a failure it is read again. It
+    /// stops at a large transaction and begins the next page there; then that is read aside, if some kind
+    /// need not wait for it.
     async fn publish(
         &mut self,
         era: &Arc<Era>,
@@ -203,8 +208,8 @@ impl Tailer {
         Ok(())
     }
 
-    /// Passes a large transaction, which a reader of their own publishes to the kinds that it touches. `false`: it touches all the kinds
-    /// that are not read aside already, so nobody would gain.
+    /// Passes a large transaction, which a separate reader publishes to the kinds that it touches. `false`:
+    /// it touches all kinds that are not read aside already, so nobody would gain.
     async fn put_aside(
         &mut self,
         era: &Arc<Era>,

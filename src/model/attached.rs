@@ -1,4 +1,4 @@
-//! What is known of a table that was attached while hubs run.
+//! What is known of an attached table.
 
 use super::{KindName, Revision, TableName};
 
@@ -19,7 +19,7 @@ pub struct AttachedTable {
     pub columns: Vec<TableColumn>,
     /// The names of the key's columns, in the order of the key.
     pub key: Vec<String>,
-    /// As of COMMENT ON TABLE.
+    /// From COMMENT ON TABLE.
     pub comment: Option<String>,
 }
 
@@ -30,9 +30,9 @@ pub struct TableColumn {
     pub name: String,
     /// Its type, as Postgres shows it to people: `character varying(20)`.
     pub type_name: String,
-    /// Its type as SQL writes it wherever it is said, with its schema.
+    /// Its type as SQL writes it, with its schema.
     pub sql_type: String,
-    /// What its type is made of, as `pg_catalog` has it: `varchar`; empty if it is nothing that filters know.
+    /// The base type, as `pg_catalog` names it: `varchar`; empty if filters do not know it.
     pub base_type: String,
     /// The hub's own number for it.
     pub number: u32,
@@ -48,7 +48,7 @@ pub struct TableColumn {
     pub sortable: bool,
     /// Whether it may be seen.
     pub visible: bool,
-    /// As of COMMENT ON COLUMN.
+    /// From COMMENT ON COLUMN.
     pub comment: Option<String>,
 }
 

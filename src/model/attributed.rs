@@ -1,4 +1,5 @@
-//! A sealed change with all that is known of it, by itself: for those who keep it longer than a page.
+//! A sealed change with everything known of it, as an owned value: for readers who keep it longer than a
+//! page.
 
 use super::{ChangeType, Epoch, Revision};
 use std::time::SystemTime;
@@ -8,7 +9,8 @@ use std::time::SystemTime;
 pub struct AttributedChange {
     /// The history that the revision belongs to.
     pub epoch: Epoch,
-    /// Its place in the log; of a row that was listed ([`ChangeType::Snapshot`]): the revision at which the table was read.
+    /// Its place in the log; of a row that was listed ([`ChangeType::Snapshot`]): the revision at which the
+    /// table was read.
     pub revision: Revision,
     /// The watched kind, by name.
     pub kind: String,
@@ -53,7 +55,7 @@ pub struct Gap {
 /// Why there is a gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GapCause {
-    /// The reader never ran: what there was before the oldest retained change it has not seen.
+    /// The reader never ran: it has not seen anything before the oldest retained change.
     New,
     /// The history after the position is no longer retained.
     Compacted,

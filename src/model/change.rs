@@ -7,13 +7,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum ChangeType {
-    /// It came to be.
+    /// It was created.
     Created = 1,
     /// It changed and kept its key.
     Updated = 2,
-    /// It went.
+    /// It was deleted.
     Deleted = 3,
-    /// Nothing: it was there when a watch began.
+    /// Nothing: it existed when a watch began.
     Snapshot = 4,
 }
 
@@ -29,7 +29,8 @@ impl ChangeType {
     }
 }
 
-/// A sealed change as the database holds it. The rows are JSON objects of the table's columns, as they were at this change.
+/// A sealed change as the database holds it. The rows are JSON objects of the table's columns, as they were
+/// at this change.
 #[derive(Debug, Clone)]
 pub struct Change<'a> {
     /// Its place in the log.

@@ -1,4 +1,5 @@
-//! The names of watched kinds and of the tables that hold them: values, for kinds come and go while a hub runs.
+//! The names of watched kinds and of the tables that hold them: values, because kinds come and go while a hub
+//! runs.
 
 use std::{
     borrow::Borrow,
@@ -12,7 +13,7 @@ use std::{
 #[derive(Debug, Clone)]
 pub struct KindName {
     name: Arc<str>,
-    /// What people are told, who know a table by another name; nothing is compared with it.
+    /// The name shown to people, who may know the table by another; nothing is compared with it.
     shown: Arc<str>,
 }
 
@@ -23,7 +24,7 @@ impl KindName {
         Self { shown: name.clone(), name }
     }
 
-    /// The same, which people are told as `shown`.
+    /// The same, shown to people as `shown`.
     pub fn shown_as(&self, shown: &str) -> Self {
         Self { name: self.name.clone(), shown: shown.into() }
     }
@@ -56,7 +57,7 @@ impl Ord for KindName {
 
 impl Hash for KindName {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // As a str, whose place it takes in a look-up.
+        // As a str, because a str is used for look-ups.
         (*self.name).hash(state);
     }
 }
@@ -97,12 +98,12 @@ impl fmt::Display for KindName {
     }
 }
 
-/// A kind as it came into the catalog: one that went and came again under its name is another.
+/// A kind as it was added to the catalog: a kind that was removed and added again under its name is another.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct KindId {
     /// Its name.
     pub name: KindName,
-    /// The catalog's version at which it came.
+    /// The catalog's version at which it was added.
     pub version: u64,
 }
 
@@ -111,7 +112,7 @@ pub struct KindId {
 pub enum Removal {
     /// Its table was dropped.
     Dropped,
-    /// Its table is there, and is not to be watched any more.
+    /// Its table exists, but was detached.
     Detached,
 }
 

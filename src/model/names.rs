@@ -2,12 +2,13 @@
 
 use std::{fmt, str::FromStr};
 
-/// Bytes in an identifier, at most: Postgres cuts off the rest without a word.
+/// Bytes in an identifier, at most: Postgres silently cuts off the rest.
 const IDENTIFIER: usize = 63;
-/// Where a table is looked for whose name says no schema.
+/// The schema of a table whose name has none.
 const DEFAULT_SCHEMA: &str = "public";
 
-/// The name of a table, with its schema; without quotes and as Postgres holds it. One that is written without a schema is in `public`.
+/// The name of a table, with its schema; without quotes and as Postgres holds it. One that is written without
+/// a schema is in `public`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableName {
     /// The schema.
@@ -16,7 +17,7 @@ pub struct TableName {
     pub name: String,
 }
 
-/// Why a text is no name of a table, or no pattern.
+/// Why a text is not a table's name, or not a pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} {problem}: a table is named as in SQL, such as public.orders or public.\"Odd Name\"")]
 pub struct BadName {
@@ -87,7 +88,8 @@ impl FromStr for Wishes {
     }
 }
 
-/// A table, or every table that a pattern fits: `*` stands for any characters, `?` for one, outside of quotes.
+/// A table, or every table that a pattern matches: `*` stands for any characters, `?` for one, outside of
+/// quotes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wish {
     text: String,
@@ -112,7 +114,7 @@ impl Piece {
 }
 
 impl Wish {
-    /// Whether it fits a table.
+    /// Whether it matches a table.
     pub fn fits(&self, table: &TableName) -> bool {
         fits(&self.schema, &table.schema.chars().collect::<Vec<_>>())
             && fits(&self.name, &table.name.chars().collect::<Vec<_>>())
@@ -147,7 +149,8 @@ impl fmt::Display for Wish {
 }
 
 fn fits(pattern: &[Piece], text: &[char]) -> bool {
-    // Where the last `*` stands, and how much of the text it takes: it takes more when what follows does not fit.
+    // The place of the last `*`, and how much of the text it takes: it takes more when what follows does not
+    // match.
     let (mut at, mut read, mut star) = (0, 0, None);
     loop {
         match (pattern.get(at), text.get(read)) {

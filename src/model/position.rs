@@ -77,6 +77,6 @@ pub enum Start {
     Now,
     /// After this revision.
     After(Revision),
-    /// After this revision, and not before the initial state at it was delivered, however long that takes.
+    /// After this revision, once the initial state at it has been delivered, however long that takes.
     AfterStateAt(Revision),
 }

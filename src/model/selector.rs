@@ -49,12 +49,12 @@ impl Selector {
         (self.types != TypeSet::ALL).then_some(self.types)
     }
 
-    /// To how many resources it is narrowed; `None`: to none of them.
+    /// To how many resources it is narrowed; `None`: it is not narrowed.
     pub fn resource_ids(&self) -> Option<usize> {
         self.resource_ids.as_ref().map(HashSet::len)
     }
 
-    /// Whether every event is wanted, so that none needs to be looked at.
+    /// Whether every event is wanted, so that no event needs to be examined.
     pub fn is_all(&self) -> bool {
         self.types == TypeSet::ALL && self.resource_ids.is_none()
     }

@@ -1,4 +1,5 @@
-//! tonic's prost codec, except that a message that does not decode is the client's fault: INVALID_ARGUMENT, not INTERNAL.
+//! tonic's prost codec, except that a message that does not decode is the client's fault: INVALID_ARGUMENT,
+//! not INTERNAL.
 
 use bytes::{Buf, BufMut, Bytes};
 use prost::{
@@ -50,14 +51,15 @@ impl<U: Message + Default> Decoder for StrictDecoder<U> {
     }
 }
 
-/// A message of a client's stream. One that does not decode is an item like any other, and not the end of the stream.
+/// A message of a client's stream. A message that does not decode is an item like any other, and does not end
+/// the stream.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Streamed<M> {
     /// A message.
     Message(M),
-    /// Bytes that are none.
+    /// Bytes that do not decode.
     Undecodable {
-        /// As they came.
+        /// The bytes, as received.
         bytes: Bytes,
         /// What is wrong with them.
         why: String,

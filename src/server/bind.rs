@@ -7,7 +7,7 @@ use std::{
 };
 use tokio::net::lookup_host;
 
-/// How long to leave a listener alone that cannot accept, for want of file descriptors.
+/// The pause of a listener that cannot accept, for lack of file descriptors.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// An address cannot be listened on.
@@ -19,7 +19,8 @@ pub struct BindError {
     source: io::Error,
 }
 
-/// Listens on every address that a name stands for: `localhost` on both loopbacks, with one port for both. `flag` is for the error.
+/// Listens on every address that a name resolves to: `localhost` on both loopbacks, with the same port.
+/// `flag` is for the error.
 pub async fn bind(flag: &'static str, address: &str) -> Result<Vec<TcpListener>, BindError> {
     let listeners = async {
         let mut listeners: Vec<TcpListener> = Vec::new();
@@ -44,7 +45,7 @@ pub async fn bind(flag: &'static str, address: &str) -> Result<Vec<TcpListener>,
 /// "Address family not supported by protocol", which has no `ErrorKind`.
 const EAFNOSUPPORT: i32 = 97;
 
-/// The backlog is that of a reconnecting crowd; the system may hold it lower.
+/// The backlog is large enough for a reconnecting crowd; the system may cap it.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
     socket.set_reuse_address(true)?;

@@ -1,4 +1,5 @@
-//! What surrounds every call: an operation id, the deadline, recovery from a panic, one log line, and the metrics.
+//! What surrounds every call: an operation id, the deadline, recovery from a panic, one log line, and the
+//! metrics.
 
 use super::face::{Endable, Method, Service};
 use crate::{
@@ -23,16 +24,16 @@ use tokio::time::Sleep;
 
 const OPERATION_ID: &str = "x-operation-id";
 
-/// A name of who calls may have so many characters.
+/// The most characters of a caller's name.
 const LONGEST_ACTOR: usize = 255;
 
 /// Serves the calls of a face.
 #[derive(Clone)]
 pub struct Calls<S> {
     service: S,
-    /// A call that does not stream may take this long, if its client does not want it sooner.
+    /// A call that does not stream may take this long, unless its client sets an earlier deadline.
     limit: Duration,
-    /// The metadata that says who calls.
+    /// The metadata that names the caller.
     trusted: Option<HeaderName>,
 }
 
@@ -42,7 +43,8 @@ impl<S: Service> Calls<S> {
         Self { service, limit, trusted: None }
     }
 
-    /// Believes what this metadata says of who calls: for a hub that only a proxy can reach, which sets it.
+    /// Believes what this metadata says about the caller: for a hub that only a proxy can reach, which sets
+    /// it.
     pub fn trusting(self, metadata: Option<HeaderName>) -> Self {
         Self { trusted: metadata, ..self }
     }
@@ -87,7 +89,7 @@ impl<S: Service> Calls<S> {
     }
 }
 
-/// What a call says of itself.
+/// What a request says of its call.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Attribution {
     actor: Option<Box<str>>,
@@ -101,7 +103,7 @@ fn attribution(headers: &HeaderMap, trusted: Option<&HeaderName>) -> Result<Attr
         let rule = format!("must have 1 to {LONGEST_ACTOR} printable ASCII characters");
         text.map(Box::from).ok_or_else(|| Error::invalid("actor metadata", rule))
     });
-    // Another form of trace than this is not for us to understand, and no reason to refuse a call.
+    // An unknown form of trace is ignored, and no reason to refuse a call.
     let trace =
         headers.get("traceparent").and_then(|value| value.to_str().ok()).filter(|text| is_trace(text));
     Ok(Attribution { actor: actor.transpose()?, trace: trace.map(Box::from) })
@@ -124,13 +126,14 @@ async fn within<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -
     }
 }
 
-/// What is known of a call. It is logged and counted when this is dropped: at the end of its response, however that comes.
+/// The record of a call. It is logged and counted when this is dropped: at the end of the response, however
+/// that comes.
 struct Record<S: Service> {
     service: S,
     method: Method,
     started: Instant,
     call: Call,
-    /// How it ended, as soon as its client is told.
+    /// How it ended, once its client has been told.
     outcome: Option<String>,
 }
 
@@ -163,7 +166,7 @@ impl<S: Service> Record<S> {
 impl<S: Service> Drop for Record<S> {
     fn drop(&mut self) {
         let (method, elapsed) = (self.method, self.started.elapsed());
-        // The client was told nothing: it went away first.
+        // The client was told nothing: it left first.
         let code = self.outcome.as_deref().unwrap_or("Canceled");
         self.service.count(method, code, (!method.streams).then_some(elapsed));
         let peer = self.call.peer().map(tracing::field::display);

@@ -1,5 +1,5 @@
-//! What the server knows of a face. A face reads requests and writes answers in a protocol of its own; the server gives every call its
-//! name, its deadline, its log line and its count, whatever the protocol.
+//! What the server knows of a face. A face reads requests and writes answers in a protocol of its own; the
+//! server gives every call its name, its deadline, its log line and its count, whatever the protocol.
 
 use crate::{call::Call, error::Error};
 use bytes::Bytes;
@@ -11,9 +11,10 @@ use std::{error, time::Duration};
 /// A method of a face, as metrics and the log name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Method {
-    /// Its name. There are finitely many: what a client makes up is no name.
+    /// Its name. There are finitely many: a path that a client makes up has no name.
     pub name: &'static str,
-    /// Whether either side streams. Such a call has no limit but its client's, and its length is no duration of a call.
+    /// Whether either side streams. Such a call has only its client's deadline, and is left out of call
+    /// durations.
     pub streams: bool,
 }
 
@@ -38,10 +39,10 @@ pub trait Service: Clone + Send + Sync + Unpin + 'static {
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 
-    /// The answer to a call that failed outside of the face.
+    /// The answer to a call that failed outside the face.
     fn refuse(&self, call: &Call, method: Method, error: Error) -> Response<Self::Body>;
 
-    /// How the call ended, in the words of the protocol, if this answer says it before its body.
+    /// How the call ended, in the protocol's terms, if this answer says so before its body.
     fn outcome<B>(&self, answer: &Response<B>) -> Option<String>;
 
     /// The same for the trailers of an answer.
@@ -51,11 +52,11 @@ pub trait Service: Clone + Send + Sync + Unpin + 'static {
     fn count(&self, method: Method, outcome: &str, duration: Option<Duration>);
 }
 
-/// The body of an answer, which the server may have to end before its time.
+/// The body of an answer, which the server may have to end early.
 pub trait Endable:
     Body<Data = Bytes, Error: Into<Box<dyn error::Error + Send + Sync>>> + Unpin + Send + 'static
 {
-    /// The last frame of a body that ends for this reason, such as a deadline; `None`: the protocol has no words for it, and the stream
-    /// is cut off. Nothing else is asked of the body afterwards.
+    /// The last frame of a body that ends for this reason, such as a deadline; `None`: the protocol cannot
+    /// express it, and the stream is cut off. The body is not polled afterwards.
     fn end(&mut self, error: Error) -> Option<Frame<Bytes>>;
 }

@@ -76,8 +76,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves on these listeners, in plain text without `tls`. The stop waits at most `drain` for calls under
-    /// way.
+    /// Serves on these listeners, in plain text without `tls`. A stop waits at most `drain` for calls in
+    /// progress.
     pub fn start<S: Service>(
         listeners: Vec<TcpListener>,
         tls: Option<Arc<Tls>>,
@@ -96,7 +96,7 @@ impl Server {
             let thread = thread::Builder::new().name(format!("lane-{number}"));
             threads.push(thread.spawn(move || {
                 runtime.block_on(lane.serve(accepted));
-                // What still runs has had its time.
+                // What still runs has used up its time.
                 runtime.shutdown_background();
             })?);
             senders.push(sender);
@@ -112,7 +112,7 @@ impl Server {
         Ok(Self { lanes: threads, acceptors, stop })
     }
 
-    /// Accepts no more, lets calls under way finish, and ends.
+    /// Accepts no more connections, lets calls in progress finish, and ends.
     pub async fn stop(mut self) -> Result<(), JoinError> {
         self.stop.cancel();
         while self.acceptors.join_next().await.is_some() {}
@@ -195,13 +195,13 @@ impl<S: Service> Lane<S> {
                 });
                 continue;
             }
-            // Boxed, too: the room that answering takes is given back when the answer's body begins, which
-            // may last for days.
+            // Boxed, too: the memory for answering is freed when the answer's body begins, which may last for
+            // days.
             let service = service_fn(move |request: hyper::Request<Incoming>| {
                 Box::pin(calls.clone().call(peer, request))
             });
             let stream = TokioIo::new(stream);
-            // Boxed: a future that is handed on by value takes its room anew at every hand.
+            // Boxed: a future that is passed on by value takes its size again at every step.
             if S::HTTP1 {
                 let connection = either.serve_connection_with_upgrades(stream, service).into_owned();
                 let connection = Box::pin(graceful.watch(connection));
@@ -232,7 +232,7 @@ impl<S: Service> Encrypted<S> {
     async fn serve(self, stream: outbox::Io, outbox: Outbox, peer: SocketAddr, stop: CancellationToken) {
         let Self { calls, limits, tls, turnstile, watcher } = self;
         let handshake = Box::pin(turnstile.handshake(&tls, stream));
-        // A drain waits for calls, not for somebody who has not begun any.
+        // A drain waits for calls, not for a client that has not begun any.
         let stream = match stop.run_until_cancelled(handshake).await {
             Some(Ok(stream)) => stream,
             Some(Err(error)) => return tracing::debug!(%error, %peer, "TLS handshake"),

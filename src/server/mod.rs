@@ -1,5 +1,5 @@
-//! The server: one loop over hyper for every face, because the loops that come with their libraries leave too much to chance for
-//! streams that live for days.
+//! The server: one loop over hyper for every face, because the libraries' own loops leave too much to chance
+//! for streams that live for days.
 
 mod bind;
 mod call;

@@ -1,5 +1,6 @@
-//! What a connection writes while it is polled leaves in one piece. HTTP/2 hands over each data frame (16 KiB, as peers accept by default)
-//! with a write of its own, and a write costs the kernel about the same whether it carries 16 KiB or 64: copying is the cheaper part.
+//! What a connection writes while it is polled leaves in one piece. HTTP/2 writes each data frame (16 KiB, as
+//! peers accept by default) separately, and a write costs the kernel about the same whether it carries 16 KiB
+//! or 64: copying is the cheaper part.
 
 use super::preface::{self, Preface};
 use parking_lot::Mutex;
@@ -19,11 +20,11 @@ use tokio::{
     },
 };
 
-/// Bytes that wait for the end of a poll. Only a connection that the kernel takes no bytes from holds them for longer.
+/// Bytes that wait for the end of a poll. Only a connection whose socket is full holds them for longer.
 const CAPACITY: usize = 64 * 1024;
 
 thread_local! {
-    /// Memory between two uses: a connection that has nothing waiting has none.
+    /// Buffers between two uses: a connection with nothing waiting has none.
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
@@ -40,15 +41,15 @@ pub(super) struct Io {
 struct State {
     writing: OwnedWriteHalf,
     waiting: Vec<u8>,
-    /// How many of them the kernel has.
+    /// How many of them were written.
     sent: usize,
     /// Within a poll of the connection: a flush may wait for its end.
     polling: bool,
-    /// Met at the end of a poll, to be told in the next.
+    /// An error at the end of a poll, to be reported in the next.
     failure: Option<io::Error>,
 }
 
-/// Divides a connection.
+/// Splits a connection.
 pub(super) fn divide(stream: TcpStream) -> (Io, Outbox) {
     let (reading, writing) = stream.into_split();
     let state = State { writing, waiting: Vec::new(), sent: 0, polling: false, failure: None };
@@ -58,7 +59,8 @@ pub(super) fn divide(stream: TcpStream) -> (Io, Outbox) {
 }
 
 impl Outbox {
-    /// Runs what reads and writes the connection, to its end. At the end of each poll goes out what was written meanwhile.
+    /// Runs the future that reads and writes the connection. At the end of each poll, what it has written
+    /// goes out.
     pub(super) fn serve<T>(self, mut connection: impl Future<Output = T> + Unpin) -> impl Future<Output = T> {
         poll_fn(move |cx| {
             self.0.lock().polling = true;
@@ -87,7 +89,7 @@ impl State {
             }
         }
         if self.waiting.capacity() == 0 {
-            // Not made larger than it must be: a new connection's first bytes wait for the kernel to say that it may be written to, and
+            // No larger than needed: a new connection's first bytes wait until its socket is writable, and
             // there may be thousands of those.
             self.waiting = SPARE.take();
         }

@@ -1,5 +1,5 @@
-//! A client that connects and does not say that it speaks HTTP/2 is not waited for: only after its preface does the protocol ask whether
-//! it is there.
+//! A client that connects and does not send the HTTP/2 preface is not waited for: the protocol pings a client
+//! only after its preface.
 
 use std::{
     io::{self, IoSlice},
@@ -14,10 +14,10 @@ use tokio::{
 
 /// `PRI * HTTP/2.0…`, with which a client begins.
 const BYTES: usize = 24;
-/// It must be here so long after the connection.
+/// How long after the connection it must have arrived.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
 
-/// What is awaited of a client; nothing, once it was here.
+/// What is awaited of a client; nothing, once it has arrived.
 pub(super) struct Preface(Option<(usize, Pin<Box<Sleep>>)>);
 
 impl Preface {
@@ -25,7 +25,7 @@ impl Preface {
         Self(Some((BYTES, Box::pin(sleep(limit)))))
     }
 
-    /// So many bytes more have come.
+    /// This many more bytes have arrived.
     pub(super) fn came(&mut self, bytes: usize) {
         if let Some((missing, _)) = &mut self.0 {
             *missing = missing.saturating_sub(bytes);
@@ -35,7 +35,7 @@ impl Preface {
         }
     }
 
-    /// While nothing comes: an error if it is too late, or when it will be.
+    /// While nothing arrives: an error if it is too late, or when it will be.
     pub(super) fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let Some((_, limit)) = &mut self.0 else { return Poll::Pending };
         ready!(limit.as_mut().poll(cx));
@@ -43,7 +43,7 @@ impl Preface {
     }
 }
 
-/// A stream inside of another, whose client must begin as well.
+/// A stream inside another, whose client must begin as well.
 pub(super) struct Awaiting<T> {
     stream: T,
     preface: Preface,

@@ -132,7 +132,7 @@ async fn every_call_has_a_name_a_deadline_and_a_count() {
     assert!(answer.starts_with("HTTP/1.1 500") && answer.contains("INTERNAL"), "{answer}");
     let answer = get(address, "/never", "").await;
     assert!(answer.starts_with("HTTP/1.1 504") && answer.contains("DEADLINE_EXCEEDED"), "{answer}");
-    // A body without words for its end is cut off: the chunk that says "the end" is missing.
+    // A body that cannot express its end is cut off: the final chunk is missing.
     let answer = get(address, "/endless", "patience: 50 ms\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("1\r\na\r\n"), "{answer}");
     server.stop().await.unwrap();

@@ -1,7 +1,8 @@
-//! TLS towards clients: what a listener shows, how it is read anew, and the handshake.
+//! TLS towards clients: what a listener shows, how it is reloaded, and the handshake.
 //!
-//! A handshake costs a signature, some tenths of a millisecond in which its lane serves nobody. So only one is made per lane between two
-//! turns of everything else ([`Turnstile`]); peers that say nothing wait outside of it, and not for longer than [`LIMIT`].
+//! A handshake costs a signature, some tenths of a millisecond in which its lane serves nobody. So a lane
+//! makes only one between two turns of everything else ([`Turnstile`]); silent peers wait outside of it, for
+//! at most [`LIMIT`].
 
 use crate::tls::{self, FileFault, Validity};
 use parking_lot::Mutex;
@@ -20,12 +21,13 @@ use tokio::{
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
-/// A handshake that is not done by then is given up.
+/// A handshake that takes longer is given up.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Handshakes under way per lane; who comes then is turned away. Silent peers count, so there is room for many.
+/// Handshakes in progress per lane; further clients are turned away. Silent peers count, so there is room for
+/// many.
 const UNDER_WAY: usize = 4096;
 
-/// The oldest version that is spoken.
+/// The oldest version to accept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum MinVersion {
     /// TLS 1.2.
@@ -37,7 +39,7 @@ pub enum MinVersion {
     V13,
 }
 
-/// What is spoken inside.
+/// The protocol inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP/2, which gRPC is made of.
@@ -55,11 +57,11 @@ pub struct Files {
     pub certificate: PathBuf,
     /// Its key.
     pub key: PathBuf,
-    /// The authority of clients, each of which must show a certificate of it. `None`: none is asked for.
+    /// The authority of client certificates, which every client must then show. `None`: none is asked for.
     pub client_authority: Option<PathBuf>,
 }
 
-/// The content of [`Files`], by which a change is known.
+/// The content of [`Files`], to recognise a change.
 #[derive(PartialEq, Eq)]
 struct Content {
     certificate: Vec<u8>,
@@ -78,7 +80,7 @@ pub struct Tls {
 struct State {
     config: Arc<ServerConfig>,
     content: Content,
-    /// What was wrong at the last look: it is told once.
+    /// What was wrong at the last look: it is reported once.
     told: String,
 }
 
@@ -91,7 +93,8 @@ impl Tls {
         Ok(Self { files, protocol, minimum, state })
     }
 
-    /// Looks at the files again. What has changed is shown to new connections, whole or not at all; open ones stay as they are.
+    /// Reads the files again. A change is used for new connections, as a whole or not at all; open ones stay
+    /// as they are.
     pub fn reload(&self) {
         let read = read(&self.files);
         let mut state = self.state.lock();
@@ -194,7 +197,7 @@ fn configure(
 #[derive(Debug, Clone)]
 pub struct PeerCertificate(pub Arc<CertificateDer<'static>>);
 
-/// The certificate of the other end, if it has shown one.
+/// The certificate of the peer, if it has shown one.
 pub(crate) fn peer_certificate<T>(stream: &TlsStream<T>) -> Option<PeerCertificate> {
     let shown = stream.get_ref().1.peer_certificates()?.first()?;
     Some(PeerCertificate(Arc::new(shown.clone().into_owned())))
@@ -221,7 +224,7 @@ impl Turnstile {
         let handshake = async {
             let hello = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
             let turn = self.signing.acquire().await.map_err(io::Error::other)?;
-            // What is ready goes first; then comes the signature.
+            // Everything else that is ready goes first; then comes the signature.
             tokio::task::yield_now().await;
             let accepted = hello.into_stream(tls.config());
             drop(turn);

@@ -24,18 +24,18 @@ const LARGEST_PAGE: u32 = 500;
 const LONGEST_FIELD: usize = 1024;
 /// Records that a stream reads at a time.
 const CHUNK: u32 = 200;
-/// And revisions that it looks through at a time: few records may be wanted.
+/// And revisions that it scans at a time: few records may be wanted.
 const STRETCH: u64 = 20_000;
 /// Streams at a time.
 const STREAMS: usize = 256;
-/// While the log has more than the trail, a stream looks again this soon. The pauses grow up to [`LATE`] while the trail does not: it may
-/// be that nobody keeps it any more.
+/// While the log has more than the trail, a stream looks again this soon. The pauses grow up to [`LATE`]
+/// while the trail does not: perhaps no hub keeps it any more.
 const SOON: Duration = Duration::from_millis(50);
 /// The longest of these pauses.
 const LATE: Duration = Duration::from_secs(1);
-/// A stream that has everything looks this often whether the hub stops.
+/// A stream that has everything checks this often whether the hub stops.
 const STOPPED: Duration = Duration::from_millis(500);
-/// And, after this many of these looks, whether the trail has something that the log does not tell: a gap.
+/// And, after this many of these checks, whether the trail has a gap, which the log does not show.
 const LOOK: u32 = 10;
 
 /// Which page of which records.
@@ -45,7 +45,7 @@ pub struct AuditQuery {
     pub filter: AuditFilter,
     /// Records on a page; 0: the hub's default.
     pub page_size: u32,
-    /// Of the page before; empty: the first page.
+    /// The token of the page before; empty: the first page.
     pub page_token: String,
 }
 
@@ -95,7 +95,8 @@ impl UseCases {
         Ok(AuditPage { records, next_page_token, complete: complete.revision })
     }
 
-    /// Follows the trail, from where it is complete now or after a revision. Returns the revision after which it delivers, too.
+    /// Follows the trail, from where it is complete now or after a revision. Returns the revision after which
+    /// it delivers, too.
     pub async fn follow_audit(
         &self,
         call: &Call,
@@ -128,7 +129,7 @@ impl UseCases {
 }
 
 impl Means {
-    /// Up to where the trail is complete. One that this hub keeps, and has not begun yet, is waited for.
+    /// Up to where the trail is complete. A trail that this hub keeps but has not begun yet is waited for.
     async fn audited(&self, call: &Call) -> Result<AuditPlace, Error> {
         if let Some(complete) = self.store.audited(AuditTrail::NAME).await? {
             return Ok(complete);
@@ -148,7 +149,7 @@ impl Means {
         self.soon(call, "the audit trail has not begun yet", beginning).await?
     }
 
-    /// A revision that the database has given. What comes after one that it has not may begin below it.
+    /// Checks that the database has given this revision: events may yet come below one that it has not.
     async fn known(&self, asked: Revision) -> Result<Revision, Error> {
         let head = self.store.head().await?;
         if asked > head { Err(Error::RevisionUnknown { asked, head }) } else { Ok(asked) }
@@ -165,9 +166,9 @@ pub struct AuditStream {
     inner: Arc<Inner>,
     call: Call,
     filter: AuditFilter,
-    /// Of the last record that was read.
+    /// The place of the last record that was read.
     place: AuditPlace,
-    /// The history that the trail was of when it was last looked at.
+    /// The epoch of the trail at the last look.
     epoch: Epoch,
     read: VecDeque<AuditRecord>,
     pace: Pace,
@@ -184,7 +185,7 @@ impl AuditStream {
             if let Some(ending) = self.inner.means.broker.draining() {
                 return Err(ended(ending));
             }
-            // Both before the read: what comes meanwhile is looked for again.
+            // Both before the read: what arrives meanwhile is read at the next look.
             let head = self.inner.means.era(&self.call).await?.newest();
             let Some(complete) = self.inner.means.store.audited(AuditTrail::NAME).await? else {
                 self.wait(Revision::default(), head).await?;
@@ -200,7 +201,8 @@ impl AuditStream {
             self.read = read.into();
             match self.read.back() {
                 Some(last) => self.place = last.place(),
-                // Records that nobody here wants are read once. A gap may come yet at the same revision.
+                // Records that this stream does not want are read once. A gap may still come at the same
+                // revision.
                 None if upto > self.place.revision => {
                     self.place = AuditPlace { revision: upto, epoch: Epoch::new("") };
                 }
@@ -209,7 +211,8 @@ impl AuditStream {
         }
     }
 
-    /// After a new epoch the trail may go on from before this place. Then the stream does, too, with the gap that tells of it.
+    /// After a new epoch the trail may go on from before this place. Then the stream does, too, with the gap
+    /// that says so.
     async fn gone_back(&mut self, complete: &AuditPlace) -> Result<Option<AuditRecord>, Error> {
         if complete.epoch == self.epoch {
             return Ok(None);
@@ -219,7 +222,8 @@ impl AuditStream {
         Ok(gap.filter(|gap| gap.place() != self.place && gap.place().revision <= self.place.revision))
     }
 
-    /// Until there may be more. Another hub may keep the trail, so it is looked at; soon, while it lacks what the log has.
+    /// Waits until there may be more. Another hub may keep the trail, so the stream polls it, quickly while
+    /// it lacks what the log has.
     async fn wait(&mut self, complete: Revision, head: Revision) -> Result<(), Error> {
         if complete < head {
             tokio::time::sleep(self.pace.pause(complete)).await;
@@ -243,7 +247,7 @@ impl AuditStream {
 /// How long a stream waits for a trail that lacks what the log has.
 #[derive(Debug, Default)]
 struct Pace {
-    /// Up to where the trail was complete, and how long was waited then.
+    /// Up to where the trail was complete, and how long the stream waited then.
     last: Option<(Revision, Duration)>,
 }
 
@@ -270,7 +274,7 @@ fn check(filter: &AuditFilter) -> Result<(), Error> {
     }
 }
 
-/// Names what a page token was given for: with another request it would leave records out.
+/// Names the request that a page token belongs to: with another request it would skip records.
 fn digest(filter: &AuditFilter) -> String {
     let AuditFilter { kind, resource_id, actor, from, until } = filter;
     let since = |at: &Option<SystemTime>| at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());

@@ -1,5 +1,5 @@
-//! The door that every use case passes. What the use cases work with lies behind it: none of it can be had without a [`Grant`], so that a
-//! use case that forgets the door does not compile.
+//! The door that every use case passes. What the use cases work with lies behind it: none of it can be had
+//! without a [`Grant`], so that a use case that forgets the door does not compile.
 
 use crate::{call::Call, error::Error, model::KindName};
 
@@ -34,7 +34,8 @@ pub enum Action {
 #[derive(Debug)]
 pub(super) struct Grant(());
 
-/// Whether a call may do this with resources of this kind; `None`: it is about no kind, or about all. Today every call may.
+/// Whether a call may do this with resources of this kind; `None`: it is about no kind, or about all. Today
+/// every call may.
 ///
 /// # Errors
 ///

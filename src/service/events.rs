@@ -1,4 +1,4 @@
-//! The log in batches, for those who do not watch: from a revision to the newest at the time of asking.
+//! The log in batches, for clients that do not watch: from a revision to the newest at the time of asking.
 
 use super::{Action, UseCases, ended};
 use crate::{
@@ -18,7 +18,7 @@ const LARGEST_BATCH: u32 = 10_000;
 /// Which events are wanted.
 #[derive(Debug, Clone, Default)]
 pub struct EventQuery {
-    /// Of these kinds; empty: of every kind, also of those that this program does not know.
+    /// Of these kinds; empty: of every kind, even one that this hub does not watch.
     pub kinds: Vec<String>,
     /// After this revision.
     pub after: Revision,
@@ -28,11 +28,11 @@ pub struct EventQuery {
     pub batch_size: u32,
 }
 
-/// Some events, maybe none, and how far they reach.
+/// Some events, perhaps none, and how far they reach.
 pub struct EventBatch {
     /// The events.
     pub rows: Vec<SealedRow>,
-    /// Every wanted event up to here was in this batch or in one before: a place to resume from.
+    /// Every wanted event up to here was in this batch or an earlier one: a place to resume from.
     pub upto: Revision,
     /// Where the reading ends.
     pub head: Revision,
@@ -53,7 +53,7 @@ pub struct EventBatches {
 
 /// What comes next.
 enum Stage {
-    /// There is nothing after this revision: one batch says so.
+    /// There is nothing after this revision; one batch says so.
     Nothing(Revision),
     /// Pages, until the head.
     Pages,
@@ -88,8 +88,8 @@ impl UseCases {
 }
 
 impl EventBatches {
-    /// The next batch: one for each page, with or without events, so that whoever waits for a rare kind has a place to resume from. Nothing
-    /// is read before the one before was taken. An error is the last that comes.
+    /// The next batch: one for each page, with or without events, so that a client of a rare kind has a place
+    /// to resume from. A page is read only when the batch before was taken. An error is the last item.
     pub async fn next(&mut self) -> Option<Result<EventBatch, Error>> {
         let batch = match self.stage {
             Stage::Nothing(revision) => Ok(self.batch(Vec::new(), revision)),

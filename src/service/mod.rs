@@ -1,5 +1,5 @@
-//! The use cases, free of any transport and of SQL: what a face calls, whatever its protocol. Each takes the [`Call`] that it is for, and
-//! passes [`authorize`] before it touches anything.
+//! The use cases, free of any transport and of SQL: what a face calls, whatever its protocol. Each takes the
+//! [`Call`] that it is for, and passes [`authorize`] before it touches anything.
 
 mod audit;
 mod authorize;
@@ -36,7 +36,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A call waits this long at most for what is about to be there: the first sight of the database, the first turn of a controller.
+/// A call waits this long at most for what is about to be there: the first sight of the database, the first
+/// turn of a controller.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// What a call is told to wait that came too early even so.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -91,7 +92,8 @@ impl Means {
         }
     }
 
-    /// What is about to be there, if it comes within the call's deadline and [`PATIENCE`]; else `why` it is not.
+    /// What is about to be there, if it comes within the call's deadline and [`PATIENCE`]; else `why` it is
+    /// not.
     async fn soon<T>(
         &self,
         call: &Call,

@@ -1,4 +1,5 @@
-//! What this hub is doing, for its operator. It asks those who know anyway, and answers when the database does not.
+//! What this hub is doing, for its operator. It asks the parts that know anyway, and answers even when the
+//! database does not.
 
 use super::authorize::{Action, Guarded, authorize};
 use crate::{
@@ -19,7 +20,7 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// The database has so long to say what it knows; what the hub knows by itself does not wait for longer.
+/// How long the database may take to answer; what the hub knows by itself does not wait longer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Looks at a hub. Cheap to clone.
@@ -63,7 +64,7 @@ pub struct HubStatus {
     pub doorbell: DoorbellStatus,
     /// Its kinds.
     pub kinds: Vec<KindStatus>,
-    /// What the database says of itself, and of what acts on changes; `None`: nothing, in time.
+    /// What the database says of itself, and of controllers; `None`: it did not answer in time.
     pub database: Option<(DatabaseStatus, Vec<ControllerStatus>)>,
 }
 
@@ -91,9 +92,9 @@ pub struct KindStatus {
     pub subscriptions: u64,
     /// Everything up to here has been published.
     pub head: Revision,
-    /// Events in memory,
+    /// Events in memory.
     pub window_events: u64,
-    /// and their bytes.
+    /// The bytes of these events.
     pub window_bytes: u64,
 }
 
@@ -104,9 +105,9 @@ pub struct SubscriptionQuery {
     pub kind: Option<String>,
     /// In one of these states; empty: in any.
     pub states: Vec<SubscriptionState>,
-    /// For which at least so many events wait.
+    /// With at least this many events waiting.
     pub min_lag_events: u64,
-    /// At most so many.
+    /// At most this many.
     pub limit: usize,
 }
 
@@ -121,7 +122,8 @@ impl Introspection {
         Ok(self.enter(call)?.status().await)
     }
 
-    /// The subscriptions that a query is about, the furthest behind first, then the oldest first; and how many there are.
+    /// The subscriptions that a query is about, the furthest behind first, then the oldest first; and how
+    /// many there are.
     pub async fn subscriptions(
         &self,
         call: &Call,
@@ -157,7 +159,7 @@ impl Introspection {
         }
     }
 
-    /// Ends the watching of a table.
+    /// Stops watching a table.
     pub async fn detach(&self, call: &Call, table: &str, purge: bool) -> Result<(), Error> {
         let sources = self.enter(call)?;
         sources.store.detach(&table_name(table)?, purge).await?;
@@ -242,7 +244,8 @@ impl Sources {
         Ok((found, total))
     }
 
-    /// What those wait for that do not read the window has left memory: the database knows since when it has been sealed.
+    /// Watches that do not read the window wait for events that have left memory: the database knows when
+    /// those were sealed.
     async fn date(&self, found: &mut [SubscriptionStatus]) {
         let mut undated: Vec<_> = found.iter_mut().filter(|open| !open.reads_window()).collect();
         if undated.is_empty() {

@@ -34,7 +34,8 @@ pub struct Listed {
     pub paging: Paging,
     /// How many rows there are on all pages.
     pub total: i64,
-    /// A watch after this revision misses nothing of what comes after the page, and may repeat what the page shows.
+    /// A watch after this revision misses nothing that comes after the page, and may repeat what the page
+    /// shows.
     pub revision: Revision,
 }
 
@@ -89,7 +90,8 @@ impl UseCases {
             order_by: &order_by,
         };
         let paging = request.paging;
-        // Before the page is read: what the page shows may come again to a watch from here, and nothing is missed.
+        // Before the page is read: what the page shows may come again to a watch from here, and nothing is
+        // missed.
         let revision = topic(&*means.era(call).await?, kind.name())?.head();
         let page = means.store.page(&kind.table, &choice, paging.offset(), paging.size.into()).await?;
         Ok(Listed { rows: page.rows, paging, total: page.total, revision })

@@ -1,4 +1,4 @@
-//! Rows of attached tables, whichever those are. A row is a JSON object, as Postgres writes it.
+//! Rows of attached tables. A row is a JSON object, as Postgres writes it.
 
 use super::{Action, Means, UseCases, WatchRequest, WatchStream, ended, topic};
 use crate::{
@@ -16,12 +16,12 @@ use std::{sync::Arc, time::Duration};
 
 /// Rows on a page, if its request does not say.
 const DEFAULT_PAGE: usize = 100;
-/// What was attached a moment ago is watched within this.
+/// A table that was attached a moment ago is watched within this.
 const COMING: Duration = Duration::from_secs(5);
-/// It is looked for this often.
+/// How often it is looked for.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// What a request wants to see of rows.
+/// Which columns of rows a request wants, and how.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
     /// These columns; empty: all that may be seen.
@@ -115,7 +115,7 @@ impl UseCases {
         Ok((RowPage { rows, ..page }, revision))
     }
 
-    /// Makes a row; columns that are not named take their defaults.
+    /// Creates a row; columns that are not named take their defaults.
     pub async fn create_row(
         &self,
         call: &Call,
@@ -128,7 +128,7 @@ impl UseCases {
         table.shown(table.explained(call, row, made).await?, seen)
     }
 
-    /// Changes a row, unless it is another by now than `expected`.
+    /// Changes a row, unless it differs from `expected`.
     pub async fn update_row(
         &self,
         call: &Call,
@@ -142,7 +142,7 @@ impl UseCases {
         table.shown(table.explained(call, change.1, changed).await?, seen)
     }
 
-    /// Deletes a row, unless it is another by now than `expected`.
+    /// Deletes a row, unless it differs from `expected`.
     pub async fn delete_row(
         &self,
         call: &Call,
@@ -173,7 +173,7 @@ impl UseCases {
         let name: TableName = name
             .parse()
             .map_err(|error: crate::model::BadName| Error::invalid("table", error.to_string()))?;
-        // Who may not use any table is not told which there are.
+        // A caller that may use no table is not told which there are.
         let all = self.enter(call, action, None)?.means.catalog.kinds();
         let found = all.iter().find_map(|kind| {
             let attached = kind.attached.clone().filter(|attached| attached.table.name == name)?;
@@ -225,7 +225,8 @@ impl Opened<'_> {
         Err(Error::Refused { sqlstate, constraint: None, message })
     }
 
-    /// What composes the rows of a watch; `None`: they stay as they are. Waits for a table that was attached a moment ago.
+    /// What composes the rows of a watch; `None`: they stay as they are. Waits for a table that was attached
+    /// a moment ago.
     async fn composer(&self, call: &Call, seen: &Seen) -> Result<Option<Arc<Composer>>, Error> {
         let (means, name) = (self.means, self.kind.name());
         let era = means.era(call).await?;
@@ -234,7 +235,7 @@ impl Opened<'_> {
                 tokio::time::sleep(LOOK).await;
             }
         };
-        // If it does not come, the watch says so.
+        // If it does not appear, the watch says so.
         let _ = means.broker.unless_draining(tokio::time::timeout(COMING, coming)).await.map_err(ended)?;
         let projection = self.attached.projection(&seen.columns, seen.quote_numbers);
         match means.catalog.kinds().id(name.as_str()) {

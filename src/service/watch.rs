@@ -1,5 +1,5 @@
-//! A watch: what its request asks for, how it is handed over from what is there to what happens, and what comes next on it. What a step
-//! looks like on the wire is the face's concern.
+//! A watch: what its request asks for, how it passes from the current rows to what happens, and its next
+//! step. How a step looks on the wire is the face's concern.
 
 use super::{Action, Means, UseCases, ended, topic};
 use crate::{
@@ -31,7 +31,7 @@ const MAX_RESOURCE_ID_BYTES: usize = 1024;
 /// How often bookmarks may be wanted.
 const BOOKMARK_INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
 
-/// A watch that starts ahead of this hub, and not of the database, waits this long for the hub.
+/// A watch that starts ahead of this hub, but not of the database, waits this long for the hub.
 const CATCHING_UP: Duration = Duration::from_secs(5);
 
 /// What is asked of a watch of any kind.
@@ -47,15 +47,15 @@ pub struct WatchRequest {
     pub after: Option<Revision>,
     /// The epoch that `after` belongs to; empty: not said.
     pub epoch: String,
-    /// How the events are spelt.
+    /// How the events are encoded.
     pub rendition: Rendition,
-    /// What becomes of a stream that falls behind.
+    /// What happens to a stream that falls behind.
     pub policy: Policy,
     /// Whether the row before is wanted.
     pub include_previous: bool,
     /// How many events the stream may fall behind; 0: the hub's default.
     pub buffer: u64,
-    /// Whether the stream begins with the rows that are there.
+    /// Whether the stream begins with the current rows.
     pub initial_state: bool,
     /// How often a bookmark is wanted, from 100 ms to an hour; `None`: never.
     pub bookmarks: Option<Duration>,
@@ -171,7 +171,7 @@ impl Means {
         if snapshot.epoch != era.epoch {
             return Err(Error::EpochChanged { current: snapshot.epoch });
         }
-        // This hub reads its own seal any moment.
+        // This hub is about to read its own seal.
         caught_up(topic, snapshot.revision).await?;
         let start = Start::AfterStateAt(snapshot.revision);
         Ok((Some(snapshot.frames), self.subscribe(topic, start, interest).await?))
@@ -188,7 +188,7 @@ impl Means {
             Start::Now => Revision::ZERO,
         };
         match topic.subscribe(start, interest.clone()) {
-            // Another hub may have sealed it: the database knows, and this hub reads it any moment.
+            // Another hub may have sealed it: the database knows, and this hub is about to read it.
             Err(Refused::Ahead { .. }) => match self.store.head().await? {
                 head if asked > head => return Err(Error::RevisionUnknown { asked, head }),
                 _ => caught_up(topic, asked).await?,
@@ -246,20 +246,20 @@ impl Bookmarks {
     }
 }
 
-/// A crowd that came at once is not served at once for ever.
+/// Spreads the bookmarks of streams that began at the same moment.
 fn jittered(interval: Duration) -> Duration {
     interval.mul_f64(0.9 + fastrand::f64() / 10.0)
 }
 
 /// What a watch sends, in this order.
 enum Stage {
-    /// The rows that are there.
+    /// The initial state.
     State(SpoolReader),
-    /// The bookmark that says: that was the state.
+    /// The bookmark that ends the state.
     Boundary,
     /// Events.
     Events,
-    /// The end has been told.
+    /// The end has been reported.
     Ended,
 }
 
@@ -272,13 +272,13 @@ pub enum WatchStep {
     End(WatchEnd),
 }
 
-/// Why the hub ends a watch, and what its client has.
+/// Why the hub ends a watch, and what its client has got.
 #[derive(Debug)]
 pub struct WatchEnd {
     /// Why.
     pub error: Error,
-    /// Up to here everything wanted was delivered or counted as dropped. `None`: a state that is not complete, which is no position to
-    /// resume from.
+    /// Up to here everything wanted was delivered or counted as dropped. `None`: the state is not complete,
+    /// so there is no position to resume from.
     pub revision: Option<Revision>,
     /// How many wanted events were lost.
     pub dropped: u64,
@@ -314,8 +314,8 @@ impl WatchStream {
         }
     }
 
-    /// The next step; `None` after the end. To be called only when the connection has sent off the step before: that it asks for no more
-    /// meanwhile is how a blocked stream is told.
+    /// The next step; `None` after the end. To be called only when the connection has sent the step before: a
+    /// stream that is not polled is how a blocked one is recognised.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<WatchStep>> {
         let ending = match &mut self.stage {
             Stage::State(_) if let Poll::Ready(ending) = self.subscription.poll_ending(cx) => ended(ending),

@@ -63,17 +63,17 @@ impl BulkMetrics {
         self.resumed.inc();
     }
 
-    /// An item came that is to be decided.
+    /// An item arrived that is to be decided.
     pub fn received(&self) {
         self.received.inc();
     }
 
-    /// An item came again that was decided before.
+    /// An item arrived again that was already decided.
     pub fn skipped(&self) {
         self.skipped.inc();
     }
 
-    /// A transaction ended, well or not.
+    /// A transaction ended, committed or not.
     pub fn batch(&self, rows: usize, took: Duration) {
         self.batch_rows.observe(rows as f64);
         self.batch_duration.observe(took.as_secs_f64());
@@ -84,7 +84,7 @@ impl BulkMetrics {
         self.created.inc_by(items);
     }
 
-    /// An item failed. `reason` is one of the hub's own.
+    /// An item failed. `reason` is one of the hub's error reasons.
     pub fn failed(&self, reason: &str) {
         self.failed.inc();
         self.failures.with_label_values(&[reason]).inc();

@@ -81,7 +81,7 @@ pub struct ControllerMetrics {
 }
 
 impl ControllerMetrics {
-    /// The revision at which it stands, and how many events are after that.
+    /// Its revision, and how many events come after that.
     pub fn stands(&self, revision: u64, lag: u64) {
         self.position.set(i64::try_from(revision).unwrap_or(i64::MAX));
         self.lag.set(i64::try_from(lag).unwrap_or(i64::MAX));
@@ -92,17 +92,17 @@ impl ControllerMetrics {
         self.active.set(active.into());
     }
 
-    /// So many changes were handled.
+    /// This many changes were handled.
     pub fn handled(&self, changes: u64) {
         self.handled.inc_by(changes);
     }
 
-    /// A change was not.
+    /// A change failed.
     pub fn failed(&self) {
         self.failed.inc();
     }
 
-    /// A turn could not be taken to its end, for a reason that is not one change.
+    /// A turn could not be completed, for a reason other than one change.
     pub fn held_up(&self) {
         self.hold_ups.inc();
     }

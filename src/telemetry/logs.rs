@@ -12,10 +12,11 @@ pub enum LogFormat {
     Json,
 }
 
-/// Installs the subscriber of this process. `filter` is a `tracing` directive, such as `info` or `trex=debug,warn`.
+/// Installs the subscriber of this process. `filter` is a `tracing` directive, such as `info` or
+/// `trex=debug,warn`.
 pub fn init(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter).map_err(|error| anyhow::anyhow!("--log {filter:?}: {error}"))?;
-    // To complain of a line that cannot be written, on the same standard error, would be a panic.
+    // Reporting a line that cannot be written, on the same standard error, would panic.
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     match format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init(),

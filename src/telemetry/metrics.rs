@@ -1,4 +1,5 @@
-//! Every metric of the hub, declared once. Who measures gets a handle and says `dropped_by_buffer(n)`, and no more.
+//! Every metric of the hub, declared once. Code that measures gets a handle and calls `dropped_by_buffer(n)`,
+//! no more.
 
 use super::{
     bulk::BulkMetrics,
@@ -32,7 +33,7 @@ pub struct Metrics {
     pub compacted_revision: IntGauge,
     /// 1 while the hub hears bells.
     pub listener_connected: IntGauge,
-    /// Connections that the listener had to make anew.
+    /// Reconnections of the listener.
     pub listener_reconnects: IntCounter,
     /// Bells heard.
     pub doorbell_rings: IntCounter,
@@ -42,13 +43,13 @@ pub struct Metrics {
     pub seals: IntCounter,
     /// Events in them.
     pub sealed_events: IntCounter,
-    /// Pages read from the database for streams that stand before the window.
+    /// Pages read from the database for streams that are before the window.
     pub history_reads: IntCounter,
     /// Events sent to those who read the log without watching.
     pub read_events: IntCounter,
-    /// Rows that the kind's own code could not read.
+    /// Rows that the kind's code could not read.
     pub undecodable_rows: IntCounterVec,
-    /// What is wrong with the capture of a kind; 0 is well.
+    /// How many things are wrong with the capture of a kind; 0: nothing.
     pub capture_faults: IntGaugeVec,
     /// Age of the oldest transaction on the server that has written, in seconds.
     pub oldest_open_transaction: Gauge,
@@ -56,7 +57,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Declares them all, with the series of these kinds, so that a dashboard sees a zero before the first event.
+    /// Declares them all, with the series of these kinds, so that a dashboard shows a zero before the first
+    /// event.
     pub fn new(kinds: impl IntoIterator<Item: AsRef<str>>) -> prometheus::Result<Self> {
         let registry = Registry::new_custom(None, None)?;
         #[cfg(target_os = "linux")]
@@ -156,7 +158,7 @@ impl Metrics {
         self.streams.of(kind)
     }
 
-    /// Lets go of the series of a kind that is not watched any more.
+    /// Removes the series of a kind that is no longer watched.
     pub fn forget(&self, kind: &str) {
         self.streams.forget(kind);
         // There may be none.
@@ -182,7 +184,7 @@ impl Metrics {
         }
     }
 
-    /// A finished request over HTTP; `duration` only for one that is no stream.
+    /// A finished request over HTTP; `duration` only if it is no stream.
     pub fn http_request(&self, route: &str, code: &str, duration: Option<Duration>) {
         self.http_requests.with_label_values(&[route, code]).inc();
         if let Some(duration) = duration {

@@ -94,7 +94,7 @@ impl StreamFamilies {
         })
     }
 
-    /// Lets go of a kind's series. Handles of them still count, and nobody sees it.
+    /// Removes a kind's series. Existing handles still count, without effect.
     pub(super) fn forget(&self, kind: &str) {
         for gauges in [&self.subscribers, &self.window_events, &self.window_bytes, &self.lag] {
             let _ = gauges.remove_label_values(&[kind]);
@@ -177,7 +177,8 @@ impl KindMetrics {
         self.duration.observe(lived.as_secs_f64());
     }
 
-    /// Events went out, the oldest so many microseconds after its seal; `None` for one that was sealed before the stream began.
+    /// Events went out; `None` for events that were sealed before the stream began, else the microseconds
+    /// since the seal of the oldest.
     pub fn sent(&self, events: u64, waited: Option<u64>) {
         self.sent.inc_by(events);
         if let Some(micros) = waited {
@@ -194,7 +195,7 @@ impl KindMetrics {
         .inc_by(events);
     }
 
-    /// A slow stream went to read what it missed from the history.
+    /// A slow stream began to read what it missed from the history.
     pub fn caught_up(&self) {
         self.catch_ups.inc();
     }
@@ -209,12 +210,12 @@ impl KindMetrics {
         self.conflations.inc();
     }
 
-    /// So many events went out only as newer ones that stand for them.
+    /// This many events were replaced by newer ones of their resource.
     pub fn conflated(&self, events: u64) {
         self.conflated.inc_by(events);
     }
 
-    /// A filter judged so many events.
+    /// A filter judged this many events.
     pub fn evaluated(&self, events: u64) {
         self.filter_evaluations.inc_by(events);
     }

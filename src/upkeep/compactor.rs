@@ -1,4 +1,5 @@
-//! Keeps the history within its bounds: raises the floor, then deletes below it, in small steps, by one hub at a time.
+//! Keeps the history within its bounds: raises the floor, then deletes below it, in small steps, by one hub
+//! at a time.
 
 use crate::{
     error::{Error, chain},
@@ -7,7 +8,7 @@ use crate::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Transactions that one step of the floor passes, and rows that one statement deletes.
+/// Transactions by which one step raises the floor, and rows that one statement deletes.
 const STEP: i32 = 2000;
 
 pub(crate) async fn run(
@@ -38,7 +39,7 @@ async fn compact(pipeline: &Pipeline, retention: Retention, history: &HistorySlo
             _ => break,
         }
     }
-    // Each statement is a transaction of its own: writers and vacuum are never kept waiting for long.
+    // Each statement is its own transaction: writers and vacuum never wait for long.
     while pipeline.store.delete_below_floor(STEP).await? > 0 {}
     while pipeline.store.expire_imports(retention.imports, STEP).await? > 0 {}
     Ok(())

@@ -1,5 +1,5 @@
-//! Follows what is attached: whoever attaches or detaches a table, here or elsewhere, every hub's catalog has it soon. What is wished for
-//! by name or pattern is attached when it is seen.
+//! Follows what is attached: whoever attaches or detaches a table, here or elsewhere, every hub's catalog has
+//! it soon. What is wished for by name or pattern is attached when it is seen.
 
 use crate::{
     backoff::Backoff,

@@ -1,4 +1,5 @@
-//! Looks after what no bell tells: whether the triggers are as they must be, and whether an old transaction holds changes back.
+//! Checks what no bell announces: whether the triggers are as they must be, and whether an old transaction
+//! holds changes back.
 
 use crate::{
     backoff::Backoff,
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) async fn run(pipeline: Pipeline, every: Duration, stop: CancellationToken) {
     let inspect_for_ever = async {
-        // Not for as long as one waits between two looks: nobody is served before the first.
+        // Not the whole interval between two looks: nobody is served before the first.
         let mut backoff = Backoff::default();
         while let Err(error) = inspect(&pipeline).await {
             tracing::warn!(error = chain(&error), "inspection");

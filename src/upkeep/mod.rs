@@ -1,4 +1,4 @@
-//! What has to be looked after while a hub runs: retention, triggers, old transactions.
+//! What needs regular attention while a hub runs: retention, triggers, old transactions.
 
 mod compactor;
 mod follower;

@@ -17,7 +17,7 @@ use futures_util::{StreamExt, stream::BoxStream};
 use pb::import_dinosaurs_request::Message;
 use tonic::{Request, Status, Streaming};
 
-/// What is written of an item.
+/// The columns that an item fills.
 fn written(table: &Table) -> BulkTable {
     BulkTable { table: table.clone(), columns: &[("species", "text")], arbiter: true }
 }
@@ -54,7 +54,8 @@ pub(super) async fn create(
     })
 }
 
-/// `ImportDinosaurs`. It answers before anything is read: a client may wait for the headers before it says `start`.
+/// `ImportDinosaurs`. It answers before anything is read: a client may wait for the headers before it sends
+/// `start`.
 pub(super) fn import(
     cases: UseCases,
     call: Call,

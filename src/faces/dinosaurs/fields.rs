@@ -1,4 +1,4 @@
-//! What filters and orders may say of dinosaurs.
+//! The fields that filters and orders of dinosaurs may name.
 
 use crate::model::filter::{Field, Schema, ValueType};
 use std::sync::{Arc, LazyLock};

@@ -27,7 +27,8 @@ const TABLE: &str = "public.dinosaurs";
 const MIGRATIONS: &[Migration] =
     &[Migration { version: 1, name: "dinosaurs", sql: include_str!("0001_dinosaurs.sql") }];
 
-/// Whether the API's rules allow a dinosaur with this id, which may be empty, to be created. What the table says is another matter.
+/// Whether the API's rules allow a dinosaur with this id, which may be empty, to be created. The table may
+/// still refuse it.
 pub fn check_new(id: &str, species: &str) -> Result<(), Error> {
     if !id.is_empty() {
         rules::id(id)?;

@@ -8,7 +8,7 @@ mod tests {
     use super::*;
     use serde_json::Value;
 
-    /// Every reference of the document leads somewhere.
+    /// Every reference in the document resolves.
     fn check(document: &Value, part: &Value) {
         match part {
             Value::Object(members) => {

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 /// Rows on a page, if the request does not say.
 const DEFAULT_SIZE: i32 = 100;
-/// Rows on a page at most: more are as many.
+/// The most rows on a page; a larger size counts as this one.
 const LARGEST_SIZE: i32 = 65_500;
 /// What `fields` may name.
 const FIELDS: [&str; 6] = ["id", "kind", "href", "created_at", "updated_at", "species"];
@@ -53,7 +53,7 @@ pub(super) fn serve(cases: &UseCases, kind: Kind, http: &mut Http) {
     );
 }
 
-/// A dinosaur to create. What else a client sends of one is the database's to say, and not read.
+/// A dinosaur to create. The database sets everything else, so other members are not read.
 #[derive(Deserialize)]
 struct New {
     id: Option<String>,
@@ -174,7 +174,7 @@ impl Rest {
     }
 }
 
-/// Which page a request wants. What is out of bounds is taken as the bound.
+/// Which page a request wants. A value out of bounds counts as the bound.
 fn paging(query: &Query) -> Result<Paging, Problem> {
     let number = |name| query.value::<i32>(name, "must be a number");
     let (page, size) = (number("page")?.unwrap_or(1), number("size")?.unwrap_or(DEFAULT_SIZE));
@@ -194,7 +194,7 @@ fn fields(query: &Query) -> Result<Option<Vec<String>>, Problem> {
     }
 }
 
-/// The upstream service has a code of its own for a search that it does not understand.
+/// The upstream service has a special code for a search that it does not understand.
 fn wrongly_put(error: Error) -> Problem {
     match &error {
         Error::Invalid(violation) if violation.field == "search" => {

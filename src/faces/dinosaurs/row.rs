@@ -33,7 +33,8 @@ mod tests {
 
     #[test]
     fn reads_what_postgres_writes() {
-        let json = r#"{"id":"a/1","species":"T \"Rex\" é","created_at":"2026-11-20T05:45:41.574626+00:00","updated_at":"infinity","more":[1]}"#;
+        let json = r#"{"id":"a/1","species":"T \"Rex\" é","updated_at":"infinity","more":[1],
+            "created_at":"2026-11-20T05:45:41.574626+00:00"}"#;
         let dinosaur = read(json).unwrap();
         let metadata = dinosaur.metadata.unwrap();
         assert_eq!(dinosaur.species, "T \"Rex\" é");

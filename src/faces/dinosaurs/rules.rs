@@ -1,4 +1,4 @@
-//! The API's rules for dinosaurs. What is committed past them, by psql, is delivered all the same.
+//! The API's rules for dinosaurs. Rows committed without them, by psql, are delivered too.
 
 use crate::error::Error;
 

@@ -144,7 +144,7 @@ fn subscription(open: &SubscriptionStatus) -> pb::Subscription {
     }
 }
 
-/// `None` only for what no duration of protobuf can say.
+/// `None` only if protobuf's duration cannot represent it.
 fn duration(duration: Duration) -> Option<prost_types::Duration> {
     duration.try_into().ok()
 }

@@ -93,7 +93,7 @@ fn filter(kind: String, resource_id: String, actor: String) -> AuditFilter {
     }
 }
 
-/// Years that Postgres and people know; what is outside has no records anyway.
+/// The years that are accepted; there are no records outside of them.
 fn time(field: &'static str, at: Timestamp) -> Result<SystemTime, Error> {
     let years = 0..=253_402_300_799;
     let known = (years.contains(&at.seconds) && (0..1_000_000_000).contains(&at.nanos)).then_some(at);

@@ -1,4 +1,4 @@
-//! Bulk calls of any kind: from messages to items, and from what is decided to messages.
+//! Bulk calls of any kind: from messages to items, and from acknowledgements to messages.
 
 use super::{status, unreadable};
 use crate::{
@@ -25,7 +25,7 @@ fn bad_import_id(field: &'static str) -> Error {
     Error::invalid(field, format!("must have 1 to {IMPORT_ID_BYTES} visible ASCII characters"))
 }
 
-/// An import's id as a field of a request names it.
+/// An import's id, from a field of a request.
 pub fn checked_import_id(field: &'static str, id: &str) -> Result<String, Error> {
     let is_fit = (1..=IMPORT_ID_BYTES).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
     if is_fit { Ok(id.to_owned()) } else { Err(bad_import_id(field)) }
@@ -44,7 +44,7 @@ pub fn items<M: Send + 'static>(
     })
 }
 
-/// A bulk stream's acknowledgements, beginning with the one that it opens with.
+/// A bulk stream's acknowledgements, beginning with the opening one.
 pub fn acknowledgements<S>(
     call: Call,
     opening: impl Future<Output = Result<(Session<S>, Acknowledgement), Error>> + Send + 'static,

@@ -1,4 +1,4 @@
-//! `hub.v1.EventService`: the log in batches, for those who do not watch.
+//! `hub.v1.EventService`: the log in batches, for clients that do not watch.
 
 use super::{answer, status};
 use crate::{

@@ -84,7 +84,8 @@ impl Service for GrpcFace {
     }
 }
 
-/// What tonic refuses by itself comes with a bare status; here it gets the reason that every error of the hub carries.
+/// What tonic refuses by itself comes with a bare status; here it gets the reason that every error of the hub
+/// carries.
 fn explained(response: Response<Body>, call: &Call) -> Response<Body> {
     let headers = response.headers();
     if headers.contains_key(Status::GRPC_STATUS_DETAILS) {

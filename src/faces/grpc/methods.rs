@@ -1,11 +1,12 @@
-//! The methods of the services, from their descriptors: which there are bounds what a client can write into a metric's labels.
+//! The methods of the services, from their descriptors. Only these names get into a metric's labels, whatever
+//! path a client asks for.
 
 use crate::{proto, server::Method};
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use std::collections::HashMap;
 
-/// What a call to a path that no service has is counted as.
+/// The method that a call to an unknown path is counted under.
 const UNKNOWN: Method = Method { name: "unknown", streams: false };
 
 /// All methods by path.

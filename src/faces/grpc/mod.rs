@@ -1,4 +1,4 @@
-//! gRPC: what kinds need to serve their own service, and the body of a watch.
+//! gRPC: what a kind needs to serve its own service, and the body of a watch.
 
 mod admin;
 mod audit;
@@ -59,7 +59,8 @@ where
     work(call.clone(), request.into_inner()).await.map_err(|error| status(&error, &call))
 }
 
-/// The type of a stream whose messages travel as ready-made bytes beside it ([`WatchBody`]): it yields nothing itself.
+/// The type of a stream whose messages travel as ready-made bytes beside it ([`WatchBody`]): it yields
+/// nothing itself.
 pub struct EventStream<T>(PhantomData<fn() -> T>);
 
 impl<T> Default for EventStream<T> {
@@ -118,15 +119,15 @@ impl Grpc {
         self.add(admin::Admin::service(introspection));
     }
 
-    /// Adds health and reflection, and closes the list. Health is what [`Health`] says, and follows it while the
-    /// returned future runs.
+    /// Adds health and reflection, and closes the list. Health is what [`Health`] says, and follows it while
+    /// the returned future runs.
     pub async fn finish(
         mut self,
         health: Arc<Health>,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<(GrpcFace, impl Future<Output = ()> + Send + use<>)> {
         let (reporter, health_service) = tonic_health::server::health_reporter();
-        // Before anybody asks: by itself a server that has said nothing yet is taken to serve.
+        // Before anybody asks: tonic reports SERVING until it is told otherwise.
         tell(&reporter, &self.names, &health).await;
         self.routes.add_service(health_service);
         let descriptors = [
@@ -140,7 +141,7 @@ impl Grpc {
         let names = self.names;
         let reflection = || {
             let builder = tonic_reflection::server::Builder::configure().include_reflection_service(false);
-            // Listed is what is served here, and not what another listener serves.
+            // Lists what is served here, and not what another listener serves.
             let builder = names
                 .iter()
                 .chain(&INFRASTRUCTURE)
@@ -156,14 +157,14 @@ impl Grpc {
     }
 }
 
-/// What every listener serves besides.
+/// The services that every listener has.
 const INFRASTRUCTURE: [&str; 3] = [
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
 ];
 
-/// Keeps the health of every service, and of the server as a whole, at that of the hub.
+/// Keeps the health of every service, and of the server as a whole, equal to that of the hub.
 async fn report(reporter: HealthReporter, names: Vec<&'static str>, health: Arc<Health>) {
     let mut notices = health.notices();
     loop {

@@ -1,4 +1,4 @@
-//! What every service is given alike: how large its requests may be, and how they may be compressed.
+//! The settings that all services share: how large requests may be, and how they may be compressed.
 
 use crate::proto::{
     hub::v1::{
@@ -16,7 +16,7 @@ pub trait Bounded: Sized {
     fn bounded(self, max_message_bytes: usize) -> Self;
 }
 
-/// The generated services have these methods, and no trait for them.
+/// The generated services have these methods, but no trait for them.
 macro_rules! bounded {
     ($($service:ident),*) => {
         $(impl<T> Bounded for $service<T> {

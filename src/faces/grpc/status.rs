@@ -1,4 +1,4 @@
-//! Errors as gRPC says them.
+//! Errors as gRPC statuses.
 
 use crate::{
     call::Call,
@@ -32,10 +32,11 @@ fn details(call: &Call, reason: &str, metadata: HashMap<String, String>) -> Erro
     details
 }
 
-/// Bytes of a text that may quote a request. It travels in headers, up to three times, and many clients take no more than 8 KiB of those.
+/// The most bytes of a text that may quote a request. It is sent in headers, up to three times, and many
+/// clients accept no more than 8 KiB of those.
 const LONGEST_TEXT: usize = 400;
 
-/// Without its middle, if it is too long: what is quoted stands between words of ours.
+/// The text without its middle, if it is too long: the quoted part is between our own words.
 fn shortened(text: &str) -> Cow<'_, str> {
     if text.len() <= LONGEST_TEXT {
         return text.into();
@@ -45,22 +46,23 @@ fn shortened(text: &str) -> Cow<'_, str> {
     format!("{head}…{tail}").into()
 }
 
-/// What tonic says of an oversized message: of its own refusals only that has these codes, the second if the message is compressed.
+/// tonic's codes for an oversized message, the second for a compressed one. It uses them for no other
+/// refusal.
 fn too_large(status: &Status) -> Option<Error> {
     matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted)
         .then(|| Error::TooLarge(status.message().to_owned()))
 }
 
-/// Why tonic cannot read a client's stream on.
+/// Why tonic cannot read on in a client's stream.
 pub fn unreadable(status: &Status) -> Error {
     too_large(status).unwrap_or_else(|| Error::Undecodable(status.message().to_owned()))
 }
 
-/// A status that tonic made by itself, with the details that every error of the hub carries, and with what else it says, such as the
-/// encodings that are understood.
+/// A status that tonic made by itself, with the details that every error of the hub carries, and with what
+/// else it says, such as the encodings that are understood.
 pub(super) fn explain(said: &Status, call: &Call) -> Status {
     let error = match said.code() {
-        // What the codec says of a message: tonic says it of nothing.
+        // The codec's own code: tonic uses it for nothing else.
         Code::InvalidArgument => Some(Error::Undecodable(said.message().to_owned())),
         _ => too_large(said),
     };

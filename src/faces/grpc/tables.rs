@@ -51,7 +51,7 @@ fn seen(columns: Vec<String>, numbers: i32) -> Result<Seen, Error> {
     Ok(Seen { columns, quote_numbers })
 }
 
-/// What a client expects, if it says so.
+/// The row that a client expects, if it names one.
 fn expected(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
@@ -60,7 +60,7 @@ fn row(table: &str, row: TableRow) -> pb::Row {
     pb::Row { table: table.to_owned(), resource_id: row.resource_id, row: row.json }
 }
 
-/// What is known of a table, as clients see it.
+/// The description of a table, as clients see it.
 pub(super) fn table(attached: &Attached) -> pb::Table {
     let table = &attached.table;
     pb::Table {

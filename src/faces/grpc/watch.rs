@@ -1,5 +1,5 @@
-//! A watch of any kind: the fields that every kind's request has, and the response's body, which hands the log's bytes to HTTP/2 as they
-//! are.
+//! A watch of any kind: the fields that every kind's request has, and the response's body, which hands the
+//! log's bytes to HTTP/2 as they are.
 
 use super::{EventStream, face, status};
 use crate::{
@@ -50,13 +50,13 @@ pub fn policy(number: i32) -> Result<Policy, Error> {
     }
 }
 
-/// How often a request wants bookmarks. What is negative is as wrong as zero, and refused as that.
+/// How often a request wants bookmarks. A negative interval is refused as zero is.
 pub fn bookmark_interval(interval: Option<prost_types::Duration>) -> Option<Duration> {
     interval.map(|interval| Duration::try_from(interval).unwrap_or_default())
 }
 
-/// The [`WatchRequest`](crate::service::WatchRequest) of a kind's request, whose message has the fields that every
-/// kind's has, under the same names.
+/// The [`WatchRequest`](crate::service::WatchRequest) of a kind's request, whose message has the fields that
+/// every kind's has, under the same names.
 macro_rules! watch_request {
     ($request:ident) => {
         $crate::service::WatchRequest {
@@ -116,7 +116,7 @@ impl WatchBody {
         self.trailers(&end)
     }
 
-    /// The status, and what the stream has and has not delivered.
+    /// The status, with what the stream has delivered and dropped.
     fn trailers(&self, end: &WatchEnd) -> Result<HeaderMap, Status> {
         let mut status = status(&end.error, &self.call);
         let metadata = status.metadata_mut();

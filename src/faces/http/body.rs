@@ -13,25 +13,25 @@ use std::{
 
 /// A body.
 pub enum HttpBody {
-    /// All of it is there.
+    /// A complete body.
     Whole(Full<Bytes>),
-    /// It comes as it comes.
+    /// A stream.
     Stream(Pin<Box<dyn Streamed>>),
 }
 
-/// A body that comes as it comes.
+/// The body of a stream.
 pub trait Streamed: Body<Data = Bytes, Error = anyhow::Error> + Send {
-    /// The last frame of one that ends for this reason, as [`Endable`] has it.
+    /// The last frame of a stream that ends for this reason, as in [`Endable`].
     fn last(self: Pin<&mut Self>, error: Error) -> Option<Frame<Bytes>>;
 }
 
 impl HttpBody {
-    /// One without anything in it.
+    /// An empty body.
     pub fn empty() -> Self {
         Self::Whole(Full::default())
     }
 
-    /// One that is all there.
+    /// A complete body.
     pub fn whole(bytes: impl Into<Bytes>) -> Self {
         Self::Whole(Full::new(bytes.into()))
     }

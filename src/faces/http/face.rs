@@ -18,12 +18,12 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use std::{sync::Arc, time::Duration};
 
-/// What a request to a path that no route has is counted as.
+/// The method that a request to an unknown path is counted under.
 const UNKNOWN: Method = Method { name: "unknown", streams: false };
 
 /// Nothing that is served here runs or shows anything by itself.
 const POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
-/// What pages of allowed origins may read besides what everybody may.
+/// The headers that pages of allowed origins may read besides the usual ones.
 const EXPOSED: &str = "hub-revision, hub-epoch, hub-dropped, grpc-status, grpc-message, \
                        grpc-status-details-bin, retry-after, x-operation-id, etag, location";
 
@@ -53,7 +53,7 @@ impl HttpFace {
         route.answer(call, request.into_parts(), parameters, self.0.max_body).await
     }
 
-    /// What may be done at a path; to a browser that asks first, whether a page may.
+    /// The methods of a path; to a browser's preflight, whether a page may use them.
     fn options(&self, request: &Request<Incoming>, allow: Option<HeaderValue>) -> Answered {
         let headers = request.headers();
         let allow = allow.ok_or_else(Problem::no_such_path)?;
@@ -71,7 +71,7 @@ impl HttpFace {
         Ok(response)
     }
 
-    /// What every answer has.
+    /// Headers of every answer.
     fn dressed(&self, mut response: Response<HttpBody>, asked: &Asked) -> Response<HttpBody> {
         let headers = response.headers_mut();
         protect(headers);
@@ -89,7 +89,7 @@ impl HttpFace {
     }
 }
 
-/// For a browser that is shown an answer.
+/// Headers for browsers.
 fn protect(headers: &mut HeaderMap) {
     let set = |headers: &mut HeaderMap, name: HeaderName, value: &'static str| {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
@@ -99,13 +99,14 @@ fn protect(headers: &mut HeaderMap) {
     set(headers, header::CACHE_CONTROL, "no-store");
 }
 
-/// What is kept of a request for its answer.
+/// What the answer needs to know of its request.
 struct Asked {
     style: Style,
     is_head: bool,
     takes_gzip: bool,
     origin: Option<HeaderValue>,
-    /// Of a body that comes in chunks a proxy may have read another length: nothing that follows on the connection is believed.
+    /// A proxy may have read another length for a chunked body: nothing that follows on the connection is
+    /// trusted.
     closes: bool,
 }
 

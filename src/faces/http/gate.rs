@@ -1,12 +1,12 @@
-//! What a request must have before anything is done for it. The hub cannot ask a browser who sits before it, so it must not do what a page
-//! of somebody else makes the browser ask.
+//! What a request must fulfil before anything is done for it. The hub cannot know who sits at a browser, so
+//! it must not do what a stranger's page makes the browser ask.
 
 use super::problem::Problem;
 use crate::faces::host::{Hosts, Stranger};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header};
 use std::sync::Arc;
 
-/// Whom the listener answers. Cheap to clone.
+/// The callers that the listener answers. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Gate {
     /// The names that it answers to.
@@ -66,8 +66,8 @@ impl Gate {
     }
 }
 
-/// Browsers send POST without asking first if its body has one of their own forms; these are none of them. All other methods are asked for
-/// first.
+/// Browsers send a POST without a preflight if its body has one of the form types; these are not among them.
+/// All other methods get a preflight.
 fn check_media(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
     if method == Method::DELETE || media(headers).is_some_and(is_told) {
         return Ok(());

@@ -9,7 +9,7 @@ use std::io::Write;
 
 /// Bytes below which compression is not worth it.
 const WORTHWHILE: u64 = 1024;
-/// Bytes from which it would hold up the streams of the same thread.
+/// Bytes from which compression would hold up the streams of the same thread.
 const LONG: u64 = 64 * 1024;
 
 /// Whether a client takes gzip.
@@ -48,7 +48,7 @@ pub(super) async fn compressed(response: Response<HttpBody>) -> Response<HttpBod
     Response::from_parts(head, HttpBody::whole(bytes))
 }
 
-/// `None`: it cannot be done, which a buffer in memory has no reason for.
+/// `None`: compression failed, which a buffer in memory gives no reason for.
 fn pack(bytes: &[u8]) -> Option<Bytes> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
     encoder.write_all(bytes).ok()?;

@@ -20,7 +20,7 @@ use crate::telemetry::Metrics;
 use routes::Routes;
 use std::sync::Arc;
 
-/// What is served at which path.
+/// The routes of a listener.
 #[derive(Default)]
 pub struct Http {
     routes: Vec<Route>,
@@ -32,7 +32,7 @@ impl Http {
         self.routes.push(route);
     }
 
-    /// Adds what every hub has, whatever it watches.
+    /// Adds the routes that every hub has, whatever it watches.
     pub fn serve(&mut self) {
         upstream::routes().into_iter().for_each(|route| self.add(route));
     }

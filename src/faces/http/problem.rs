@@ -1,5 +1,6 @@
-//! Errors as HTTP says them: a status, and an object. Under `/api/rh-trex` it is the object of the upstream service, whose clients read
-//! its code; everywhere else it is a `google.rpc.Status`, with the details that gRPC clients get.
+//! Errors as HTTP answers: a status, and an object. Under `/api/rh-trex` it is the object of the upstream
+//! service, whose clients read its code; everywhere else it is a `google.rpc.Status`, with the details that
+//! gRPC clients get.
 
 use super::body::{HttpBody, json};
 use crate::{
@@ -10,7 +11,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
-/// How errors are written at a path.
+/// The format of errors at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
     /// As the upstream service does.
@@ -20,7 +21,7 @@ pub enum Style {
 }
 
 impl Style {
-    /// That of a path or of a route's pattern.
+    /// The format for a path or a route's pattern.
     pub fn of(path: &str) -> Self {
         match path.strip_prefix("/api/rh-trex") {
             Some(rest) if rest.is_empty() || rest.starts_with('/') => Self::Upstream,
@@ -29,16 +30,16 @@ impl Style {
     }
 }
 
-/// Why a request is not answered as its client wished.
+/// Why a request fails.
 #[derive(Debug)]
 pub struct Problem(Box<Facts>);
 
-/// Boxed: most answers are none.
+/// Boxed, because most answers are no problems.
 #[derive(Debug)]
 struct Facts {
     http: StatusCode,
     status: &'static str,
-    /// For programs, finer than the status.
+    /// For programs; finer than the status.
     reason: &'static str,
     message: Cow<'static, str>,
     metadata: Vec<(&'static str, String)>,
@@ -47,12 +48,12 @@ struct Facts {
     /// The upstream service's code, where the status does not tell it.
     upstream: Option<u16>,
     headers: Vec<(HeaderName, HeaderValue)>,
-    /// For the log alone.
+    /// For the log only.
     cause: Option<anyhow::Error>,
 }
 
 impl Problem {
-    /// One of HTTP itself, of which no use case knows.
+    /// An error of HTTP itself, which no use case knows.
     pub fn new(
         http: StatusCode,
         status: &'static str,
@@ -83,19 +84,19 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", "NO_SUCH_PATH", "there is nothing at this path")
     }
 
-    /// With the code that the upstream service has for it.
+    /// Sets the upstream service's code for it.
     pub fn upstream(mut self, code: u16) -> Self {
         self.0.upstream = Some(code);
         self
     }
 
-    /// With this text in the place of the usual one.
+    /// Sets this text in place of the usual one.
     pub fn saying(mut self, message: impl Into<Cow<'static, str>>) -> Self {
         self.0.message = message.into();
         self
     }
 
-    /// With another header.
+    /// Adds a header.
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.0.headers.push((name, value));
         self
@@ -118,7 +119,7 @@ impl Problem {
         let mut response = json(http, &object);
         let headers = response.headers_mut();
         if let Some(pause) = self.0.retry_after {
-            // In whole seconds, and never too early.
+            // In whole seconds, rounded up.
             let seconds = u64::try_from(pause.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
             headers.insert(header::RETRY_AFTER, seconds.max(1).into());
         }
@@ -145,12 +146,13 @@ impl Problem {
         if !operation.is_empty() {
             details.push(json!({ "@type": kind("RequestInfo"), "requestId": operation }));
         }
-        json!({ "code": self.0.http.as_u16(), "status": self.0.status, "message": self.0.message, "details": details })
+        let Facts { http, status, message, .. } = &*self.0;
+        json!({ "code": http.as_u16(), "status": status, "message": message, "details": details })
     }
 
     fn as_upstream(&self, operation: &str) -> (StatusCode, Value) {
         let code = self.0.upstream.unwrap_or_else(|| upstream_code(self.0.http, self.0.reason));
-        // The upstream service knows no 422.
+        // The upstream service does not use 422.
         let http = if self.0.http == StatusCode::UNPROCESSABLE_ENTITY {
             StatusCode::BAD_REQUEST
         } else {

@@ -1,10 +1,10 @@
-//! What stands behind the question mark of a request.
+//! The query of a request.
 
 use super::problem::Problem;
 use percent_encoding::percent_decode_str;
 use std::{borrow::Cow, str::FromStr};
 
-/// The parameters, in the order in which they stand.
+/// The parameters, in their order.
 #[derive(Debug, Default)]
 pub struct Query(Vec<(String, String)>);
 
@@ -18,7 +18,7 @@ impl Query {
         pairs.collect::<Result<_, Problem>>().map(Self)
     }
 
-    /// The value of a parameter, which may stand once; `None`: it is not there.
+    /// The value of a parameter, which may occur once; `None`: it is absent.
     pub fn get(&self, name: &str) -> Result<Option<&str>, Problem> {
         let mut values = self.0.iter().filter(|(is, _)| is == name).map(|(_, value)| value.as_str());
         match (values.next(), values.next()) {
@@ -27,7 +27,7 @@ impl Query {
         }
     }
 
-    /// The same as a value of a type; an empty text is none.
+    /// The same, parsed to a type; an empty text is none.
     pub fn value<T: FromStr>(&self, name: &str, rule: &str) -> Result<Option<T>, Problem> {
         match self.get(name)?.filter(|text| !text.is_empty()) {
             Some(text) => text.parse().map(Some).map_err(|_| wrong(name, rule)),
@@ -41,7 +41,7 @@ impl Query {
         values.flat_map(|(_, value)| value.split(',')).filter(|value| !value.is_empty())
     }
 
-    /// Refuses a parameter that is none of these: a name that is spelt wrongly must not mean "everything".
+    /// Refuses any other parameter: a misspelt name must not mean "everything".
     pub fn only(&self, known: &[&str]) -> Result<(), Problem> {
         match self.0.iter().find(|(name, _)| !known.contains(&name.as_str())) {
             Some((name, _)) => Err(wrong(name, &format!("is no parameter; there are {}", known.join(", ")))),
@@ -60,7 +60,7 @@ fn part(text: &str) -> Result<String, Problem> {
     decoded(&spaced)
 }
 
-/// A part of an address without its percent signs.
+/// Decodes a percent-encoded part of an address.
 pub(super) fn decoded(text: &str) -> Result<String, Problem> {
     let decoded = percent_decode_str(text).decode_utf8();
     decoded.map(Cow::into_owned).map_err(|_| Problem::bad_request("UNREADABLE", "the address is not UTF-8"))

@@ -1,4 +1,4 @@
-//! What is at which path.
+//! Routes: paths, methods, handlers.
 
 use super::{
     body::HttpBody,
@@ -14,20 +14,20 @@ use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
-/// What a handler makes of a request.
+/// A handler's answer.
 pub type Answered = Result<Response<HttpBody>, Problem>;
 
 type Handler = Arc<dyn Fn(Exchange) -> BoxFuture<'static, Answered> + Send + Sync>;
 
-/// What stands in a path at the places of names, percent signs and all.
+/// The values of a path's parameters, still percent-encoded.
 type Parameters = Vec<(String, String)>;
 
 /// The media type of JSON.
 pub(super) const JSON: &str = "application/json";
 
-/// A request that may be answered.
+/// A request that has passed the gate.
 pub struct Exchange {
-    /// The call that it is.
+    /// The call.
     pub call: Call,
     head: Parts,
     parameters: Parameters,
@@ -36,7 +36,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// What stands in the path at the place of this name in the route's pattern.
+    /// The value of this parameter of the path.
     pub fn parameter(&self, name: &str) -> Result<String, Problem> {
         let found = self.parameters.iter().find(|(is, _)| is == name);
         found.map_or_else(|| Err(Problem::no_such_path()), |(_, value)| decoded(value))
@@ -47,12 +47,12 @@ impl Exchange {
         Query::parse(self.head.uri.query().unwrap_or_default())
     }
 
-    /// A header's text; what is not text is not there.
+    /// A header's text; a header that is no text counts as absent.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.head.headers.get(name)?.to_str().ok()
     }
 
-    /// The first of these media types that the client takes best; `None`: it takes none.
+    /// The media type that the client prefers, the first of several; `None`: it accepts none.
     pub fn preferred<'a>(&self, offered: &[&'a str]) -> Option<&'a str> {
         preferred(&self.head, offered)
     }
@@ -75,7 +75,7 @@ impl Exchange {
     }
 }
 
-/// A path, or a pattern of paths, with what may be done there.
+/// A path, or a pattern of paths, with its methods.
 pub struct Route {
     pattern: &'static str,
     streams: bool,
@@ -84,12 +84,12 @@ pub struct Route {
 }
 
 impl Route {
-    /// Paths of this pattern, whose parameters stand in braces. The answers are JSON.
+    /// A route for this pattern, with parameters in braces. The answers are JSON.
     pub fn at(pattern: &'static str) -> Self {
         Self { pattern, streams: false, produces: &[JSON], handlers: Vec::new() }
     }
 
-    /// The same with what answers this method.
+    /// Adds a method and its handler.
     pub fn on<F>(mut self, method: Method, handler: impl Fn(Exchange) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Answered> + Send + 'static,
@@ -98,7 +98,7 @@ impl Route {
         self
     }
 
-    /// The same with answers that are streams, of these media types.
+    /// Makes the answers streams, of these media types.
     pub fn streaming(self, produces: &'static [&'static str]) -> Self {
         Self { streams: true, produces, ..self }
     }
@@ -113,7 +113,7 @@ impl Route {
         self.streams
     }
 
-    /// The methods that may be used, for `Allow`.
+    /// The methods of the route, for `Allow`.
     pub fn allow(&self) -> HeaderValue {
         let mut methods: Vec<_> = self.handlers.iter().map(|(method, _)| method.as_str()).collect();
         if self.has_head() {
@@ -123,7 +123,7 @@ impl Route {
         HeaderValue::from_str(&methods.join(", ")).unwrap_or(HeaderValue::from_static("OPTIONS"))
     }
 
-    /// A stream has no HEAD: it would begin, to be thrown away.
+    /// A stream has no HEAD: it would begin only to be thrown away.
     fn has_head(&self) -> bool {
         !self.streams && self.handlers.iter().any(|(method, _)| method == Method::GET)
     }
@@ -174,7 +174,7 @@ impl Routes {
     }
 }
 
-/// The media type of those offered that a request takes best, the first of several; all of them if it does not say.
+/// The offered media type that a request prefers, the first of several; all count alike if it does not say.
 fn preferred<'a>(head: &Parts, offered: &[&'a str]) -> Option<&'a str> {
     let said: Vec<_> = head.headers.get_all(header::ACCEPT).iter().collect();
     if said.is_empty() {
@@ -187,7 +187,7 @@ fn preferred<'a>(head: &Parts, offered: &[&'a str]) -> Option<&'a str> {
         .filter_map(range)
         .collect();
     let quality = |media: &str| {
-        // The most particular range counts.
+        // The most specific range counts.
         let matching = ranges.iter().filter_map(|(range, quality)| {
             let particular = match range.as_str() {
                 range if range == media => 2,

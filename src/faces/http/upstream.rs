@@ -1,10 +1,10 @@
-//! What the upstream service says of itself, whatever its resources are.
+//! The resources by which the upstream service describes itself.
 
 use super::{body::json, problem::Problem, routes::Route};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-/// The errors that it has: the code, what it means, and the status.
+/// Its errors: the code, its meaning, and the status.
 const ERRORS: [(u16, &str); 12] = [
     (4, "Forbidden to perform this action"),
     (6, "An entity with the specified unique values already exists"),

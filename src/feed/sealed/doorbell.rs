@@ -1,4 +1,4 @@
-//! How the hub waits for changes, for whoever asks.
+//! How the hub waits for changes, for anybody who asks.
 
 use parking_lot::Mutex;
 
@@ -10,17 +10,17 @@ pub enum DoorbellState {
     Away,
     /// Writers ring.
     Armed,
-    /// Writers ring again; some that saw it busy may still be under way.
+    /// Writers ring again; some that saw it busy may not have finished.
     Settling,
     /// It seals at short intervals, and writers need not ring.
     Busy,
-    /// It looks by itself.
+    /// It polls.
     Polling,
-    /// It should hear bells and cannot, and looks by itself.
+    /// It should hear bells but cannot, and polls.
     Deaf,
 }
 
-/// Where the tailer says how it waits.
+/// Where the tailer reports how it waits.
 #[derive(Debug, Default)]
 pub struct Doorbell(Mutex<DoorbellState>);
 

@@ -1,8 +1,9 @@
-//! What a hub owes before it may sleep: writers that saw it busy rang no bell, so it stays awake until they are done.
+//! What a hub owes before it may sleep: writers that saw it busy rang no bell, so it stays awake until they
+//! are done.
 //!
-//! Such a writer captured, and so had its transaction id, before `busy` was released. An id X taken after the release is greater; once
-//! every transaction up to X has finished (the snapshot's xmin is greater than X; its xmax does not do, for the newest running id can
-//! equal it), one more seal sees them all.
+//! Such a writer captured, and so had its transaction id, before `busy` was released. An id X taken after the
+//! release is greater; once every transaction up to X has finished (the snapshot's xmin is greater than X;
+//! its xmax will not do, because the newest running id can equal it), one more seal sees them all.
 
 use crate::store::{HubConnection, SealError, TransactionId};
 use std::{
@@ -12,15 +13,15 @@ use std::{
 
 const SHORTEST: Duration = Duration::from_millis(2);
 const LONGEST: Duration = Duration::from_millis(20);
-/// When xmin has not moved for so long, some transaction that may have nothing to do with us holds it: then only those that have
-/// captured something are waited for.
+/// When xmin has not moved for this long, a transaction that may not concern us holds it: then only those
+/// that have captured something are waited for.
 const XMIN_PATIENCE: Duration = Duration::from_millis(200);
 
 pub(super) struct Drain {
     until: TransactionId,
     since: Instant,
     pause: Duration,
-    /// Those that had captured and not finished when patience ended.
+    /// Those that had captured but not finished when patience ended.
     sessions: Option<HashSet<(i32, String)>>,
     over: bool,
 }

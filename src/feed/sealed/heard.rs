@@ -2,12 +2,12 @@
 
 use crate::model::Revision;
 
-/// What has been heard so far; newer news replace older ones.
+/// What has been heard so far; newer news replaces older.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Heard {
     /// Whether bells can be heard at all.
     pub(super) connected: bool,
-    /// How often they began to be heard: what comes and goes within one round is seen by this.
+    /// How many times listening began: this shows what came and went within one round.
     connections: u64,
     bells: u64,
     /// The revision that some hub has announced last.
@@ -28,8 +28,9 @@ impl Heard {
         self.bells += 1;
     }
 
-    /// Notes an announcement, which anybody may have made. One that does not go up is as good as a bell: the database was rolled back,
-    /// or somebody makes things up, now or the last time. So the last one hides none that came before it.
+    /// Notes an announcement, which anybody may have made. One that does not go up counts as a bell: the
+    /// database was rolled back, or somebody made one up, now or the last time. So the last one hides none
+    /// before it.
     pub(super) fn announce(&mut self, revision: Revision) {
         if revision <= self.sealed {
             self.ring();
@@ -37,8 +38,9 @@ impl Heard {
         self.sealed = revision;
     }
 
-    /// Whether there is a reason to look, for one who stands at `position` and knew `seen` when it looked last: what was announced by then
-    /// it has found, or it was never there. The echo of one's own seals is no reason.
+    /// Whether there is a reason to look, for a follower at `position` that knew `seen` when it last looked:
+    /// what was announced by then it has found, or it never existed. The echo of the hub's own seals is no
+    /// reason.
     pub(super) fn is_news(&self, seen: &Self, position: Revision) -> bool {
         self.bells != seen.bells
             || self.connected != seen.connected
@@ -46,7 +48,7 @@ impl Heard {
             || (self.sealed != seen.sealed && self.sealed > position)
     }
 
-    /// Whether bells are heard again, and for a while were not: writers that looked meanwhile rang none.
+    /// Whether bells are heard again after a pause, in which writers rang none.
     pub(super) fn is_back_since(&self, seen: &Self) -> bool {
         self.connected && self.connections != seen.connections
     }

@@ -1,4 +1,4 @@
-//! Hears bells on a connection of its own and yields wake-ups, never data.
+//! Hears bells on its own connection and yields wake-ups, never data.
 
 use super::heard::Heard;
 use crate::backoff::Backoff;
@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// A silent connection is asked for a sign of life so often.
+/// How often a silent connection is probed.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// And given up after this.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,7 +37,7 @@ async fn listen_for_ever(target: &Target, metrics: &Metrics, heard: &watch::Send
             Ok(Ok(mut connection)) => {
                 backoff.reset();
                 metrics.listener_connected.set(1);
-                // Whoever waits looks once more: what was committed while nobody listened rang no bell.
+                // The follower looks once more: what was committed while nobody listened rang no bell.
                 heard.send_modify(Heard::connect);
                 tables.notify_one();
                 let why = listen(&mut connection, metrics, heard, tables).await;

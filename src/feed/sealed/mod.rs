@@ -1,4 +1,5 @@
-//! The log that is captured by triggers: the listener hears writers, and whoever follows seals what they left.
+//! The log that is captured by triggers: the listener hears writers, and whoever follows seals what they
+//! left.
 
 mod doorbell;
 mod drain;
@@ -36,8 +37,8 @@ pub struct SealedFeed {
 }
 
 impl SealedFeed {
-    /// Of this database. Pages are read on the runtime that this is called in; how it waits is said at the doorbell, and whoever follows
-    /// the attached tables is told when to look.
+    /// Of this database. Pages are read on the runtime that this is called in; how it waits is said at the
+    /// doorbell, and whoever follows the attached tables is told when to look.
     pub fn new(
         target: Target,
         settings: Settings,

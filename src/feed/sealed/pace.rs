@@ -1,12 +1,12 @@
-//! When a bell per transaction is cheap, and when it is better to look by oneself. Pure: time comes as an argument.
+//! When a bell per transaction is cheap, and when polling is better. Pure: time comes as an argument.
 
 use std::time::{Duration, Instant};
 
-/// Rates are taken over at least so long.
+/// The shortest time over which a rate is measured.
 const WINDOW: Duration = Duration::from_millis(50);
-/// A calm must last so long.
+/// How long a calm must last.
 const CALM: Duration = Duration::from_millis(250);
-/// A busy hub seals at this interval at the shortest.
+/// The shortest interval between the seals of a busy hub.
 const SHORTEST: Duration = Duration::from_millis(4);
 const LONGEST: Duration = Duration::from_millis(20);
 
@@ -29,12 +29,12 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Heavy is what comes at more than so many transactions a second.
+    /// A load of more than this many transactions a second is heavy.
     pub(super) fn new(busy_above: f64, now: Instant) -> Self {
         Self { busy_above, load: Load::Light, since: now, transactions: 0 }
     }
 
-    /// Notes that a seal found so many transactions.
+    /// Notes that a seal found this many transactions.
     pub(super) fn observe(&mut self, now: Instant, transactions: u64) -> Load {
         self.transactions += transactions;
         let elapsed = now.saturating_duration_since(self.since);

@@ -1,4 +1,5 @@
-//! The sealed log as it is followed: while load is light it is looked at at every bell, under load at short intervals and without bells.
+//! Follows the sealed log: at every bell while the load is light, at short intervals and without bells under
+//! load.
 
 use super::{
     doorbell::{Doorbell, DoorbellState},
@@ -19,7 +20,7 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// How long to wait for writers that are looking whether the hub is busy. They look for microseconds.
+/// How long to wait for writers that are checking whether the hub is busy, which takes them microseconds.
 const BUSY_WAIT: Duration = Duration::from_millis(20);
 /// A hub that cannot hear bells, and a polling one while something happens, looks this often.
 const POLL: Duration = Duration::from_millis(10);
@@ -28,7 +29,7 @@ const POLLS_TO_REST: u32 = 50;
 
 /// How the hub waits.
 enum Mode {
-    /// Bells ring. `owed`: writers that saw the hub busy may still be under way.
+    /// Bells ring. `owed`: writers that saw the hub busy may not have finished.
     Armed { owed: Option<Drain> },
     /// No bells; the next round comes after this pause.
     Busy { pause: Duration },
@@ -79,14 +80,14 @@ impl SealedTail {
 
     async fn first_mode(&self) -> Result<Mode, SealError> {
         Ok(if self.settings.wakeups == Wakeups::Listen && !self.log.forbids_bells {
-            // A hub that died busy, this one or another, owes what its writers were told.
+            // A hub that died busy, this one or another, owes its writers a look.
             Mode::Armed { owed: Some(Drain::begin(&self.log).await?) }
         } else {
             Mode::Polling { empty: 0 }
         })
     }
 
-    /// What is heard from here on, the seal that follows may not see: it is a reason to look again.
+    /// The seal that follows may not see what is heard from here on: it is a reason to look again.
     async fn begin_round(&mut self) -> Result<(), SealError> {
         let heard_before = self.seen;
         self.seen = *self.hears.borrow_and_update();
@@ -100,7 +101,7 @@ impl SealedTail {
         if let Mode::Armed { owed } = mode
             && self.seen.is_back_since(&heard_before)
         {
-            // Writers that looked while nobody listened rang no bell, and may commit yet.
+            // Writers that looked while nobody listened rang no bell, and may still commit.
             *owed = Some(Drain::begin(&self.log).await?);
         }
         if let Mode::Armed { owed: Some(drain) } = mode {
@@ -128,7 +129,7 @@ impl SealedTail {
                     Mode::Armed { owed: Some(Drain::begin(log).await?) }
                 }
             }
-            // It was over before this round began, so the round has found what the last of them left.
+            // They had finished before this round began, so the round has found what they left.
             (Mode::Armed { owed: Some(drain) }, Load::Light) if drain.is_over() => Mode::Armed { owed: None },
             (armed @ Mode::Armed { .. }, Load::Light) => armed,
             (Mode::Busy { .. }, Load::Heavy) => {
@@ -172,7 +173,7 @@ impl Tail for SealedTail {
         }
         let seen = self.seen;
         let news = |now: &Heard| now.is_news(&seen, position);
-        // The channel closes only when the hub is no more.
+        // The channel closes only when the hub is gone.
         let _ = tokio::time::timeout(pause, self.hears.wait_for(news)).await;
     }
 

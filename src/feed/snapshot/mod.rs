@@ -1,4 +1,5 @@
-//! The initial state of a watch: every row of the table, exactly as it was at one revision, as frames for the wire.
+//! The initial state of a watch: every row of the table, exactly as it was at one revision, as frames for the
+//! wire.
 
 mod spool;
 
@@ -21,15 +22,15 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::{runtime::Handle, sync::Semaphore};
 use tokio_util::task::AbortOnDropHandle;
 
-/// Tables that are read at a time: each holds a connection and keeps the server from cleaning up.
+/// Tables that are read at a time: each holds a connection and keeps vacuum from cleaning up.
 const AT_A_TIME: usize = 4;
 /// A table must be read within this, at the hub's pace.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// Frames are written once they have so many bytes, or the rows of a fetch are in.
+/// Frames are written once they have this many bytes, or at the end of a fetch.
 const PIECE: usize = 1 << 20;
 
-/// And its revision fixed within this.
+/// Its revision must be fixed within this.
 const OPEN_LIMIT: Duration = Duration::from_secs(15);
 
 /// Makes initial states.
@@ -53,8 +54,8 @@ pub struct Snapshot {
 }
 
 impl Snapshots {
-    /// Of the tables of these kinds, at revisions of this source. None is begun while those that wait for their clients have this
-    /// many bytes on the disk.
+    /// Of the tables of these kinds, at revisions of this source. No state is begun while those that wait for
+    /// their clients have this many bytes on the disk.
     pub fn new(feed: Arc<dyn Feed>, catalog: Catalog, most_spooled: u64) -> Self {
         Self {
             feed,
@@ -65,7 +66,8 @@ impl Snapshots {
         }
     }
 
-    /// Fixes a revision and begins to read what an interest wants of a kind. The reading goes on in a task that ends with the returned frames.
+    /// Fixes a revision and begins to read what an interest wants of a kind. The reading goes on in a task
+    /// that ends with the returned frames.
     pub async fn open(&self, kind: &str, interest: Interest) -> Result<Snapshot, Error> {
         let internal = |error: anyhow::Error| Error::Internal(error);
         let permit = self.permits.clone().acquire_owned().await.map_err(|error| internal(error.into()))?;
@@ -144,7 +146,7 @@ async fn copy(
     }
 }
 
-/// A row, spelt, if it is wanted.
+/// A row, encoded, if it is wanted.
 fn add(frames: &mut Vec<u8>, row: &SnapshotRow, kind: &Kind, interest: &Interest) -> Result<(), CopyError> {
     let resource_id = row.resource_id()?;
     if !interest.selector.wants_resource(resource_id) {

@@ -1,6 +1,7 @@
-//! A file between a table that must be read fast and a client that may be slow. It has no name, and goes with its last user.
+//! A file between a table that must be read fast and a client that may be slow. It has no name, and
+//! disappears with its last user.
 //!
-//! What all of them take of the disk is counted: see [`Room`].
+//! The disk space that all of them take is counted: see [`Room`].
 
 use bytes::Bytes;
 use std::{
@@ -30,8 +31,8 @@ pub enum Broken {
     Failed(String),
 }
 
-/// What the spools of a hub may take of the disk. Once that much is taken no other is begun; those that were begun go on, or they would wait
-/// for each other. So a single one may be larger.
+/// The disk space that the spools of a hub may take. Once it is taken no other spool is begun; those that
+/// were begun go on, or they would wait for each other. So a single one may be larger.
 pub(super) struct Room {
     most: u64,
     taken: AtomicU64,
@@ -145,7 +146,7 @@ impl SpoolReader {
     }
 }
 
-/// Waits for bytes at a position, and reads some. None are left: nothing.
+/// Waits for bytes at a position, and reads some; an empty result: none are left.
 async fn read(
     file: Arc<Spooled>,
     mut progress: watch::Receiver<Progress>,

@@ -160,7 +160,7 @@ fn is_star(literal: &Literal) -> bool {
     literal.text == "*" && literal.stars == [0]
 }
 
-/// What a field has, it is: rows have no collections.
+/// `:` means `=`: rows have no collections.
 fn comparison(comparator: Comparator) -> Comparison {
     match comparator {
         Comparator::Equal | Comparator::NotEqual | Comparator::Has | Comparator::In => Comparison::Equal,
@@ -239,7 +239,8 @@ fn wildcard(said: &Said, comparison: Comparison, expected: Expected<'_>) -> Resu
     })
 }
 
-/// What wildcards at the beginning, the end or both make of a text; `None`: there is one within it.
+/// The pattern of a text with wildcards at its beginning, its end or both; `None`: there is one in the
+/// middle.
 fn pattern(literal: &Literal) -> Option<Pattern> {
     let text = literal.text.as_str();
     let last = text.len().checked_sub(1)?;

@@ -5,7 +5,7 @@ use super::{Filter, Operand, ValueType};
 /// Values in one list, at most.
 const LISTED: usize = 1000;
 
-/// A claim that a filter speaks of, and the field that it is compared with.
+/// A claim that a filter names, and the field that it is compared with.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Claim {
     /// Its name, and those within it: `$a.b` is `b` within `a`.
@@ -21,7 +21,7 @@ pub enum ClaimValue {
     Text(String),
     /// A whole number.
     Integer(i64),
-    /// A list, which goes with IN only.
+    /// A list, for IN only.
     List(Vec<ClaimValue>),
 }
 
@@ -37,7 +37,8 @@ impl Bound {
 }
 
 impl Filter {
-    /// Gives claims their values; `None`: one is missing, empty or does not fit its field, so the rule does not apply.
+    /// Gives claims their values; `None`: one is missing, empty or does not fit its field, so the rule does
+    /// not apply.
     pub fn bind(&self, claims: impl Fn(&[String]) -> Option<ClaimValue>) -> Option<Bound> {
         let bound = self.0.claims.iter().enumerate().map(|(slot, claim)| {
             let field = self.schema().fields.get(claim.field?)?;

@@ -1,8 +1,8 @@
-//! Decimal numbers of any size, compared exactly and without making anything of their text.
+//! Decimal numbers of any size, compared exactly and without conversion from their text.
 
 use std::cmp::Ordering;
 
-/// A number as its digits stand in a text.
+/// A number, as the digits of a text.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Decimal<'a> {
     /// -1: minus infinity; 0: finite; 1: infinity; 2: not a number, which Postgres sorts above all others.
@@ -59,7 +59,7 @@ impl<'a> Decimal<'a> {
         Some(self.whole.len() as i64 - zeros as i64 - 1 + self.exponent)
     }
 
-    /// How many digits stand behind the point.
+    /// How many digits follow the point.
     pub(super) fn scale(&self) -> i64 {
         (self.fraction.len() as i64 - self.exponent).max(0)
     }

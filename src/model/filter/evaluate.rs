@@ -1,4 +1,4 @@
-//! What a filter says of an event: whether its watch sees it, and as what.
+//! Evaluates a filter for an event: whether its watch sees it, and as what.
 
 use super::{
     Bound, ChangeType, Filter, Operand, Predicate, Subject, Test, Value,
@@ -8,7 +8,7 @@ use super::{
 };
 use std::cell::OnceCell;
 
-/// An event's bytes are not those of its message. The hub wrote them itself, so this is a fault of the hub.
+/// An event's bytes do not parse as its message. The hub wrote them itself, so this is a fault of the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the bytes of an event are not those of its message")]
 pub struct Malformed;
@@ -22,7 +22,7 @@ pub enum Which {
     New,
 }
 
-/// An event, as far as filters look at it.
+/// What filters need to know of an event.
 pub trait Event {
     /// What happened to the row.
     fn change(&self) -> ChangeType;
@@ -52,7 +52,7 @@ pub struct RowEvent<'a> {
     pub new: Option<&'a str>,
 }
 
-/// The same, with its rows looked through when they are first asked for.
+/// The same, with its rows scanned when they are first asked for.
 struct Scanned<'a> {
     event: RowEvent<'a>,
     wanted: &'a Wanted,
@@ -119,7 +119,7 @@ pub enum Verdict {
     Same,
     /// An update made the row match: CREATED to them.
     Enters,
-    /// An update made the row match no more: DELETED to them.
+    /// An update made the row stop matching: DELETED to them.
     Leaves,
 }
 
@@ -130,9 +130,9 @@ struct Facts {
 }
 
 impl Filter {
-    /// Judges an event, in two steps. The row before and the row after are tested, with the event's own fields left open: a row matches
-    /// if the filter could hold for some event of it. That decides what the event is seen as. Then the whole filter is tested on the
-    /// event as it would be seen.
+    /// Judges an event, in two steps. The row before and the row after are tested, with the event's own
+    /// fields left open: a row matches if the filter could hold for some event of it. That decides what the
+    /// event is seen as. Then the whole filter is tested on the event as it would be seen.
     pub fn judge(&self, event: &impl Event) -> Result<Verdict, Malformed> {
         let change = event.change();
         let matches = |row| Ok(self.holds(event, row, None)? != Some(false));
@@ -158,13 +158,13 @@ impl Filter {
         self.judge(&Scanned { event, wanted: &self.0.wanted, old: OnceCell::new(), new: OnceCell::new() })
     }
 
-    /// Looks through a row for what this filter tests.
+    /// Scans a row for the columns that this filter tests.
     pub fn view<'a>(&'a self, json: &'a str) -> Result<RowView<'a>, Malformed> {
         RowView::new(json, &self.0.wanted)
     }
 
-    /// What a policy says of a row, in three values: a comparison with what is unset is unknown, and so is its negation. Only
-    /// `Some(true)` shows a row.
+    /// Evaluates a policy for a row, in three-valued logic: a comparison with an unset value is unknown, and
+    /// so is its negation. Only `Some(true)` shows a row.
     pub fn evaluate3(&self, row: &RowView<'_>, claims: &Bound) -> Result<Option<bool>, Malformed> {
         let ground = Ground { schema: self.schema(), facts: None, strict: true, claims: &claims.0 };
         self.predicate().holds(&Alone(row), Which::New, ground)
@@ -181,13 +181,13 @@ impl Filter {
     }
 }
 
-/// What tests stand on.
+/// What the tests are evaluated on.
 #[derive(Clone, Copy)]
 struct Ground<'a> {
     schema: &'a Schema,
     /// `None`: the event's own fields are left open.
     facts: Option<&'a Facts>,
-    /// Whether a test of what is unset is unknown, and not merely false.
+    /// Whether a test of an unset value is unknown, and not merely false.
     strict: bool,
     claims: &'a [Vec<Operand>],
 }
@@ -227,7 +227,8 @@ impl Predicate {
     }
 }
 
-/// What stands at a path of a document; `None`: nothing, or the document has texts that Postgres cannot say.
+/// The value at a path of a document; `None`: there is none, or the document has texts that Postgres cannot
+/// represent.
 fn within<'a>(
     json: &'a str,
     field: usize,

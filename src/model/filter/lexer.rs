@@ -1,5 +1,5 @@
-//! Characters to tokens. What a run of characters is depends on where it stands: after a comparator a colon is part
-//! of a time.
+//! Characters to tokens. What a run of characters is depends on where it stands: after a comparator a colon
+//! is part of a time.
 
 use super::{Fault, token::Characters};
 
@@ -54,7 +54,7 @@ impl Comparator {
 pub(super) struct Literal {
     pub(super) text: String,
     pub(super) stars: Vec<usize>,
-    /// Whether it stood in quotes.
+    /// Whether it was quoted.
     pub(super) quoted: bool,
 }
 
@@ -108,7 +108,7 @@ impl<'a> Lexer<'a> {
         Ok(Token { at, kind })
     }
 
-    /// A name that goes on behind its first part, which stood in quotes.
+    /// The rest of a name whose first part was quoted.
     fn path(&mut self, first: String) -> Result<Kind, Fault> {
         let mut parts = vec![first];
         while self.rest.take_if(|c| c == '.').is_some() {
@@ -128,7 +128,7 @@ impl<'a> Lexer<'a> {
         Ok(Kind::Path(parts))
     }
 
-    /// A name whose next part stands in quotes.
+    /// The rest of a name whose next part is quoted.
     fn path_from(&mut self, mut parts: Vec<String>) -> Result<Kind, Fault> {
         let at = self.rest.at();
         let literal = self.quoted()?;
@@ -140,7 +140,8 @@ impl<'a> Lexer<'a> {
         Ok(Kind::Path(parts))
     }
 
-    /// The literal that must follow a comparator: a quoted string, or a run of characters up to a space or parenthesis.
+    /// The literal that must follow a comparator: a quoted string, or a run of characters up to a space or
+    /// parenthesis.
     pub(super) fn literal(&mut self) -> Result<(usize, Literal), Fault> {
         self.rest.skip_whitespace();
         let at = self.rest.at();

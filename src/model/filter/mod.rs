@@ -1,5 +1,6 @@
-//! Filters: what a watch or a list wants of a kind's rows and events, as an expression in the language of AIP-160. Parsed and checked
-//! once; then pure tests of values, without I/O. `docs/filters.md` is the language's reference.
+//! Filters: which of a kind's rows and events a watch or a list wants, as an expression in the language of
+//! AIP-160. Parsed and checked once; then pure tests of values, without I/O. `docs/filters.md` is the
+//! language's reference.
 
 mod check;
 mod claims;
@@ -44,7 +45,8 @@ pub const MAX_TESTS: usize = 100;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("at character {position}: {problem}")]
 pub struct Fault {
-    /// The character at which it was noticed, from 1; one more than there are for an end that comes too early.
+    /// The character at which it was noticed, from 1; one past the last for an expression that ends too
+    /// early.
     pub position: usize,
     /// What is wrong.
     pub problem: String,
@@ -56,7 +58,8 @@ impl Fault {
     }
 }
 
-/// A checked filter. Cheap to clone; two are equal if they test the same in the same order, however they were written.
+/// A checked filter. Cheap to clone; two are equal if they test the same in the same order, however they were
+/// written.
 #[derive(Clone)]
 pub struct Filter(Arc<Inner>);
 
@@ -66,14 +69,14 @@ struct Inner {
     schema: Arc<Schema>,
     /// The columns that it tests.
     wanted: row::Wanted,
-    /// The claims that it speaks of, by slot.
+    /// The claims that it names, by slot.
     claims: Vec<Claim>,
     /// Whether it has terms on the event itself, and not only on the row.
     on_event: bool,
 }
 
 impl Filter {
-    /// Reads a filter; one without anything in it is none.
+    /// Parses a filter; an empty one is none.
     pub fn parse(text: &str, schema: &Arc<Schema>, scope: Scope) -> Result<Option<Self>, Fault> {
         let Some(expression) = parser::parse(text)? else { return Ok(None) };
         let mut check = check::Check { schema, scope, claims: Vec::new() };

@@ -11,7 +11,7 @@ use super::{
     value::MESSAGE_TIMES,
 };
 
-/// Digits that a `numeric` of Postgres may have before and behind its point.
+/// Digits that a `numeric` of Postgres may have before and after its point.
 const WHOLE: i64 = 131_071;
 const SCALE: i64 = 16_383;
 
@@ -60,7 +60,7 @@ pub(super) fn typed(literal: &Literal, expected: Expected<'_>) -> Result<Operand
         ValueType::Date => moment(text, Form::Date, expected).map(Operand::Date),
         ValueType::Timestamp => moment(text, Form::Local, expected).map(Operand::Local),
         ValueType::Time => moment(text, Form::Zoned, expected).map(Operand::Time),
-        // What a bare word is within JSON, its looks say.
+        // The form of a bare word says what it is in JSON.
         ValueType::Json | ValueType::Jsonb => Ok(match text {
             _ if literal.quoted => Operand::Text(text.to_owned()),
             "true" => Operand::Bool(true),
@@ -73,7 +73,7 @@ pub(super) fn typed(literal: &Literal, expected: Expected<'_>) -> Result<Operand
     }
 }
 
-/// A number that became infinite or 0 by being read was too large or too small.
+/// A number that is infinite or 0 after parsing was too large or too small.
 fn fits(value: f64, text: &str) -> bool {
     let has_digits = |digits: std::ops::RangeInclusive<char>| {
         text.split(['e', 'E']).next().is_some_and(|text| text.contains(|c| digits.contains(&c)))

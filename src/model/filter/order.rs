@@ -1,4 +1,4 @@
-//! In which order a list comes: fields with `asc` or `desc`, separated by commas (AIP-132).
+//! The order of a list: fields with `asc` or `desc`, separated by commas (AIP-132).
 
 use super::{Fault, MAX_BYTES, Schema, Scope, check::unknown};
 
@@ -11,7 +11,7 @@ pub struct Order {
     pub descending: bool,
 }
 
-/// Reads an order; one without anything in it is none.
+/// Parses an order; an empty one is none.
 pub fn order_by(text: &str, schema: &Schema) -> Result<Vec<Order>, Fault> {
     if text.len() > MAX_BYTES {
         return Err(Fault::at(1, format!("it has {} bytes, and may have {MAX_BYTES}", text.len())));

@@ -1,4 +1,5 @@
-//! The grammar of AIP-160, by recursive descent: OR binds tighter than AND, and terms side by side are joined by AND.
+//! The grammar of AIP-160, by recursive descent: OR binds tighter than AND, and terms side by side are joined
+//! by AND.
 //!
 //! ```text
 //! expression := sequence { "AND" sequence }
@@ -14,7 +15,7 @@ use super::{
     lexer::{Comparator, Kind, Lexer, Literal, Token},
 };
 
-/// An expression, before it is known what its names mean.
+/// An expression whose names are not resolved yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Expression {
     All(Vec<Expression>),
@@ -34,7 +35,7 @@ pub(super) struct Restriction {
     pub(super) others: Vec<Said>,
 }
 
-/// A value, and where it stands.
+/// A value, and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Said {
     pub(super) at: usize,
@@ -46,7 +47,7 @@ pub(super) struct Said {
 pub(super) struct Name {
     pub(super) at: usize,
     pub(super) parts: Vec<String>,
-    /// Whether a part of it stood in quotes, so that its dots are characters.
+    /// Whether a part of it was quoted, so that its dots are ordinary characters.
     quoted: bool,
     whole: String,
 }
@@ -180,7 +181,7 @@ impl Parser<'_> {
         Ok(inner)
     }
 
-    /// What stands behind a field's name.
+    /// What follows a field's name.
     fn restriction(&mut self, field: Name) -> Result<Expression, Fault> {
         let (at, name) = (field.at, field.text());
         let comparator = match &self.next.kind {
@@ -200,7 +201,7 @@ impl Parser<'_> {
         }
         let (value, others) = match comparator {
             Comparator::In => self.list()?,
-            // The lexer stands behind the comparator.
+            // The lexer is just past the comparator.
             _ => {
                 let value = self.said()?;
                 self.next = self.lexer.token()?;
@@ -214,7 +215,7 @@ impl Parser<'_> {
         self.lexer.literal().map(|(at, literal)| Said { at, literal })
     }
 
-    /// What stands behind IN: values in parentheses, or a claim.
+    /// What follows IN: values in parentheses, or a claim.
     fn list(&mut self) -> Result<(Said, Vec<Said>), Fault> {
         if self.lexer.is_claim() {
             let claim = self.said()?;

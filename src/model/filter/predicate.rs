@@ -30,7 +30,7 @@ pub enum Subject {
     OccurredAt,
     /// A field of the row, by its place in the schema.
     Field(usize),
-    /// What stands at this path within a field that holds JSON; the empty path is the document itself.
+    /// The value at this path within a JSON field; the empty path is the document itself.
     Path(usize, Vec<String>),
 }
 
@@ -63,7 +63,7 @@ pub enum Test {
     InClaim(usize),
 }
 
-/// A value that a filter says, of the field's type.
+/// A literal of a filter, of the field's type.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Operand {
     /// Compared byte by byte.
@@ -86,7 +86,8 @@ pub enum Operand {
     Time(i128),
 }
 
-/// A floating-point number, in the order of Postgres: NaN is the same as NaN and above all others, and the zeros are the same.
+/// A floating-point number, in the order of Postgres: NaN is the same as NaN and above all others, and the
+/// zeros are the same.
 #[derive(Debug, Clone, Copy)]
 pub struct Float(pub f64);
 
@@ -176,7 +177,7 @@ pub enum Pattern {
     Begins(String),
     /// It ends with this.
     Ends(String),
-    /// It has this in it.
+    /// It contains this.
     Contains(String),
 }
 
@@ -196,7 +197,8 @@ pub enum Comparison {
 }
 
 impl Predicate {
-    /// Whether an event's own fields are tested: those that say something else of each event of a row. (The id of a resource does not.)
+    /// Whether an event's own fields are tested: those that differ between the events of a row. (The
+    /// resource's id does not.)
     pub(super) fn is_on_event(&self) -> bool {
         let mut found = false;
         self.visit(&mut |subject, _| found |= matches!(subject, Subject::Type | Subject::OccurredAt));

@@ -1,4 +1,4 @@
-//! A look into a row's JSON: one scan that finds the wanted columns and makes nothing of the others.
+//! Finds columns in a row's JSON: one scan that picks the wanted columns and skips the others.
 
 use super::Malformed;
 use memchr::memchr2;
@@ -12,7 +12,7 @@ pub struct Wanted(Vec<Want>);
 #[derive(Debug)]
 struct Want {
     column: usize,
-    /// As it stands between the quotes of a JSON key.
+    /// The text between the quotes of its JSON key.
     key: Box<str>,
 }
 
@@ -53,13 +53,13 @@ pub struct RowView<'a> {
 }
 
 impl<'a> RowView<'a> {
-    /// Looks through a row.
+    /// Scans a row.
     pub fn new(json: &'a str, wanted: &'a Wanted) -> Result<Self, Malformed> {
         let mut values: SmallVec<[_; 4]> = smallvec::smallvec![None; wanted.0.len()];
         let (mut next, mut missing) = (0, wanted.0.len());
         let mut scan = Scan { text: json, at: 0 };
         scan.skip(b'{')?;
-        // A row has no two columns of one name, so the rest need not be looked at once all are found.
+        // No two columns have the same name, so the scan ends once all are found.
         while missing > 0
             && let Some((key, value)) = scan.member()?
         {
@@ -86,7 +86,7 @@ impl<'a> RowView<'a> {
     }
 }
 
-/// The members of a row, in its order: each key as it stands between its quotes, and its value.
+/// The members of a row, in its order: each key, as the text between its quotes, and its value.
 #[derive(Debug)]
 pub struct Members<'a>(Scan<'a>);
 
@@ -128,7 +128,8 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    /// The next member of an object: its key, without quotes and still escaped, and its value. `None`: there is no other.
+    /// The next member of an object: its key, without quotes and still escaped, and its value. `None`: there
+    /// is no other.
     fn member(&mut self) -> Result<Option<(&'a str, &'a str)>, Malformed> {
         match self.peek() {
             Some(b'}') => return Ok(None),
@@ -170,7 +171,7 @@ impl<'a> Scan<'a> {
         self.text.get(begin..self.at).filter(|value| !value.is_empty()).ok_or(Malformed)
     }
 
-    /// Goes past a string that begins here.
+    /// Skips a string that begins here.
     fn string(&mut self) -> Result<(), Malformed> {
         let bytes = self.text.as_bytes();
         self.at += 1;
@@ -185,7 +186,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Goes past an object or array that begins here.
+    /// Skips an object or array that begins here.
     fn nested(&mut self) -> Result<(), Malformed> {
         let bytes = self.text.as_bytes();
         let mut depth = 0_usize;
@@ -207,8 +208,8 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// What stands at a path within a JSON value, as Postgres' `#>` finds it: the last of a key's occurrences counts, and a number names an
-/// element of an array, from the end if it is negative.
+/// The value at a path within a JSON value, as Postgres' `#>` finds it: the last of a key's occurrences
+/// counts, and a number names an element of an array, from the end if it is negative.
 pub(super) fn at_path<'a>(json: &'a str, path: &[String]) -> Result<Option<&'a str>, Malformed> {
     let mut json = json;
     for step in path {
@@ -250,7 +251,8 @@ fn element<'a>(array: &'a str, step: &str) -> Result<Option<&'a str>, Malformed>
     Ok(from_end.and_then(|back| elements.len().checked_sub(back)).and_then(|at| elements.get(at).copied()))
 }
 
-/// What is within a JSON string's quotes, as a text. Empty if it is none, such as half of a surrogate pair.
+/// The text of a JSON string, from what is between its quotes. Empty if it has none, such as half of a
+/// surrogate pair.
 pub(super) fn unescaped(inner: &str) -> Cow<'_, str> {
     if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
         return Cow::Borrowed(inner);
@@ -258,8 +260,8 @@ pub(super) fn unescaped(inner: &str) -> Cow<'_, str> {
     Cow::Owned(serde_json::from_str(&format!("\"{inner}\"")).unwrap_or_default())
 }
 
-/// Whether a JSON text may have a string that Postgres has no text for: a NUL, or half of a surrogate pair. It is told by looking for
-/// the escapes alone, as `store/condition.rs` does in SQL.
+/// Whether a JSON text may contain a string that Postgres cannot represent: a NUL, or half of a surrogate
+/// pair. Only the escapes are looked for, as `store/condition.rs` does in SQL.
 pub(super) fn is_beyond_text(json: &str) -> bool {
     const PAIR: usize = 12;
     let mut rest = json;

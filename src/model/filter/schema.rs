@@ -1,4 +1,4 @@
-//! What a filter may speak of: the columns of a table, made at run time.
+//! The fields that a filter may name: the columns of a table, built at run time.
 
 use std::sync::Arc;
 
@@ -12,13 +12,14 @@ pub struct Schema {
 /// A column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field {
-    /// What it is called, in a filter and an order; the first name is the usual one.
+    /// Its names in filters and orders; the first is the usual one.
     pub names: Vec<String>,
     /// The column's name in the table and in the row's JSON, without quotes.
     pub column: String,
     /// What it holds.
     pub value: ValueType,
-    /// The type as SQL writes it, with its schema and quotes where they are needed, such as `pg_catalog.int8`.
+    /// The type as SQL writes it, with its schema and quotes where they are needed, such as
+    /// `pg_catalog.int8`.
     pub sql_type: String,
     /// When it is unset.
     pub unset: Unset,
@@ -31,12 +32,12 @@ pub struct Field {
 pub enum Unset {
     /// When it is NULL.
     Null,
-    /// As in a protobuf message: an empty text and NULL are the same, and are not present; a time outside of the years 1 to 9999 is
-    /// unset.
+    /// As in a protobuf message: an empty text and NULL are the same, and are not present; a time outside of
+    /// the years 1 to 9999 is unset.
     AsInMessages,
 }
 
-/// What a column holds, as far as filters tell values apart. Of a domain it is what the domain is made of.
+/// The type of a column, as far as filters distinguish types. For a domain, its base type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ValueType {
     /// `bool`.
@@ -51,7 +52,7 @@ pub enum ValueType {
     Double,
     /// `text`, `varchar`, `name`.
     Text,
-    /// `bpchar`, whose trailing blanks mean nothing.
+    /// `bpchar`, whose trailing blanks do not count.
     Padded,
     /// `uuid`.
     Uuid,
@@ -67,7 +68,7 @@ pub enum ValueType {
     Json,
     /// `jsonb`.
     Jsonb,
-    /// Anything else: it is the same if its text in JSON is.
+    /// Anything else: two values are equal if their JSON texts are.
     Other,
 }
 
@@ -111,7 +112,7 @@ impl Field {
         }
     }
 
-    /// A column of a compiled kind, whose rows are messages. `names` stand beside the column's own.
+    /// A column of a compiled kind, whose rows are messages. `names` are valid besides the column's own.
     pub fn of_message(column: &str, value: ValueType, names: &[&str]) -> Self {
         let sql_type = if value == ValueType::Time { "pg_catalog.timestamptz" } else { "pg_catalog.text" };
         let mut field = Self::new(column, value, sql_type);
@@ -132,7 +133,7 @@ pub enum Value<'a> {
     Text(&'a str),
     /// A time of a message, in microseconds since 1970.
     Time(i64),
-    /// As it stands in the row's JSON.
+    /// As it is written in the row's JSON.
     Json(&'a str),
 }
 
@@ -141,9 +142,9 @@ pub enum Value<'a> {
 pub enum Scope {
     /// Rows as they are now.
     Rows,
-    /// Events: beside the row there are `type`, `resource_id` and `occurred_at`.
+    /// Events: besides the row's fields there are `type`, `resource_id` and `occurred_at`.
     Events,
-    /// Rows that somebody may see: values may be claims, such as `$sub`.
+    /// A policy of visible rows: values may be claims, such as `$sub`.
     Policy,
 }
 
@@ -152,7 +153,7 @@ pub(super) const TYPE: &str = "type";
 pub(super) const RESOURCE_ID: &str = "resource_id";
 pub(super) const OCCURRED_AT: &str = "occurred_at";
 
-/// Names that an error tells, at most.
+/// Names listed in an error, at most.
 const TOLD: usize = 30;
 
 impl Schema {
@@ -166,7 +167,7 @@ impl Schema {
         self.fields.iter().position(|field| field.names.iter().any(|known| known == name))
     }
 
-    /// The usual names of what may be said in a scope, for people.
+    /// The usual names of the fields in a scope, for people.
     pub(super) fn names(&self, scope: Scope) -> String {
         let own = self.fields.iter().filter_map(|field| field.names.first().map(String::as_str));
         let of_event = match scope {

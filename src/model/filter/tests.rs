@@ -1,4 +1,4 @@
-//! The language, and what it says of events.
+//! The language, and its meaning for events.
 
 use super::{predicate::Comparison::*, *};
 use proptest::prelude::*;
@@ -131,7 +131,8 @@ fn faults_say_where() {
     for (text, expected) in [
         (
             "specie = a",
-            "at character 1: there is no field specie; there are species, created_at, type, resource_id, occurred_at",
+            "at character 1: there is no field specie; there are species, created_at, type, resource_id, \
+             occurred_at",
         ),
         ("species = a AND ", "at character 17: more is expected"),
         ("species = a AND AND", "at character 17: AND is not expected here"),
@@ -153,7 +154,8 @@ fn faults_say_where() {
         ("species = a)", "at character 12: ')' is not expected here"),
         (
             "species = T*x",
-            "at character 11: a wildcard stands at the beginning or the end; as a character it is written \"\\*\"",
+            "at character 11: a wildcard stands at the beginning or the end; as a character it is \
+             written \"\\*\"",
         ),
         (
             "species > T*",
@@ -267,12 +269,14 @@ fn orders_name_fields_and_directions() {
     }
 }
 
-/// Mostly what filters are made of, so that much of it goes deep into the grammar.
+/// Mostly made of the parts of filters, so that many inputs reach deep into the grammar.
 fn texts() -> impl Strategy<Value = String> {
     let pieces = prop_oneof![
         8 => prop::sample::select(vec![
-            "species", "type", "created_at", "metadata.created_at", "resource_id", "occurred_at", "AND", "OR", "NOT", "-", "(", ")",
-            "=", "!=", "<", "<=", ">", ">=", ":", "*", "\"", "'", "\\", "\\*", "a", "T*", "\"x\"", "'*y*'", "DELETED", "EVENT_TYPE_CREATED",
+            "species", "type", "created_at", "metadata.created_at", "resource_id", "occurred_at",
+            "AND", "OR", "NOT", "-", "(", ")",
+            "=", "!=", "<", "<=", ">", ">=", ":", "*", "\"", "'", "\\", "\\*", "a", "T*", "\"x\"",
+            "'*y*'", "DELETED", "EVENT_TYPE_CREATED",
             "2026-11-20T08:00:00Z", "9999-12-31T23:59:59Z", "species=a", ",", ".", "!",
         ]).prop_map(str::to_owned),
         1 => any::<char>().prop_map(String::from),
@@ -294,8 +298,11 @@ proptest! {
             Err(fault) => prop_assert!((1..=characters + 1).contains(&fault.position), "{text:?}: {fault}"),
             Ok(None) => prop_assert!(text.trim().is_empty()),
             Ok(Some(filter)) => {
-                let judge = |change, old, new| filter.judge(&Dummy { change, old, new, created_at: Some(0) }).unwrap();
-                let (as_old, as_new) = (judge(ChangeType::Deleted, Some("T"), None), judge(ChangeType::Created, None, Some("T")));
+                let judge = |change, old, new| {
+                    filter.judge(&Dummy { change, old, new, created_at: Some(0) }).unwrap()
+                };
+                let as_old = judge(ChangeType::Deleted, Some("T"), None);
+                let as_new = judge(ChangeType::Created, None, Some("T"));
                 if !filter.0.on_event {
                     prop_assert_eq!(as_old, as_new, "one row, one verdict");
                     let stays = judge(ChangeType::Updated, Some("T"), Some("T"));

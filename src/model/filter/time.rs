@@ -1,5 +1,5 @@
-//! Dates and times as Postgres and RFC 3339 write them, in one number: of the whole range that Postgres has, which is more than
-//! 64 bits of microseconds since 1970.
+//! Dates and times as Postgres and RFC 3339 write them, as one number: over Postgres' whole range, which
+//! exceeds 64 bits of microseconds since 1970.
 
 /// Later than every time.
 pub(super) const INFINITY: i128 = i128::MAX;
@@ -32,9 +32,9 @@ impl Form {
 /// Why a text is no time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wrong {
-    /// It is not written as one, or there is no such day.
+    /// It is not written as a time, or there is no such day.
     Form,
-    /// It has more than microseconds.
+    /// It is finer than microseconds.
     TooFine,
 }
 
@@ -169,7 +169,7 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     (era * 400 + year + i64::from(month <= 2), month, day)
 }
 
-/// A time in the form of ISO 8601 that Postgres reads whatever its settings are.
+/// A time in ISO 8601, which Postgres reads whatever its settings are.
 pub(super) fn write(number: i128, form: Form) -> String {
     match number {
         INFINITY => return "infinity".to_owned(),

@@ -1,4 +1,5 @@
-//! What the lexers of both languages are made of: tokens that know where they stand, and the characters to come.
+//! What the lexers of both languages are made of: tokens that know where they stand, and the characters to
+//! come.
 
 use std::{iter::Peekable, str::Chars};
 

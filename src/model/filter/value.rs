@@ -1,4 +1,4 @@
-//! Values of rows, read as their columns' types have them, and tests of them.
+//! Values of rows, read according to their columns' types, and tests of them.
 
 use super::{
     Field, Operand, Test, Unset, Value, ValueType,
@@ -12,20 +12,21 @@ use std::{borrow::Cow, cmp::Ordering};
 /// Numbers within JSON are compared up to this many characters, as SQL does.
 const JSON_NUMBER: usize = 15_000;
 
-/// The microseconds since 1970 that a protobuf timestamp can say: the years 1 to 9999.
+/// The microseconds since 1970 that a protobuf timestamp can represent: the years 1 to 9999.
 pub(super) const MESSAGE_TIMES: std::ops::RangeInclusive<i128> =
     -62_135_596_800_000_000..=253_402_300_799_999_999;
 
-/// A `timestamptz` as Postgres writes it in JSON, in microseconds since 1970; `None`: no protobuf timestamp can say it.
+/// A `timestamptz` as Postgres writes it in JSON, in microseconds since 1970; `None`: no protobuf timestamp
+/// can represent it.
 pub fn message_time(text: &str) -> Option<i64> {
     let time = time::parse(text, Form::Zoned).ok().filter(|time| MESSAGE_TIMES.contains(time))?;
     i64::try_from(time).ok()
 }
 
-/// What is tested: a value, and the field that it is of.
+/// What is tested: a value, and its field.
 #[derive(Clone, Copy)]
 pub(super) struct Tested<'a> {
-    /// `None`: it is one of the event itself.
+    /// `None`: a value of the event itself.
     pub(super) field: Option<&'a Field>,
     pub(super) value: Value<'a>,
     /// Whether the empty text of a message's field is NULL, as policies have it.
@@ -49,7 +50,7 @@ impl<'a> Tested<'a> {
             Test::In(list) => is_in(list, &value),
             Test::Claim(comparison, slot) => Some(comparison.accepts(claim(slot)?.first()?.compare(&value)?)),
             Test::InClaim(slot) => is_in(claim(slot)?, &value),
-            // The check lets no such test be made.
+            // The check rules out such a test.
             Test::Present | Test::Type(_) => None,
         }
     }
@@ -113,7 +114,7 @@ impl<'a> Tested<'a> {
 }
 
 fn is_in(list: &[Operand], value: &Scalar<'_>) -> Option<bool> {
-    // These sort as their values do, and a list for a column is of one type.
+    // These sort as their values do, and the list for a column has one type.
     let sorts_by_value = |operand: &Operand| {
         matches!(operand, Operand::Text(_) | Operand::Integer(_) | Operand::Uuid(_))
             && operand.compare(value).is_some()

@@ -1,7 +1,8 @@
 //! Bulk creation, of any kind: a client's items become batches, one committing while the next one fills.
 //!
-//! A [`Session`] is one stream. It reads no further while both of its batches are full, so a client that is faster than the database is
-//! held back by flow control, and a stream's memory is two batches. A hub's streams share a part of the pool's connections.
+//! A [`Session`] is one stream. It stops reading while both of its batches are full, so flow control holds
+//! back a client that is faster than the database, and a stream's memory is two batches. A hub's streams
+//! share a part of the pool's connections.
 
 mod session;
 mod writer;
@@ -25,7 +26,7 @@ use writer::Writer;
 pub const LARGEST_BATCH: u32 = 10_000;
 /// Bulk transactions may have one in this many of the pool's connections: the others are for calls.
 const POOL_SHARE: usize = 4;
-/// What a stream that a drain ends is told to wait.
+/// How long the client of a stream that a drain ends is told to wait.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Bounds on bulk calls.
@@ -43,14 +44,15 @@ impl Default for Limits {
     }
 }
 
-/// An import to begin or to go on with.
+/// An import to begin or to resume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resumable {
     /// As the client chose it.
     pub id: String,
     /// Its client has handled the outcome of every item below.
     pub acknowledged: u64,
-    /// Whether the client sends every item again from the first on; else it sends them from where the import stands.
+    /// Whether the client sends every item again from the first on; else it sends them from where the import
+    /// stands.
     pub from_the_first: bool,
 }
 
@@ -77,7 +79,7 @@ struct Shared {
     metrics: BulkMetrics,
 }
 
-/// A stream that is counted for as long as this lives.
+/// A stream's place among those that are counted and bounded.
 struct Place {
     shared: Arc<Shared>,
     _permit: OwnedSemaphorePermit,
@@ -90,13 +92,13 @@ impl Drop for Place {
 }
 
 impl UseCases {
-    /// Begins to take items, or goes on with an import: once the client has said how, unless a drain comes first.
-    /// The acknowledgement says where the import stands; without one, at its beginning.
+    /// Begins to take items, or goes on with an import: once the client has said how, unless a drain comes
+    /// first. The acknowledgement says where the import stands; without one, at its beginning.
     ///
     /// # Errors
     ///
-    /// Those of `opening`, a batch that is too large, too many streams at a time, a hub that drains, and what the
-    /// database says of the import.
+    /// Those of `opening`, a batch that is too large, too many streams at a time, a hub that drains, and what
+    /// the database says of the import.
     pub async fn import<S>(
         &self,
         call: &Call,
@@ -147,7 +149,7 @@ impl Bulk {
         let mut import = None;
         let mut failures = Failures::default();
         if let Some(Resumable { id, acknowledged, .. }) = &resumable {
-            // It may wait for a batch of the stream that it takes over from.
+            // This may wait for a batch of the stream that it takes over from.
             let opened = self.0.store.open_import(table.table.kind.as_str(), id, *acknowledged).await;
             let opened = opened.map_err(not_the_callers)?;
             if opened.is_resumed() {
@@ -178,7 +180,7 @@ impl Bulk {
         Ok(Place { shared: self.0.clone(), _permit: permit })
     }
 
-    /// Ends all streams: batches that are being committed are finished and acknowledged, no others begun.
+    /// Ends all streams: batches being committed are finished and acknowledged, no others are begun.
     pub fn drain(&self) {
         self.0.drain.cancel();
     }

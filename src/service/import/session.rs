@@ -16,7 +16,8 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 /// A batch that is not full is committed when nothing has come for this long: a client that waits for its
 /// acknowledgement has sent all it has.
 const IDLE: Duration = Duration::from_millis(20);
-/// And when its first item has waited for this long: a client that sends steadily and slowly would never be idle.
+/// And when its first item has waited for this long: a client that sends steadily and slowly would never be
+/// idle.
 const OLDEST: Duration = Duration::from_millis(200);
 /// A batch of this many bytes is full, however few its items are.
 const LARGEST_BATCH_BYTES: usize = 1 << 20;
@@ -36,7 +37,7 @@ pub struct Failures {
 }
 
 impl Failures {
-    /// How many are told.
+    /// How many are listed.
     pub const MOST: usize = 1000;
 
     /// The first of them, of `total` in all.
@@ -70,22 +71,22 @@ pub struct Acknowledgement {
     pub created: u64,
     /// How many of them failed.
     pub failed: u64,
-    /// Those that failed since the acknowledgement before.
+    /// Those that failed since the previous acknowledgement.
     pub failures: Failures,
 }
 
 /// Where items come from.
 enum Source<S> {
     Open(S),
-    /// No more are taken; the error is told when everything before it is acknowledged.
+    /// No more are taken; the error is reported once everything before it is acknowledged.
     Closed(Option<Error>),
 }
 
-/// Who commits: idle, or at a batch.
+/// The committer: idle, or at a batch.
 enum Committer {
     Idle(Box<Writer>),
     Busy(BoxFuture<'static, (Box<Writer>, Result<Acknowledgement, Error>)>),
-    /// An error was told.
+    /// An error was reported.
     Ended,
 }
 
@@ -102,7 +103,7 @@ pub struct Session<S> {
     source: Source<S>,
     committer: Committer,
     filling: Filling,
-    /// Items that an earlier stream has decided, and this one has yet to pass over.
+    /// Items that an earlier stream has decided, and this one has yet to skip.
     skip: u64,
     /// Ready when the hub drains.
     drain: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -121,8 +122,8 @@ impl<S: Stream<Item = Result<Item, Error>> + Unpin> Session<S> {
         }
     }
 
-    /// The next acknowledgement; `None`: every item is acknowledged. An error is the last that comes. Dropped in between, it
-    /// forgets what it has not committed, and cancels what it is committing.
+    /// The next acknowledgement; `None`: every item is acknowledged. An error is the last item. Dropping a
+    /// session forgets what it has not committed, and cancels what it is committing.
     pub async fn next(&mut self) -> Option<Result<Acknowledgement, Error>> {
         loop {
             if let Some(end) = self.advance() {
@@ -157,18 +158,18 @@ impl<S: Stream<Item = Result<Item, Error>> + Unpin> Session<S> {
                     self.source = Source::Closed(Some(draining()));
                 }
             }
-            // A client with much in flight must not keep other streams of this thread waiting.
+            // A client with much in flight must not starve other streams of this thread.
             tokio::task::coop::consume_budget().await;
         }
     }
 
-    /// Why the client must not have ended now: it has yet to send again what is decided.
+    /// The error of a client that ended too early: it has not sent all the items again that are decided.
     fn ended_early(&self) -> Option<Error> {
         let known = self.filling.batch.start;
         (self.skip > 0).then(|| Error::ImportDiffers { known, sent: known - self.skip })
     }
 
-    /// Sends the batch off if it is due and nothing is in its way. `Some`: the end.
+    /// Commits the batch if it is due and no other is being committed. `Some`: the end.
     fn advance(&mut self) -> Option<Option<Error>> {
         let committer = mem::replace(&mut self.committer, Committer::Ended);
         let Committer::Idle(mut writer) = committer else {
@@ -224,7 +225,7 @@ impl<S: Stream<Item = Result<Item, Error>> + Unpin> Session<S> {
             () = drain, if open => Event::Draining,
             (writer, result) = committed, if !idle => Event::Committed(writer, result),
             item = item, if open && !full => Event::Item(item),
-            // Items come first: what has arrived already still gets into the batch.
+            // Items come first: what has already arrived still gets into the batch.
             () = due => Event::Due,
         }
     }
@@ -274,7 +275,7 @@ impl Filling {
         self.batch.end - self.batch.start >= self.size as u64 || self.bytes >= LARGEST_BATCH_BYTES
     }
 
-    /// When it is to be committed though it is not full.
+    /// When it is to be committed even if it is not full.
     fn due(&self) -> Option<Instant> {
         (!self.is_empty()).then(|| (self.last + IDLE).min(self.first + OLDEST))
     }

@@ -1,4 +1,4 @@
-//! Commits batches, and knows what is in.
+//! Commits batches, and knows what is decided.
 
 use super::{Acknowledgement, Failures, RETRY_AFTER, Shared, not_the_callers};
 use crate::{
@@ -51,8 +51,9 @@ impl Writer {
         Error::Interrupted { cause: Box::new(cause), next_index, created, failed, uncertain }
     }
 
-    /// Commits a batch: in one transaction, unless the database refuses some of its rows, when they are written or at the commit, or they
-    /// take too long together. Then it is halved until they are found, and each part is a transaction of its own.
+    /// Commits a batch: in one transaction, unless the database refuses some of its rows, on writing or at
+    /// the commit, or they take too long together. Then it is halved until they are found, and each part is
+    /// its own transaction.
     pub(super) async fn commit(&mut self, batch: Batch) -> Result<Acknowledgement, Error> {
         let mut failures = Failures::default();
         let mut parts = vec![batch];
@@ -89,7 +90,8 @@ impl Writer {
         Ok(self.acknowledgement(failures))
     }
 
-    /// One transaction. A row that is alone and was left out is looked at again: another transaction may have brought its key meanwhile.
+    /// Writes in one transaction. A single row that was left out is tried again: another transaction may have
+    /// brought its key meanwhile.
     async fn write(&mut self, batch: &Batch) -> Result<Written, NotWritten> {
         if batch.rows.is_empty() && self.import.is_none() {
             return Ok(Written { created: 0, taken: Vec::new() });
@@ -105,7 +107,7 @@ impl Writer {
                 Err(NotWritten::Refused(Error::LeftOut)) if std::mem::take(&mut again) => continue,
                 result => return result,
             }
-            // Those that lost to each other must not meet again.
+            // Transactions that conflicted must not meet again.
             tokio::time::sleep(LONGEST_PAUSE.mul_f64(fastrand::f64())).await;
         }
         self.attempt(batch).await
@@ -125,7 +127,7 @@ impl Writer {
         failure(index, &Error::AlreadyExists { kind: self.table.table.kind.clone() })
     }
 
-    /// A part is in.
+    /// Notes that a part was committed.
     fn decided(&mut self, part: Batch, written: &Written, failures: &mut Failures) {
         let mut failed = part.failures;
         failed.extend(written.taken.iter().map(|&index| self.taken(index)));
@@ -141,7 +143,7 @@ impl Writer {
     }
 }
 
-/// An item's failure. The message is cut where it would make the answer a large one.
+/// An item's failure, with its message cut to a bounded length.
 pub(super) fn failure(index: u64, error: &Error) -> Failure {
     const LONGEST_MESSAGE: usize = 300;
     let mut message = error.to_string();

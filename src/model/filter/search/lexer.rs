@@ -27,7 +27,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// Whether it is this keyword, which is written in small letters here.
+    /// Whether it is this keyword, given in lower case.
     pub(super) fn is(&self, keyword: &str) -> bool {
         matches!(self, Self::Word(word) if word.eq_ignore_ascii_case(keyword))
     }
@@ -118,7 +118,7 @@ impl Lexer<'_> {
         }))
     }
 
-    /// What stands in quotes; a doubled quote is one.
+    /// A quoted text; a doubled quote stands for one.
     fn quoted(&mut self, quote: char) -> Result<String, Fault> {
         let opened = self.rest.at();
         self.rest.take_if(|c| c == quote);

@@ -1,6 +1,6 @@
-//! Searches: what a list wants, in the SQL-like language that clients of the upstream REST API write, such as
-//! `species like 'T%' and created_at > '2026-01-01'`. Read to a typed tree, which `store/search.rs` says in SQL with its values as
-//! parameters. NULL is as in SQL: what is compared with it is unknown.
+//! Searches: which rows a list wants, in the SQL-like language that clients of the upstream REST API write,
+//! such as `species like 'T%' and created_at > '2026-01-01'`. Parsed to a typed tree, which `store/search.rs`
+//! writes in SQL with its values as parameters. NULL is as in SQL: a comparison with it is unknown.
 
 mod lexer;
 
@@ -17,7 +17,7 @@ const MAX_SEARCH_BYTES: usize = 65_536;
 /// Values in one list, at most.
 const MAX_LISTED: usize = 5000;
 
-/// What rows are searched for. Fields are places in the schema.
+/// The condition of a search. Fields are places in the schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Search {
     /// All of these.
@@ -36,7 +36,7 @@ pub enum Search {
         field: usize,
         /// As LIKE has it.
         pattern: String,
-        /// Whether capital letters count as small ones.
+        /// Whether case is ignored.
         any_case: bool,
     },
     /// The field is NULL.
@@ -44,7 +44,7 @@ pub enum Search {
 }
 
 impl Search {
-    /// Reads a search; one without anything in it is none.
+    /// Parses a search; an empty one is none.
     pub fn parse(text: &str, schema: &Schema) -> Result<Option<Self>, Fault> {
         if text.len() > MAX_SEARCH_BYTES {
             let problem = format!("it has {} bytes, and may have {MAX_SEARCH_BYTES}", text.len());
@@ -86,7 +86,7 @@ pub fn fields(text: &str, schema: &Schema) -> Result<Vec<usize>, Fault> {
 
 /// Reads by recursive descent; NOT binds tighter than AND, and AND tighter than OR, as in SQL.
 struct Parser<'a> {
-    /// Those to come; the last is the end, and stays.
+    /// The tokens to come; the last is the end, and stays.
     tokens: &'a [Token],
     schema: &'a Schema,
     depth: usize,
@@ -278,7 +278,7 @@ impl<'a> Parser<'a> {
         let literal = |text| Literal { text, stars: Vec::new(), quoted };
         let read = typed(&literal(text.clone()), expected);
         let operand = match (&field.value, read) {
-            // A time without a zone is one of UTC, and the parts of a time may be set apart by a space.
+            // A time without a zone is in UTC, and a space may separate the parts of a time.
             (ValueType::Time, Err(problem)) => typed(&literal(text + "Z"), expected).map_err(|_| problem),
             (_, read) => read,
         };

@@ -71,12 +71,14 @@ fn faults_say_where() {
         ),
         (
             "species = ",
-            "at character 11: the end is not expected here, but a value: a text in single quotes, a number, true or false",
+            "at character 11: the end is not expected here, but a value: a text in single quotes, a number, \
+             true or false",
         ),
         ("species = 'a", "at character 11: this string has no end"),
         (
             "species 'a'",
-            "at character 9: \"a\" is not expected here, but a comparison: =, !=, <, <=, >, >=, like, ilike, in, between, is",
+            "at character 9: \"a\" is not expected here, but a comparison: =, !=, <, <=, >, >=, like, \
+             ilike, in, between, is",
         ),
         ("(species = 'a'", "at character 15: the end is not expected here, but ')'"),
         ("species = 'a' )", "at character 15: ')' is not expected here, but and, or, or the end"),
@@ -99,12 +101,14 @@ fn faults_say_where() {
     assert!(Search::parse(&deep, &SCHEMA).unwrap_err().problem.contains("deeper than 32"));
 }
 
-/// Mostly what searches are made of.
+/// Mostly made of the parts of searches.
 pub(super) fn texts() -> impl Strategy<Value = String> {
     let pieces = prop_oneof![
         8 => prop::sample::select(vec![
-            "id", "species", "created_at", "n", "on", "and", "or", "not", "in", "like", "ILIKE", "between", "is", "null", "(", ")", ",",
-            "=", "!=", "<>", "<", "<=", ">", ">=", "'T%'", "'it''s'", "'", "\"", "'2026-01-01'", "7", "-1.5e+3", "true", ";", "--", "$1",
+            "id", "species", "created_at", "n", "on", "and", "or", "not", "in", "like", "ILIKE",
+            "between", "is", "null", "(", ")", ",",
+            "=", "!=", "<>", "<", "<=", ">", ">=", "'T%'", "'it''s'", "'", "\"", "'2026-01-01'",
+            "7", "-1.5e+3", "true", ";", "--", "$1",
             "species = 'a'", "id in ('a','b')",
         ]).prop_map(str::to_owned),
         1 => any::<char>().prop_map(String::from),

@@ -2,7 +2,14 @@
 
 use super::*;
 
-const ROW: &str = r#"{"n":7,"big":9007199254740993,"price":12.50,"nan":"NaN","f4":0.1,"f8":1e+300,"on":true,"name":"a \"b\" é","pad":"x   ","u":"0199a1c2-7d5e-7cc0-a1b2-9f3b5c6d7e8f","mood":"sad","day":"0044-03-15 BC","at":"2026-11-20T08:00:00","seen":"2026-11-20T09:00:00.5+01:00","never":"infinity","doc":{"status": "open", "n": 5, "deep": [1, {"k": null}], "yes": true, "status": "open"},"raw":{"s":"\ud83d\ude00"},"list":["a",null],"odd name":1,"gone":null,"empty":""}"#;
+const ROW: &str = concat!(
+    r#"{"n":7,"big":9007199254740993,"price":12.50,"nan":"NaN","f4":0.1,"f8":1e+300"#,
+    r#","on":true,"name":"a \"b\" é","pad":"x   ","u":"0199a1c2-7d5e-7cc0-a1b2-9f3b5c6d7e8f""#,
+    r#","mood":"sad","day":"0044-03-15 BC","at":"2026-11-20T08:00:00""#,
+    r#","seen":"2026-11-20T09:00:00.5+01:00","never":"infinity""#,
+    r#","doc":{"status": "open", "n": 5, "deep": [1, {"k": null}], "yes": true, "status": "open"}"#,
+    r#","raw":{"s":"\ud83d\ude00"},"list":["a",null],"odd name":1,"gone":null,"empty":""}"#,
+);
 
 fn schema() -> Arc<Schema> {
     let labels = ["ok", "sad"].map(str::to_owned).to_vec();
@@ -61,7 +68,8 @@ fn values_compare_by_type() {
         "at = 2026-11-20T08:00:00 at > 2026-11-20",
         "seen = 2026-11-20T08:00:00.5Z",
         "never > 9999-12-31T23:59:59Z never = infinity never:*",
-        "doc.status = open doc.status = \"op*\" doc.n > 4.5 doc.n = 5.0 doc.yes = true doc.deep.0 = 1 doc.deep.\"-2\" = 1",
+        "doc.status = open doc.status = \"op*\" doc.n > 4.5 doc.n = 5.0 doc.yes = true doc.deep.0 = 1 \
+         doc.deep.\"-2\" = 1",
         "doc.\"status\" = open \"doc\".deep:* NOT doc.deep.1.k:* NOT doc.n = \"5\"",
         "raw.s = \"😀\" raw:*",
         r#"list = "[\"a\",null]""#,
@@ -91,7 +99,8 @@ fn values_must_fit_their_columns() {
         ("day = 2026-02-30", "at character 7: \"2026-02-30\" is no date, such as 2026-11-20"),
         (
             "seen > 2026-11-20T08:00:00",
-            "at character 8: \"2026-11-20T08:00:00\" is no time as RFC 3339 writes it, such as 2026-11-20T08:00:00Z",
+            "at character 8: \"2026-11-20T08:00:00\" is no time as RFC 3339 writes it, such as \
+             2026-11-20T08:00:00Z",
         ),
         ("name.x = 1", "at character 1: name is no JSON, so there is nothing within it"),
         ("list < x", "at character 6: a value of this type is not compared by <, but by = and !="),
