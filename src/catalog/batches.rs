@@ -3,7 +3,7 @@
 use super::Kinds;
 use crate::{
     log::Batch,
-    model::{Change, KindName},
+    model::{Change, ChangeType, KindName},
     telemetry::Metrics,
     wire::{Renderer, Unreadable},
 };
@@ -21,7 +21,8 @@ impl Batches {
         Self { kinds, batches: HashMap::new() }
     }
 
-    /// Adds a change. Changes of kinds that are not in the list are left out.
+    /// Adds a change. Changes of kinds that are not in the list are left out; those that have come without
+    /// the row that they leave, for it was too large or no text, are counted.
     pub fn push(&mut self, change: &Change<'_>, sealed_at: u64, metrics: &Metrics) {
         let batch = match self.batches.get_mut(change.kind) {
             Some(batch) => batch,
@@ -30,6 +31,9 @@ impl Batches {
                 self.batches.entry(name.clone()).or_insert_with(|| Batch::new(name, renderer))
             }
         };
+        if change.after.is_none() && change.change != ChangeType::Deleted {
+            metrics.undecodable_rows.with_label_values(&[change.kind]).inc();
+        }
         batch.push(change, sealed_at);
     }
 

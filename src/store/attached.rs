@@ -1,6 +1,6 @@
 //! Attaching and detaching tables, and what is known of those that are attached.
 
-use super::{DatabaseError, Fault, Store};
+use super::{DatabaseError, Fault, Store, fault::is_about_encoding};
 use crate::{
     backoff::Backoff,
     error::Error,
@@ -135,7 +135,10 @@ impl Store {
     pub async fn detach(&self, table: &TableName, purge: bool) -> Result<(), Error> {
         let find = "SELECT w.id FROM hub.attached a JOIN hub.watched w ON w.id = a.id JOIN pg_class c ON c.oid = w.relation
                     JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2";
-        let rows = self.run("find_attached", find, &[&table.schema, &table.name]).await?;
+        let rows = match self.run("find_attached", find, &[&table.schema, &table.name]).await {
+            Err(error) if is_about_encoding(&error) => Vec::new(),
+            found => found?,
+        };
         let Some(row) = rows.first() else { return Err(Error::NotAttached { table: table.to_string() }) };
         let id: i32 = row.try_get(0)?;
         self.alter("detach", "SELECT hub.detach($1, $2)", &[&id, &purge]).await
@@ -194,6 +197,9 @@ fn refusal(error: DatabaseError) -> Error {
                 "{}: the hub's role must own the table, or have TRIGGER and SELECT on it",
                 answer.message()
             )
+        }
+        Some(_) if error.fault() == Fault::Encoding => {
+            "there is no such table: the database's encoding cannot say its name".to_owned()
         }
         _ if error.fault() == Fault::Locked => {
             "the table is locked by a transaction that does not end; try again when it has".to_owned()

@@ -3,6 +3,7 @@
 use super::{
     DatabaseError, Store,
     controller::{Turn, Unnested, change},
+    fault::is_about_encoding,
 };
 use crate::{
     error::Error,
@@ -124,7 +125,11 @@ impl Store {
         if let Some((revision, epoch)) = &place {
             wanted.add("(revision, epoch) < ({}, {})", &[(revision, Type::INT8), (epoch, Type::TEXT)]);
         }
-        self.records("audit_list", wanted, "ORDER BY revision DESC, epoch DESC", most).await
+        match self.records("audit_list", wanted, "ORDER BY revision DESC, epoch DESC", most).await {
+            // What the database cannot say stands in no record of it.
+            Err(error) if is_about_encoding(&error) => Ok(Vec::new()),
+            records => records,
+        }
     }
 
     /// At most `most` records after a place and up to a revision, oldest first. Gaps are wanted by everybody.
@@ -135,11 +140,18 @@ impl Store {
         upto: Revision,
         most: u32,
     ) -> Result<Vec<AuditRecord>, Error> {
-        let mut wanted = Conditions::of(filter, " OR type = 0");
         let (revision, epoch, upto) = (place.revision.to_sql(), place.epoch.as_str(), upto.to_sql());
-        wanted.add("(revision, epoch) > ({}, {})", &[(&revision, Type::INT8), (&epoch, Type::TEXT)]);
-        wanted.add("revision <= {}", &[(&upto, Type::INT8)]);
-        self.records("audit_after", wanted, "ORDER BY revision, epoch", most).await
+        let mut wanted = Conditions::of(filter, " OR type = 0");
+        wanted.add_span((&revision, &epoch), &upto);
+        match self.records("audit_after", wanted, "ORDER BY revision, epoch", most).await {
+            Err(error) if is_about_encoding(&error) => {
+                let mut gaps = Conditions::default();
+                gaps.add("type = 0", &[]);
+                gaps.add_span((&revision, &epoch), &upto);
+                self.records("audit_after", gaps, "ORDER BY revision, epoch", most).await
+            }
+            records => records,
+        }
     }
 
     async fn records(
@@ -192,6 +204,12 @@ impl<'a> Conditions<'a> {
             }
         }
         conditions
+    }
+
+    /// After a place, and up to a revision.
+    fn add_span(&mut self, (revision, epoch): (&'a i64, &'a &'a str), upto: &'a i64) {
+        self.add("(revision, epoch) > ({}, {})", &[(revision, Type::INT8), (epoch, Type::TEXT)]);
+        self.add("revision <= {}", &[(upto, Type::INT8)]);
     }
 
     /// A condition with its values in the places of `{}`.

@@ -5,11 +5,11 @@
 //! database's collation; a test of a value that is unset does not hold, and its negation does; and in a column of a message a time that
 //! no message can say is unset.
 
+use super::values::Value;
 use crate::model::filter::{
     Bound, Comparison, Field, Filter, Operand, Order, Pattern, Predicate, Schema, Subject, Test, Unset,
     ValueType,
 };
-use tokio_postgres::types::{ToSql, Type};
 
 /// The times that a message can say: those of a protobuf timestamp.
 const TIMES: &str = "'0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'";
@@ -20,16 +20,13 @@ const BEYOND_TEXT: &str = r"E'\\\\u(0000|d[89a-f])'";
 /// Numbers within JSON that are compared; `model/filter/value.rs` has the same bounds.
 const JSON_NUMBER: &str = "^[^eE]*([eE][-+]?[0-9]{1,3})?$";
 
-/// A parameter and its type.
-pub(super) type Parameter = (Box<dyn ToSql + Sync + Send>, Type);
-
 /// Writes an expression that is true for the rows that match, and false or NULL for the others.
-pub(super) fn condition(filter: &Filter, parameters: &mut Vec<Parameter>) -> String {
+pub(super) fn condition(filter: &Filter, parameters: &mut Vec<Value>) -> String {
     Writer { schema: filter.schema(), claims: None, parameters }.write(filter.predicate())
 }
 
 /// Writes an expression that is true for the rows that a policy shows, and false or NULL for the others: what is unset is unknown.
-pub(super) fn policy(filter: &Filter, claims: &Bound, parameters: &mut Vec<Parameter>) -> String {
+pub(super) fn policy(filter: &Filter, claims: &Bound, parameters: &mut Vec<Value>) -> String {
     Writer { schema: filter.schema(), claims: Some(claims), parameters }.write(filter.predicate())
 }
 
@@ -70,7 +67,7 @@ struct Writer<'a> {
     schema: &'a Schema,
     /// Those of a policy; `None`: it is a filter.
     claims: Option<&'a Bound>,
-    parameters: &'a mut Vec<Parameter>,
+    parameters: &'a mut Vec<Value>,
 }
 
 impl Writer<'_> {
@@ -97,19 +94,18 @@ impl Writer<'_> {
         format!("({})", parts.join(with))
     }
 
-    fn place(&mut self, parameter: Parameter) -> String {
+    fn place(&mut self, parameter: Value) -> String {
         self.parameters.push(parameter);
         format!("${}", self.parameters.len())
     }
 
     /// A value, cast to a type by the database.
     fn value(&mut self, operand: &Operand, sql_type: &str) -> String {
-        format!("{}::pg_catalog.{sql_type}", self.place(text(operand.sql())))
+        format!("{}::pg_catalog.{sql_type}", self.place(Value::text(operand.sql())))
     }
 
     fn values(&mut self, operands: &[Operand], sql_type: &str) -> String {
-        let texts: Vec<_> = operands.iter().map(Operand::sql).collect();
-        let place = self.place((Box::new(texts), Type::TEXT_ARRAY));
+        let place = self.place(Value::texts(operands.iter().map(Operand::sql)));
         format!("ANY ({place}::pg_catalog.{sql_type}[])")
     }
 
@@ -188,7 +184,7 @@ impl Writer<'_> {
         // Under every collation this is exact.
         let exact = match test {
             Test::Matches(pattern) => {
-                return format!("({bytes} LIKE {})", self.place(text(like(pattern))));
+                return format!("({bytes} LIKE {})", self.place(Value::text(like(pattern))));
             }
             test => self.compared(&bytes, test, "text"),
         };
@@ -211,7 +207,7 @@ impl Writer<'_> {
 
     /// A test of what stands at a path of a document.
     fn within_json(&mut self, field: &Field, path: &[String], test: &Test) -> String {
-        let place = self.place((Box::new(path.to_vec()), Type::TEXT_ARRAY));
+        let place = self.place(Value::texts(path.iter().cloned()));
         let column = column(field);
         let prefix = if field.value == ValueType::Json { "json" } else { "jsonb" };
         let (found, said) = (format!("({column} #> {place})"), format!("({column} #>> {place})"));
@@ -221,7 +217,7 @@ impl Writer<'_> {
                 format!("coalesce(pg_catalog.{prefix}_typeof({found}) <> 'null', false)")
             }
             Test::Matches(pattern) => {
-                let like = self.place(text(like(pattern)));
+                let like = self.place(Value::text(like(pattern)));
                 format!("CASE WHEN {} THEN {said} LIKE {like} END", of_type("string"))
             }
             Test::Compare(comparison, operand) => self.json_value(&of_type, &said, (*comparison, operand)),
@@ -295,10 +291,6 @@ fn in_json(column: &str) -> String {
 
 fn beyond_text(json: &str) -> String {
     format!("pg_catalog.regexp_replace({json}::pg_catalog.text, {PAIR}, ' ', 'gi') ~* {BEYOND_TEXT}")
-}
-
-fn text(value: String) -> Parameter {
-    (Box::new(value), Type::TEXT)
 }
 
 /// An operator.

@@ -3,6 +3,7 @@
 use super::{
     DatabaseError, Driven, LogPosition, Store, Target,
     transaction::{Begin, Isolation, Transaction},
+    values::{Raw, readable},
 };
 use crate::{
     error::Error,
@@ -163,10 +164,10 @@ pub(super) fn change(
         epoch,
         revision,
         kind: row.try_get(first)?,
-        resource_id: row.try_get(first + 1)?,
+        resource_id: row.try_get::<_, Raw<'_>>(first + 1)?.legible().into_owned(),
         change: change.ok_or_else(|| Error::Internal(anyhow::anyhow!("a change of type {number}")))?,
-        after: row.try_get(first + 3)?,
-        before: row.try_get(first + 4)?,
+        after: readable(row, first + 3)?.map(str::to_owned),
+        before: readable(row, first + 4)?.map(str::to_owned),
         captured_at: row.try_get(first + 5)?,
         actor: row.try_get(first + 6)?,
         origin: row.try_get(first + 7)?,

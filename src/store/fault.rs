@@ -141,6 +141,18 @@ impl fmt::Display for DatabaseError {
 /// Its causes are in its own words.
 impl std::error::Error for DatabaseError {}
 
+/// Whether a statement has failed because of a text that the database's encoding, or UTF-8, cannot say.
+pub(super) fn is_about_encoding(error: &Error) -> bool {
+    match error {
+        Error::Refused { sqlstate, .. } => Fault::of_sqlstate(sqlstate) == Fault::Encoding,
+        Error::Internal(cause) => {
+            let cause = cause.downcast_ref::<DatabaseError>();
+            cause.is_some_and(|cause| cause.answer().is_some() && cause.fault() == Fault::Encoding)
+        }
+        _ => false,
+    }
+}
+
 impl From<tokio_postgres::Error> for DatabaseError {
     fn from(error: tokio_postgres::Error) -> Self {
         Self(error)
@@ -174,7 +186,7 @@ impl From<SealError> for Error {
     fn from(error: SealError) -> Self {
         match error {
             SealError::Database(error) => error.into(),
-            SealError::Silent | SealError::History(_) => {
+            SealError::Silent | SealError::History(_) | SealError::Encoding(_) => {
                 tracing::warn!(%error, "the log cannot be read");
                 Self::Unavailable { why: "the database is not available", retry_after: RETRY_AFTER }
             }

@@ -12,12 +12,13 @@ use super::{
     DatabaseError, Fault,
     connection::{Driven, Target},
     lock::HubLock,
+    migrate::ENCODINGS,
     transaction::{Begin, Isolation},
 };
 use crate::model::{Epoch, Revision};
 use std::{future::poll_fn, sync::atomic::AtomicUsize, time::Duration};
 use tokio::sync::mpsc;
-use tokio_postgres::{AsyncMessage, Row, Statement};
+use tokio_postgres::{AsyncMessage, Client, Row, Statement, types::Type};
 
 /// A busy hub seals every few milliseconds. One that holds `busy` and is silent for so long is frozen: the server ends its session,
 /// and writers ring again.
@@ -62,6 +63,9 @@ pub enum SealError {
     /// The log holds something that this program cannot read.
     #[error("hub.log and hub.change do not agree: {0}")]
     Corrupt(String),
+    /// Not all of what the database can hold can be sent.
+    #[error("the database has the encoding {0}, of which not every character can be written in UTF-8")]
+    Encoding(String),
     /// The server does not answer.
     #[error("the database does not answer")]
     Silent,
@@ -101,29 +105,27 @@ pub struct HubConnection {
 }
 
 impl HubConnection {
-    /// Connects.
+    /// Connects. Fails if the database may hold what cannot be read.
     pub async fn open(target: &Target) -> Result<Self, SealError> {
-        answered(async {
+        let ask = "SELECT current_setting('max_prepared_transactions') <> '0',
+                     CASE WHEN e <> ALL ($1::text::text[]) THEN e END FROM current_setting('server_encoding') e";
+        let (client, forbids_bells, incomplete) = answered(async {
             let client = target.open().await?;
-            let row =
-                client.query_typed("SELECT current_setting('max_prepared_transactions') <> '0'", &[]).await?;
-            let forbids_bells = row.first().is_some_and(|row| row.get(0));
-            let prepared = if target.keeps_session() {
-                let settings =
-                    "SET enable_seqscan = off; SET jit = off; SET max_parallel_workers_per_gather = 0;
-                                SET plan_cache_mode = force_generic_plan; SET synchronous_commit = on;
-                                SET search_path = pg_catalog, hub, pg_temp;
-                                SET default_transaction_isolation = 'read committed'";
-                client
-                    .batch_execute(&format!("{settings}; SET statement_timeout = {}", PATIENCE.as_millis()))
-                    .await?;
-                Some((client.prepare(SEAL).await?, client.prepare(log::READ).await?))
-            } else {
-                None
-            };
-            Ok(Self { client, prepared, row_size: AtomicUsize::new(1), forbids_bells })
+            let rows = client.query_typed(ask, &[(&ENCODINGS, Type::TEXT)]).await?;
+            let row = rows.first();
+            let forbids_bells: bool = row.map_or(Ok(false), |row| row.try_get(0))?;
+            let incomplete: Option<String> = row.map_or(Ok(None), |row| row.try_get(1))?;
+            Ok((client, forbids_bells, incomplete))
         })
-        .await
+        .await?;
+        if let Some(encoding) = incomplete {
+            return Err(SealError::Encoding(encoding));
+        }
+        let prepared = match target.keeps_session() {
+            true => Some(answered(prepare(&client)).await?),
+            false => None,
+        };
+        Ok(Self { client, prepared, row_size: AtomicUsize::new(1), forbids_bells })
     }
 
     /// Numbers what was committed since the last seal. When this returns, the seal is durable.
@@ -208,6 +210,15 @@ impl HubConnection {
         let rows = answered(self.client.query_typed(sql, &[])).await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
+}
+
+/// What a session that is kept is set to, and the statements that it runs all the time.
+async fn prepare(client: &Client) -> Result<(Statement, Statement), tokio_postgres::Error> {
+    let settings = "SET enable_seqscan = off; SET jit = off; SET max_parallel_workers_per_gather = 0;
+        SET plan_cache_mode = force_generic_plan; SET synchronous_commit = on;
+        SET search_path = pg_catalog, hub, pg_temp; SET default_transaction_isolation = 'read committed'";
+    client.batch_execute(&format!("{settings}; SET statement_timeout = {}", PATIENCE.as_millis())).await?;
+    Ok((client.prepare(SEAL).await?, client.prepare(log::READ).await?))
 }
 
 async fn answered<T>(

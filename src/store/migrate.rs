@@ -17,7 +17,7 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(300), Duration::from_secs(2
 /// A step that found its table locked for this long is given up.
 const STEP_LIMIT: Duration = Duration::from_secs(60);
 /// Each character of these has one in UTF-8, which is what the hub speaks.
-const ENCODINGS: &str = "{UTF8,LATIN1,LATIN2,LATIN4,LATIN5,LATIN6,LATIN7,LATIN8,LATIN9,LATIN10,ISO_8859_5,KOI8R,KOI8U,WIN866,WIN1256}";
+pub(super) const ENCODINGS: &str = "{UTF8,LATIN1,LATIN2,LATIN4,LATIN5,LATIN6,LATIN7,LATIN8,LATIN9,LATIN10,ISO_8859_5,KOI8R,KOI8U,WIN866,WIN1256}";
 
 /// One numbered file. Once released it never changes.
 #[derive(Debug, Clone, Copy)]

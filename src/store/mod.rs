@@ -23,6 +23,7 @@ mod snapshot;
 mod status;
 mod tls;
 mod transaction;
+mod values;
 
 pub use attached::{AttachChoice, Candidate};
 pub use audit::{AuditFilter, AuditPlace, AuditRecord};

@@ -8,8 +8,9 @@ pub use any::{LARGEST_PAGE, ListRows, RowPage, RowTable, TableRow, Visible};
 
 use super::{
     Store,
-    condition::{Parameter, condition, order, policy},
+    condition::{condition, order, policy},
     search::search,
+    values::{Value, typed},
 };
 use crate::{
     call::Call,
@@ -19,7 +20,7 @@ use crate::{
         filter::{Bound, Filter, Order, Schema, Search},
     },
 };
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::ToSql;
 
 /// Which rows a list has, and in which order.
 #[derive(Debug)]
@@ -59,14 +60,11 @@ impl Store {
     /// The row with this key.
     pub async fn get(&self, table: &Table, id: &str) -> Result<String, Error> {
         let Table { name, key, .. } = table;
-        let rows = self
-            .run(
-                "get",
-                &format!("SELECT pg_catalog.to_json(t.*)::text FROM {name} t WHERE {key} = $1"),
-                &[&id],
-            )
-            .await?;
-        found(table, id, &rows)
+        let sql = format!("SELECT pg_catalog.to_json(t.*)::text FROM {name} t WHERE {key} = $1");
+        match self.run("get", &sql, &[&id]).await {
+            Ok(rows) => found(table, id, &rows),
+            Err(error) => Err(self.nobodys(&table.kind, id, error).await),
+        }
     }
 
     /// A new row, for a call; columns that are not given take their defaults.
@@ -120,8 +118,10 @@ impl Store {
         sql: &str,
         values: &[&(dyn ToSql + Sync)],
     ) -> Result<String, Error> {
-        let rows = self.write(call, &table.kind, statement, sql, values).await?;
-        found(table, id, &rows)
+        match self.write(call, &table.kind, statement, sql, values).await {
+            Ok(rows) => found(table, id, &rows),
+            Err(error) => Err(self.nobodys(&table.kind, id, error).await),
+        }
     }
 
     /// A page of the rows that are chosen, and their number, at one moment.
@@ -133,7 +133,7 @@ impl Store {
         limit: i64,
     ) -> Result<Page, Error> {
         let Table { name, key, .. } = table;
-        let mut values: Vec<Parameter> = vec![(Box::new(limit), Type::INT8), (Box::new(offset), Type::INT8)];
+        let mut values = vec![Value::Number(limit), Value::Number(offset)];
         let filter = choice.filter.map(|filter| condition(filter, &mut values));
         let wanted = choice.search.map(|wanted| search(wanted, choice.schema, &mut values));
         let visible = choice.visible.map(|(rule, claims)| policy(rule, claims, &mut values));
@@ -150,8 +150,11 @@ impl Store {
         let rows = if choice.is_all() {
             self.run("page", &sql, &[&limit, &offset]).await?
         } else {
-            let values: Vec<_> = values.iter().map(|(value, of)| (&**value as _, of.clone())).collect();
-            self.run_once("page", &sql, &values).await?
+            let mut rows = self.run_once("page", &sql, &typed(&values)).await;
+            if let Some(sayable) = self.sayable(&rows, &values).await? {
+                rows = self.run_once("page", &sql, &typed(&sayable)).await;
+            }
+            rows?
         };
         let row = rows.first().ok_or_else(|| Error::Internal(anyhow::anyhow!("a page without a row")))?;
         Ok(Page { rows: row.try_get(1)?, total: row.try_get(0)? })

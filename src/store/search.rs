@@ -1,11 +1,13 @@
 //! Searches as SQL: names come from the schema, quoted; values travel as parameters. The table is called `t`.
 
-use super::condition::{Parameter, quoted, sign};
+use super::{
+    condition::{quoted, sign},
+    values::Value,
+};
 use crate::model::filter::{Comparison, Field, Operand, Schema, Search, ValueType};
-use tokio_postgres::types::Type;
 
 /// Writes an expression that is true for the rows that are searched for, and false or NULL for the others.
-pub(super) fn search(search: &Search, schema: &Schema, parameters: &mut Vec<Parameter>) -> String {
+pub(super) fn search(search: &Search, schema: &Schema, parameters: &mut Vec<Value>) -> String {
     let mut joined = |parts: &[Search], with: &str| {
         let parts: Vec<_> = parts.iter().map(|part| self::search(part, schema, parameters)).collect();
         format!("({})", parts.join(with))
@@ -24,17 +26,17 @@ pub(super) fn search(search: &Search, schema: &Schema, parameters: &mut Vec<Para
     }
 }
 
-fn test(search: &Search, field: &Field, parameters: &mut Vec<Parameter>) -> String {
+fn test(search: &Search, field: &Field, parameters: &mut Vec<Value>) -> String {
     let column = format!("t.{}", quoted(&field.column));
     let text = format!("{column}::pg_catalog.text COLLATE pg_catalog.\"C\"");
-    let mut place = |parameter: Parameter| {
+    let mut place = |parameter: Value| {
         parameters.push(parameter);
         format!("${}", parameters.len())
     };
     match search {
         Search::IsNull(_) => format!("({column} IS NOT DISTINCT FROM NULL)"),
         Search::Like { pattern, any_case, .. } => {
-            let place = place((Box::new(pattern.clone()), Type::TEXT));
+            let place = place(Value::text(pattern));
             // Letters of any case are the database's to know.
             match any_case {
                 true => format!("({column}::pg_catalog.text COLLATE pg_catalog.\"default\" ILIKE {place})"),
@@ -42,7 +44,7 @@ fn test(search: &Search, field: &Field, parameters: &mut Vec<Parameter>) -> Stri
             }
         }
         Search::Compare(_, comparison, operand) => {
-            let (cast, place) = (cast(&field.value), place((Box::new(operand.sql()), Type::TEXT)));
+            let (cast, place) = (cast(&field.value), place(Value::text(operand.sql())));
             let sign = sign(*comparison);
             match cast {
                 // The first may use an index; the second is exact under every collation.
@@ -54,8 +56,7 @@ fn test(search: &Search, field: &Field, parameters: &mut Vec<Parameter>) -> Stri
             }
         }
         Search::In(_, operands) => {
-            let texts: Vec<_> = operands.iter().map(Operand::sql).collect();
-            let (cast, place) = (cast(&field.value), place((Box::new(texts), Type::TEXT_ARRAY)));
+            let (cast, place) = (cast(&field.value), place(Value::texts(operands.iter().map(Operand::sql))));
             match cast {
                 "text" if field.value == ValueType::Text => {
                     format!("({column} = ANY ({place}) AND {text} = ANY ({place}))")

@@ -5,10 +5,11 @@ use super::{
     connection::Driven,
     lock::HubLock,
     transaction::{Begin, Isolation, Transaction},
+    values::{Raw, readable},
 };
 use crate::model::{Epoch, Revision};
 use futures_util::{Stream, TryStreamExt};
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 use tokio_postgres::{
     Client, Row,
     types::{ToSql, Type},
@@ -46,13 +47,13 @@ pub struct SnapshotRow(Row);
 
 impl SnapshotRow {
     /// The key, as text.
-    pub fn resource_id(&self) -> Result<&str, SealError> {
-        Ok(self.0.try_get(0)?)
+    pub fn resource_id(&self) -> Result<Cow<'_, str>, SealError> {
+        Ok(self.0.try_get::<_, Raw<'_>>(0)?.legible())
     }
 
-    /// The row, as a JSON object.
-    pub fn json(&self) -> Result<&str, SealError> {
-        Ok(self.0.try_get(1)?)
+    /// The row, as a JSON object; `None`: it cannot be read as UTF-8.
+    pub fn json(&self) -> Result<Option<&str>, SealError> {
+        Ok(readable(&self.0, 1)?)
     }
 }
 

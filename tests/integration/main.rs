@@ -16,6 +16,7 @@ mod commands;
 mod controllers;
 mod delays;
 mod doctor;
+mod encodings;
 mod epoch;
 mod filters;
 mod following;

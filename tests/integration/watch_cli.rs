@@ -113,3 +113,24 @@ async fn an_export_that_is_stopped_or_refused_leaves_nothing_behind() {
     let ended = timeout(PATIENCE, process.wait()).await.expect("its end").unwrap();
     assert_eq!((ended.code(), found()), (Some(1), 0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_initial_state_that_always_fails_is_asked_for_less_and_less_often() {
+    let rows = || vec![event(EventType::Snapshot, "a", "T. rex")];
+    let failing = (0..5).map(|_| Script { events: rows(), end: Code::Unavailable });
+    let whole = Script {
+        events: vec![event(EventType::Snapshot, "a", "T. rex"), bookmark(0)],
+        end: Code::Unavailable,
+    };
+    let last = Script { events: vec![], end: Code::InvalidArgument };
+    let output = run(failing.chain([whole, last]), &["watch", "--initial-state"]).await;
+    let text = String::from_utf8(output.stderr).unwrap();
+    let pauses: Vec<u64> = text
+        .lines()
+        .filter_map(|line| line.split("; again in ").nth(1)?.split(' ').next()?.parse().ok())
+        .collect();
+    // From 100 ms, doubled each time, and between half and all of that.
+    assert_eq!(pauses.len(), 6, "{text}");
+    assert!(pauses[0] <= 100 && pauses[4] >= 800, "{pauses:?}");
+    assert!(pauses[5] <= 100, "a state that is complete begins again: {pauses:?}");
+}

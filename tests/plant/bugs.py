@@ -726,4 +726,18 @@ BUGS = [
         "SET quote_all_identifiers = off",
         ("poolers::nothing_is_left_on_the_sessions_of_a_pool",),
     ),
+    Bug(
+        "a-sign-that-the-encoding-lacks-fails-a-search",
+        "src/store/values.rs",
+        "*place = None;",
+        "",
+        ("encodings::what_the_encoding_lacks_is_found_nowhere",),
+    ),
+    Bug(
+        "a-row-that-is-no-text-stops-its-reader",
+        "src/store/values.rs",
+        "Ok(row.try_get::<_, Option<Raw<'_>>>(column)?.and_then(|raw| raw.readable()))",
+        "row.try_get(column)",
+        ("encodings::a_row_that_is_no_text_comes_without_itself_and_all_others_after_it",),
+    ),
 ]

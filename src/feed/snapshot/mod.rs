@@ -148,24 +148,25 @@ async fn copy(
 
 /// A row, encoded, if it is wanted.
 fn add(frames: &mut Vec<u8>, row: &SnapshotRow, kind: &Kind, interest: &Interest) -> Result<(), CopyError> {
-    let resource_id = row.resource_id()?;
+    let resource_id = &*row.resource_id()?;
     if !interest.selector.wants_resource(resource_id) {
         return Ok(());
     }
     let (change, json) = (ChangeType::Snapshot, row.json()?);
     if let Some(filter) = &interest.filter {
-        let event = RowEvent { change, resource_id, occurred_at: None, old: None, new: Some(json) };
+        let event = RowEvent { change, resource_id, occurred_at: None, old: None, new: json };
         if filter.judge_rows(event)? == Verdict::Unwanted {
             return Ok(());
         }
     }
-    let composed = interest.composer.as_ref().map(|composer| composer.compose(json)).transpose()?;
+    let composed =
+        interest.composer.as_ref().zip(json).map(|(composer, json)| composer.compose(json)).transpose()?;
     let change = Change {
         revision: Revision::ZERO,
         kind: kind.name().as_str(),
         resource_id,
         change,
-        after: Some(composed.as_deref().unwrap_or(json)),
+        after: composed.as_deref().or(json),
         before: None,
         captured_at: None,
         transaction_end: Revision::ZERO,
@@ -173,6 +174,8 @@ fn add(frames: &mut Vec<u8>, row: &SnapshotRow, kind: &Kind, interest: &Interest
     };
     if let Err(error) = interest.rendition.spelling().event(&change, &*kind.renderer, frames) {
         tracing::error!(kind = kind.name().as_str(), resource_id, %error, "a row does not fit its kind");
+    } else if json.is_none() {
+        tracing::error!(kind = kind.name().as_str(), resource_id, "a row cannot be read as UTF-8");
     }
     Ok(())
 }

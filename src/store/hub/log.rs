@@ -4,7 +4,10 @@ use super::{HubConnection, SealError, answered};
 use crate::{
     error::Error,
     model::{AttributedChange, Change, ChangeType, Epoch, Revision, Writer},
-    store::controller::change,
+    store::{
+        controller::change,
+        values::{Raw, readable},
+    },
 };
 use futures_util::{StreamExt, TryStreamExt, future};
 use std::{pin::pin, sync::atomic::Ordering, time::SystemTime};
@@ -79,6 +82,8 @@ mod column {
 /// A sealed event as it was read.
 pub struct SealedRow {
     row: Row,
+    /// What is shown of its resource id, if that is no UTF-8.
+    legible_id: Option<String>,
     revision: Revision,
     transaction: Span,
 }
@@ -126,11 +131,14 @@ impl SealedRow {
         Ok(Change {
             revision: self.revision,
             kind: self.kind()?,
-            resource_id: self.row.try_get(column::RESOURCE_ID)?,
+            resource_id: match &self.legible_id {
+                Some(id) => id,
+                None => self.row.try_get(column::RESOURCE_ID)?,
+            },
             change: ChangeType::from_number(number.into())
                 .ok_or_else(|| SealError::Corrupt(format!("type {number}")))?,
-            after: self.row.try_get(column::AFTER)?,
-            before: self.row.try_get(column::BEFORE)?,
+            after: readable(&self.row, column::AFTER)?,
+            before: readable(&self.row, column::BEFORE)?,
             captured_at: Some(self.row.try_get(column::CAPTURED_AT)?),
             transaction_end: self.transaction.end,
             writer: self.writer()?,
@@ -294,7 +302,10 @@ pub(super) fn accept(position: &mut LogPosition, rows: Vec<Row>) -> Result<Vec<S
             )));
         }
         next = LogPosition::of(&row, next.revision.next())?;
-        accepted.push(SealedRow { row, revision: next.revision, transaction: Span { base, end: commit } });
+        let id: Raw<'_> = row.try_get(column::RESOURCE_ID)?;
+        let legible_id = id.readable().is_none().then(|| id.legible().into_owned());
+        let transaction = Span { base, end: commit };
+        accepted.push(SealedRow { row, legible_id, revision: next.revision, transaction });
     }
     *position = next;
     Ok(accepted)

@@ -4,9 +4,10 @@
 use super::{
     super::{
         DatabaseError, Store,
-        condition::{Parameter, column, condition, policy, quoted},
+        condition::{column, condition, policy, quoted},
         search::search,
         snapshot::FORMATS,
+        values::{Value, typed},
     },
     keyset::{Sorting, digest, position, token},
 };
@@ -20,7 +21,7 @@ use crate::{
 };
 use serde_json::value::RawValue;
 use std::{borrow::Cow, collections::BTreeMap, fmt::Write, sync::Arc};
-use tokio_postgres::{Row as Answer, types::Type};
+use tokio_postgres::Row as Answer;
 
 /// Rows on one page, at most.
 pub const LARGEST_PAGE: usize = 1000;
@@ -118,7 +119,7 @@ impl RowTable {
 
     /// Whether a row is the one of this id: by the key's values, so that its index serves, and by its text, for 1.0 and 1.00 are equal
     /// numbers and two resources. `None`: no row has such an id.
-    fn is(&self, resource_id: &str, parameters: &mut Vec<Parameter>) -> Option<String> {
+    fn is(&self, resource_id: &str, parameters: &mut Vec<Value>) -> Option<String> {
         let parts: Vec<Cow<'_, str>> = match self.key.len() {
             1 => vec![resource_id.into()],
             _ => resource_id.split('/').map(|part| unescaped(part).map(Cow::Owned)).collect::<Option<_>>()?,
@@ -129,7 +130,7 @@ impl RowTable {
         let mut conditions = Vec::new();
         for (at, part) in self.key.iter().zip(parts) {
             let field = self.schema.fields.get(*at)?;
-            parameters.push((Box::new(part.into_owned()), Type::TEXT));
+            parameters.push(Value::text(part));
             let (column, place) = (column(field), parameters.len());
             conditions.push(format!(
                 "{column} = ${place}::{} AND {column}::pg_catalog.text COLLATE pg_catalog.\"C\" = ${place}",
@@ -152,8 +153,8 @@ impl RowTable {
     }
 
     /// A FROM item with a JSON object's values, as the columns' types have them.
-    fn record(&self, json: &str, parameters: &mut Vec<Parameter>) -> String {
-        parameters.push((Box::new(json.to_owned()), Type::TEXT));
+    fn record(&self, json: &str, parameters: &mut Vec<Value>) -> String {
+        parameters.push(Value::text(json));
         format!(
             "pg_catalog.json_populate_record(NULL::{}, ${}::pg_catalog.json) r",
             self.name,
@@ -270,7 +271,10 @@ impl Store {
             table.resource_id(),
             table.json(&[])
         );
-        let rows = self.formatted("update row", call, table, (&sql, &parameters)).await?;
+        let rows = match self.formatted("update row", call, table, (&sql, &parameters)).await {
+            Ok(rows) => rows,
+            Err(error) => return Err(self.nobodys(&table.kind, resource_id, error).await),
+        };
         match rows.first() {
             Some(row) => read(row),
             None => Err(self.not_written(call, table, resource_id, expected, visible).await),
@@ -292,7 +296,10 @@ impl Store {
         let seen = seen(visible, &mut parameters);
         let id = table.resource_id();
         let sql = format!("DELETE FROM {} AS t WHERE {is}{unchanged}{seen} RETURNING {id}", table.name);
-        let rows = self.formatted("delete row", call, table, (&sql, &parameters)).await?;
+        let rows = match self.formatted("delete row", call, table, (&sql, &parameters)).await {
+            Ok(rows) => rows,
+            Err(error) => return Err(self.nobodys(&table.kind, resource_id, error).await),
+        };
         match rows.is_empty() {
             false => Ok(()),
             true => Err(self.not_written(call, table, resource_id, expected, visible).await),
@@ -324,7 +331,7 @@ impl Store {
     ) -> Result<RowPage, Error> {
         let size = list.size.clamp(1, LARGEST_PAGE);
         let sorting = Sorting::new(&table.schema.fields, list.order_by, &table.key);
-        let mut parameters: Vec<Parameter> = Vec::new();
+        let mut parameters = Vec::new();
         let mut chosen = vec!["true".to_owned()];
         chosen.extend(list.filter.map(|filter| condition(filter, &mut parameters)));
         chosen.extend(list.search.map(|wanted| search(wanted, &table.schema, &mut parameters)));
@@ -353,8 +360,11 @@ impl Store {
             sorting.order(),
             size + 1,
         );
-        let answers = self.formatted("list rows", call, table, (&sql, &parameters)).await?;
-        page(&answers, size, |position| token(&digest, position))
+        let mut answers = self.formatted("list rows", call, table, (&sql, &parameters)).await;
+        if let Some(sayable) = self.sayable(&answers, &parameters).await? {
+            answers = self.formatted("list rows", call, table, (&sql, &sayable)).await;
+        }
+        page(&answers?, size, |position| token(&digest, position))
     }
 
     fn digest(&self, table: &RowTable, list: &ListRows<'_>) -> [u8; 16] {
@@ -372,12 +382,11 @@ impl Store {
         name: &'static str,
         call: &Call,
         table: &RowTable,
-        (sql, parameters): (&str, &[Parameter]),
+        (sql, parameters): (&str, &[Value]),
     ) -> Result<Vec<Answer>, Error> {
         let lease = self.lease().await?;
         let started = std::time::Instant::now();
-        let parameters: Vec<_> = parameters.iter().map(|(value, of)| (&**value as _, of.clone())).collect();
-        let rows = lease.query_formatted(call, &FORMATS, sql, &parameters).await;
+        let rows = lease.query_formatted(call, &FORMATS, sql, &typed(parameters)).await;
         let rows = rows.map_err(|error| DatabaseError::from(error).of_a_row(&table.kind))?;
         tracing::debug!(statement = name, elapsed = ?started.elapsed(), rows = rows.len(), "statement");
         Ok(rows)
@@ -388,16 +397,12 @@ fn missing(table: &RowTable, resource_id: &str) -> Error {
     Error::NotFound { kind: table.kind.clone(), id: resource_id.to_owned() }
 }
 
-fn seen(visible: Visible<'_>, parameters: &mut Vec<Parameter>) -> String {
+fn seen(visible: Visible<'_>, parameters: &mut Vec<Value>) -> String {
     visible.map(|(rule, claims)| format!(" AND {}", policy(rule, claims, parameters))).unwrap_or_default()
 }
 
 /// Whether a row is still as it was seen. Both sides are what the columns' types make of them, as texts.
-fn unchanged(
-    table: &RowTable,
-    expected: Option<&str>,
-    parameters: &mut Vec<Parameter>,
-) -> Result<String, Error> {
+fn unchanged(table: &RowTable, expected: Option<&str>, parameters: &mut Vec<Value>) -> Result<String, Error> {
     let Some(expected) = expected else { return Ok(String::new()) };
     let names = table.named("expected", expected)?;
     if names.is_empty() {

@@ -1,13 +1,15 @@
 //! Pages by position and not by number: where a page ends, as an opaque token, and what comes after that, as SQL.
 
-use super::super::condition::{Parameter, column, sort_key};
+use super::super::{
+    condition::{column, sort_key},
+    values::Value,
+};
 use crate::{
     error::Error,
     model::filter::{Field, Order},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
-use tokio_postgres::types::Type;
 
 /// The form of tokens. One of another form belongs to another release of this program.
 const VERSION: u8 = 1;
@@ -55,14 +57,14 @@ impl<'a> Sorting<'a> {
     }
 
     /// Whether a row comes after a position.
-    pub(super) fn after(&self, position: &[Option<String>], parameters: &mut Vec<Parameter>) -> String {
+    pub(super) fn after(&self, position: &[Option<String>], parameters: &mut Vec<Value>) -> String {
         let values: Vec<_> = self
             .terms
             .iter()
             .zip(position)
             .map(|(term, value)| {
                 value.as_ref().map(|value| {
-                    parameters.push((Box::new(value.clone()), Type::TEXT));
+                    parameters.push(Value::text(value));
                     format!("${}::{}", parameters.len(), term.field.sql_type)
                 })
             })
