@@ -1,10 +1,14 @@
 //! A hub: built, started, drained. Everything that runs is owned here.
 
+mod authentication;
 mod endpoints;
 
+pub use crate::upkeep::{Issuing, KeySource, TokenRules};
+pub use authentication::Authentication;
 pub use endpoints::{Addresses, Endpoints};
 
 use crate::{
+    auth::Authenticator,
     broker::{Ending, EventBroker, Limits},
     catalog::Catalog,
     controller::{self, AuditTrail, Controllers},
@@ -16,6 +20,7 @@ use crate::{
     service::{
         Means, UseCases,
         import::{self, Bulk},
+        keys::Keys,
         operate::{Introspection, Sources},
     },
     store::{DatabaseError, Store, Target, keeps_sessions, migrate},
@@ -83,6 +88,8 @@ pub struct Settings {
     pub max_message_bytes: usize,
     /// The metadata that names the caller, if it is to be believed.
     pub trusted_actor: Option<::http::HeaderName>,
+    /// Who must be known to call, and how.
+    pub authentication: Authentication,
     /// Whom the HTTP API answers.
     pub gate: http::Gate,
     /// The longest unary call.
@@ -113,6 +120,7 @@ impl Settings {
             connections: ConnectionLimits::default(),
             max_message_bytes: MAX_MESSAGE_BYTES,
             trusted_actor: None,
+            authentication: Authentication::default(),
             gate: http::Gate::default(),
             call_timeout: CALL_TIMEOUT,
             tls: ListenersTls::default(),
@@ -205,7 +213,7 @@ impl App {
         if settings.migrate {
             follower.begin().await.context("--tables")?;
         }
-        let mut running = Running::default();
+        let mut running = Running::new(settings.authentication.authenticator()?);
         let addresses = endpoints.addresses();
         let Endpoints { grpc, admin, api, metrics, health } = endpoints;
         let tls = settings.tls.clone();
@@ -221,13 +229,13 @@ impl App {
             }
             None => None,
         };
-        let api = serve_http(&settings, &pipeline, &registry, &cases, api)?;
-        let services = operator_services(&settings, &pipeline);
+        let api = serve_http(&settings, &pipeline, &registry, (&cases, &running.authenticator), api)?;
+        let services = operator_services(&settings, &pipeline, &running.authenticator);
         // On its own lane, so that it never waits for the watches.
         let drain = settings.drain_timeout.min(ADMIN_DRAIN);
         let admin =
             running.serve(&settings, &pipeline, services, (admin, tls.admin.clone()), (1, drain)).await?;
-        let Running { stop, tasks } = &mut running;
+        let Running { stop, tasks, authenticator } = &mut running;
         let hosts = &settings.gate.hosts;
         ops::serve(
             metrics,
@@ -241,12 +249,20 @@ impl App {
         for certificate in tls.each() {
             tasks.spawn(certificate.follow(tls.reload, stop.clone()));
         }
+        let issuers = settings.authentication.tokens.as_ref().map(|rules| rules.issuers.clone());
+        upkeep::spawn_authentication(
+            authenticator,
+            issuers.unwrap_or_default(),
+            &pipeline.store,
+            stop,
+            tasks,
+        );
         settings.controllers.spawn(&controller_resources(&pipeline), settings.controller, stop, tasks);
         let history = feed::spawn(&pipeline, stop, tasks);
         upkeep::spawn(&pipeline, settings.capture, (history, follower), stop, tasks);
         tasks.spawn(sweep(pipeline.broker.clone(), stop.clone()));
         let Pipeline { health, catalog, broker, metrics, store, .. } = pipeline;
-        let Running { stop, tasks } = running;
+        let Running { stop, tasks, .. } = running;
         Ok(Self { addresses, health, catalog, broker, bulk, metrics, store, server, api, admin, tasks, stop })
     }
 
@@ -386,21 +402,23 @@ fn serve_http(
     settings: &Settings,
     pipeline: &Pipeline,
     registry: &Registry,
-    cases: &UseCases,
+    (cases, authenticator): (&UseCases, &Arc<Authenticator>),
     listeners: Vec<TcpListener>,
 ) -> anyhow::Result<Server> {
     let mut served = http::Http::default();
     served.serve();
     registry.serve_http(cases, &mut served);
     let face = served.finish(settings.gate.clone(), settings.max_message_bytes, pipeline.metrics.clone())?;
-    let calls = Calls::new(face, settings.call_timeout).trusting(settings.trusted_actor.clone());
+    let calls = Calls::new(face, settings.call_timeout)
+        .trusting(settings.trusted_actor.clone())
+        .known_by(authenticator.clone());
     Ok(Server::start(listeners, None, &calls, settings.lanes, settings.connections, settings.drain_timeout)?)
 }
 
 /// What the operator calls.
-fn operator_services(settings: &Settings, pipeline: &Pipeline) -> Grpc {
+fn operator_services(settings: &Settings, pipeline: &Pipeline, authenticator: &Arc<Authenticator>) -> Grpc {
     let mut grpc = Grpc::new(settings.max_message_bytes);
-    grpc.serve_admin(Introspection::new(Sources {
+    let introspection = Introspection::new(Sources {
         store: pipeline.store.clone(),
         broker: pipeline.broker.clone(),
         health: pipeline.health.clone(),
@@ -409,7 +427,8 @@ fn operator_services(settings: &Settings, pipeline: &Pipeline) -> Grpc {
         catalog: pipeline.catalog.clone(),
         tables: pipeline.tables.clone(),
         started: Instant::now(),
-    }));
+    });
+    grpc.serve_admin(introspection, Keys::new(pipeline.store.clone(), authenticator.clone()));
     grpc
 }
 
@@ -424,13 +443,17 @@ fn controller_resources(pipeline: &Pipeline) -> controller::Resources {
 }
 
 /// The tasks of a hub that starts, and how to stop them.
-#[derive(Default)]
 struct Running {
     stop: CancellationToken,
     tasks: JoinSet<()>,
+    authenticator: Arc<Authenticator>,
 }
 
 impl Running {
+    fn new(authenticator: Arc<Authenticator>) -> Self {
+        Self { stop: CancellationToken::new(), tasks: JoinSet::new(), authenticator }
+    }
+
     /// Serves services on listeners, with this number of lanes and this bound on the drain.
     async fn serve(
         &mut self,
@@ -445,7 +468,9 @@ impl Running {
         self.tasks.spawn(async move {
             stop.run_until_cancelled(report).await;
         });
-        let calls = Calls::new(face, settings.call_timeout).trusting(settings.trusted_actor.clone());
+        let calls = Calls::new(face, settings.call_timeout)
+            .trusting(settings.trusted_actor.clone())
+            .known_by(self.authenticator.clone());
         Ok(Server::start(listeners, tls, &calls, lanes, settings.connections, drain)?)
     }
 }

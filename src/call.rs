@@ -2,6 +2,7 @@
 //! call comes in and is handed, as an argument, to everything that is done for it: use cases, writes to the
 //! database, the body of its answer.
 
+use crate::auth::{Principal, Term};
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 /// A call under way. Cloning it is cheap. The default is nobody's call: what the hub does by itself.
@@ -15,12 +16,17 @@ pub struct Particulars {
     pub operation: Box<str>,
     /// The client's address.
     pub peer: Option<SocketAddr>,
-    /// Who the client is, as a trusted source says; `None`: unknown.
-    pub principal: Option<Box<str>>,
+    /// Who the client is, as it has proved; `None`: it has proved nothing.
+    pub principal: Option<Arc<Principal>>,
+    /// Whom its changes are recorded under: who it has proved to be, or is said to be by somebody who is
+    /// trusted to know.
+    pub actor: Option<Box<str>>,
     /// The caller's place in a trace, as a `traceparent` of <https://www.w3.org/TR/trace-context/> says it.
     pub trace: Option<Box<str>>,
     /// When the caller stops waiting for an answer, or the hub does; `None`: never.
     pub deadline: Option<Instant>,
+    /// Until when it may go on; `None`: nothing but its client, its deadline or a drain ends it.
+    pub term: Option<Term>,
 }
 
 impl From<Particulars> for Call {
@@ -40,14 +46,19 @@ impl Call {
         self.0.peer
     }
 
-    /// Who the client is; `None`: unknown.
-    pub fn principal(&self) -> Option<&str> {
-        self.0.principal.as_deref()
+    /// Who the client is, as it has proved.
+    pub fn principal(&self) -> Option<&Arc<Principal>> {
+        self.0.principal.as_ref()
     }
 
     /// Under whose name this call's changes are recorded; `None`: nobody's.
     pub fn actor(&self) -> Option<&str> {
-        self.principal()
+        self.0.actor.as_deref()
+    }
+
+    /// Until when a stream may go on.
+    pub fn term(&self) -> Option<&Term> {
+        self.0.term.as_ref()
     }
 
     /// The caller's place in a trace.

@@ -25,6 +25,19 @@ pub struct Violation {
     pub rule: Cow<'static, str>,
 }
 
+/// What is wrong with a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Credential {
+    /// There is none.
+    Missing,
+    /// It proves nothing.
+    Invalid,
+    /// It proves nothing any more: a new one will do.
+    Expired,
+    /// It was taken back.
+    Revoked,
+}
+
 /// Why a use case failed, in the words of its caller.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -34,6 +47,31 @@ pub enum Error {
     /// The bytes are no message of this type.
     #[error("the request does not decode: {0}")]
     Undecodable(String),
+    /// Nobody is known to call.
+    #[error("{why}")]
+    Unauthenticated {
+        /// What is wrong.
+        credential: Credential,
+        /// The same in words, and what would help; nothing of the credential.
+        why: Cow<'static, str>,
+    },
+    /// The caller may not do that.
+    #[error("{why}")]
+    Denied {
+        /// What it may not do.
+        why: Cow<'static, str>,
+        /// Whether it was granted before.
+        revoked: bool,
+    },
+    /// The caller may see other rows or columns than it did.
+    #[error("other rows or columns may be seen by now; begin with the state")]
+    PolicyChanged,
+    /// The caller does as much as it may.
+    #[error("{what}")]
+    Quota {
+        /// Of what.
+        what: &'static str,
+    },
     /// No such resource.
     #[error("{kind} with id {id:?} not found")]
     NotFound {
@@ -192,6 +230,13 @@ impl Error {
         match self {
             Self::Invalid(_) => Row::new(Code::InvalidArgument, 400, "INVALID_FIELD"),
             Self::Undecodable(_) => Row::new(Code::InvalidArgument, 400, "UNDECODABLE"),
+            Self::Unauthenticated { credential, .. } => {
+                Row::new(Code::Unauthenticated, 401, credential.reason())
+            }
+            Self::Denied { revoked: false, .. } => Row::new(Code::PermissionDenied, 403, "PERMISSION_DENIED"),
+            Self::Denied { revoked: true, .. } => Row::new(Code::PermissionDenied, 403, "PERMISSION_REVOKED"),
+            Self::PolicyChanged => Row::new(Code::OutOfRange, 410, "POLICY_CHANGED"),
+            Self::Quota { .. } => Row::new(Code::ResourceExhausted, 429, "QUOTA").again_after(SOON),
             Self::NotFound { .. } => Row::new(Code::NotFound, 404, "NOT_FOUND"),
             Self::NotAttached { .. } => Row::new(Code::NotFound, 404, "TABLE_NOT_ATTACHED"),
             Self::CannotAttach { .. } => Row::new(Code::FailedPrecondition, 409, "CANNOT_ATTACH"),
@@ -264,6 +309,18 @@ impl Error {
     }
 }
 
+impl Credential {
+    /// For programs.
+    const fn reason(self) -> &'static str {
+        match self {
+            Self::Missing => "UNAUTHENTICATED",
+            Self::Invalid => "CREDENTIAL_INVALID",
+            Self::Expired => "TOKEN_EXPIRED",
+            Self::Revoked => "CREDENTIAL_REVOKED",
+        }
+    }
+}
+
 /// How long a caller who was turned away for lack of room is told to wait.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -299,6 +356,7 @@ pub enum Code {
     DeadlineExceeded = 4,
     NotFound = 5,
     AlreadyExists = 6,
+    PermissionDenied = 7,
     ResourceExhausted = 8,
     FailedPrecondition = 9,
     Aborted = 10,
@@ -306,6 +364,7 @@ pub enum Code {
     Unimplemented = 12,
     Internal = 13,
     Unavailable = 14,
+    Unauthenticated = 16,
 }
 
 impl Code {
@@ -324,6 +383,8 @@ mod tests {
         fn is_here(error: &Error) {
             match error {
                 Error::Invalid(_) | Error::Undecodable(_) | Error::NotFound { .. } => {}
+                Error::Unauthenticated { .. } | Error::Denied { .. } => {}
+                Error::PolicyChanged | Error::Quota { .. } => {}
                 Error::AlreadyExists { .. } | Error::Removed { .. } => {}
                 Error::RevisionCompacted { .. } => {}
                 Error::RevisionUnknown { .. } | Error::EpochChanged { .. } | Error::TooMany { .. } => {}
@@ -341,6 +402,14 @@ mod tests {
         let all = vec![
             Error::invalid("field", "rule"),
             Error::Undecodable("why".into()),
+            Error::Unauthenticated { credential: Credential::Missing, why: "why".into() },
+            Error::Unauthenticated { credential: Credential::Invalid, why: "why".into() },
+            Error::Unauthenticated { credential: Credential::Expired, why: "why".into() },
+            Error::Unauthenticated { credential: Credential::Revoked, why: "why".into() },
+            Error::Denied { why: "why".into(), revoked: false },
+            Error::Denied { why: "why".into(), revoked: true },
+            Error::PolicyChanged,
+            Error::Quota { what: "calls" },
             Error::NotFound { kind: "Kind".into(), id: "id".into() },
             Error::AlreadyExists { kind: "Kind".into() },
             Error::Removed { kind: "Kind".into(), why: Removal::Dropped },
@@ -382,6 +451,8 @@ mod tests {
             let statuses: &[u16] = match code {
                 Code::InvalidArgument => &[400, 422],
                 Code::NotFound => &[404],
+                Code::Unauthenticated => &[401],
+                Code::PermissionDenied => &[403],
                 Code::AlreadyExists | Code::FailedPrecondition | Code::Aborted => &[409],
                 Code::OutOfRange => &[410],
                 Code::ResourceExhausted => &[413, 429],

@@ -9,6 +9,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod app;
+pub mod auth;
 mod backoff;
 pub mod broker;
 pub mod call;

@@ -25,6 +25,13 @@ pub fn install_provider() {
     let _ = aws_lc_rs::default_provider().install_default();
 }
 
+/// Random bytes of the system's source, fit for secrets.
+pub fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    PROVIDER.secure_random.fill(&mut bytes).map_err(|_| anyhow::anyhow!("the system has no random bytes"))?;
+    Ok(bytes)
+}
+
 /// A fault of a file of certificates or keys, in one line, never with its content.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]

@@ -115,7 +115,7 @@ impl Audit {
         let mut after = self.after_revision;
         loop {
             let status = self.follow_once(hub, &mut after).await?;
-            if is_final(&status) {
+            if is_final(&status) && !hub.has_another_token(&status) {
                 return Err(self.explain(&status));
             }
             say(format!("disconnected: {}; again in {} ms", cause(&status), PAUSE.as_millis()));

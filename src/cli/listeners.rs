@@ -135,7 +135,7 @@ impl ListenerOptions {
     }
 
     /// Refuses plain text that other machines could read on the way, unless that is meant.
-    pub(super) fn check(&self, endpoints: &Endpoints, tls: &ListenersTls) -> anyhow::Result<()> {
+    pub(super) fn check(&self, endpoints: &Endpoints, tls: &ListenersTls, asks: bool) -> anyhow::Result<()> {
         let exposed = endpoints.exposed(tls).join(", ");
         if exposed.is_empty() {
             return Ok(());
@@ -147,10 +147,9 @@ impl ListenerOptions {
                    give --insecure if something in front encrypts"
             );
         }
-        tracing::warn!(
-            listeners = exposed,
-            "open to other machines in plain text, and nobody is asked who they are"
-        );
+        let who =
+            if asks { "whoever is on the way reads credentials" } else { "nobody is asked who they are" };
+        tracing::warn!(listeners = exposed, who, "open to other machines in plain text");
         Ok(())
     }
 }

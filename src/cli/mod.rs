@@ -3,6 +3,7 @@
 mod access;
 mod admin;
 mod audit;
+mod authentication;
 mod bench;
 mod config;
 mod dead_letters;
@@ -12,6 +13,7 @@ mod export;
 mod failure;
 mod generate;
 mod import;
+mod keys;
 mod listeners;
 mod migrate;
 mod print;
@@ -68,6 +70,7 @@ enum Command {
     /// Who changed what, and when: the records of the audit trail, newest first; or, with --follow, as they
     /// come
     Audit(audit::Audit),
+    Keys(keys::Keys),
     /// List, retry or discard the changes that a controller could not handle
     DeadLetters(dead_letters::DeadLetters),
 }
@@ -112,6 +115,7 @@ pub fn main() -> ExitCode {
                     Command::Doctor(doctor) => doctor.run().await,
                     Command::Bench(bench) => bench.run().await,
                     Command::Audit(audit) => audit.run().await.map(done),
+                    Command::Keys(keys) => keys.run().await.map(done),
                     Command::DeadLetters(letters) => letters.run().await.map(done),
                     Command::Migrate(migrate) => migrate.run().await.map(done),
                     Command::NewEpoch(epoch) => epoch.run().await.map(done),

@@ -3,13 +3,14 @@
 mod database;
 
 use super::{
+    authentication::AuthenticationOptions,
     duration,
     listeners::{ADMIN, GRPC, ListenerOptions},
     print::print,
     time,
 };
 use crate::{
-    app::{self, App, Endpoints, ListenersTls},
+    app::{self, App, Authentication, Endpoints, ListenersTls},
     broker::Limits,
     controller::{self, AuditTrail, Controllers},
     faces::{host::Hosts, http::Gate},
@@ -123,6 +124,8 @@ pub(super) struct Serve {
 
     #[command(flatten)]
     listeners: ListenerOptions,
+    #[command(flatten)]
+    authentication: AuthenticationOptions,
 
     /// How the hub learns of changes; behind a pooler that keeps no session it polls in any case
     #[arg(long, env = "TREX_WAKEUPS", value_enum, default_value_t = Settings::default().wakeups)]
@@ -290,7 +293,7 @@ impl Serve {
         let mut stop = async || {
             tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
         };
-        let tls = self.listeners.read()?;
+        let (tls, authentication) = (self.listeners.read()?, self.authentication.read()?);
         // Before the database: a taken port stops the start with nothing to undo.
         let endpoints = Endpoints::bind(
             self.enable_grpc.then_some(&self.grpc_server_bindaddress),
@@ -300,14 +303,14 @@ impl Serve {
             &self.health_check_server_bindaddress,
         )
         .await?;
-        self.listeners.check(&endpoints, &tls)?;
+        self.listeners.check(&endpoints, &tls, authentication.is_required())?;
         let database = tokio::select! {
             database = Database::open(&self) => database?,
             () = stop() => return Ok(()),
         };
         let started = async {
-            let app =
-                App::start(self.settings(Target::parse(&database.url)?, tls.clone()), endpoints).await?;
+            let settings = self.settings(Target::parse(&database.url)?, tls.clone(), authentication);
+            let app = App::start(settings, endpoints).await?;
             self.welcome(&app, &database, &tls);
             anyhow::Ok(Some(app))
         };
@@ -355,7 +358,7 @@ impl Serve {
         grpc.into_iter().chain(others).map(|(flag, address)| (flag, address.as_str())).collect()
     }
 
-    fn settings(&self, target: Target, tls: ListenersTls) -> app::Settings {
+    fn settings(&self, target: Target, tls: ListenersTls, authentication: Authentication) -> app::Settings {
         app::Settings {
             target,
             tables: self.tables.clone(),
@@ -393,6 +396,7 @@ impl Serve {
             },
             max_message_bytes: self.max_message_bytes,
             trusted_actor: self.trust_actor_metadata.clone(),
+            authentication,
             gate: Gate {
                 hosts: Hosts::new(self.http_hosts.iter().cloned()),
                 origins: self.cors_origins.as_slice().into(),

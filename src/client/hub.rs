@@ -15,6 +15,7 @@ use tonic::{
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
+use tonic_types::StatusExt;
 
 /// What a client shows and trusts.
 #[derive(Clone, Default)]
@@ -95,6 +96,12 @@ impl Hub {
             return Err(BadAddress::TokenInTheClear);
         }
         Ok(Self { endpoint, bearer: Bearer(access.token.clone()) })
+    }
+
+    /// Whether a call that ended so may be made again: a token that has expired is read anew from its file.
+    pub fn has_another_token(&self, status: &Status) -> bool {
+        let reason = status.get_details_error_info().map(|info| info.reason);
+        matches!(self.bearer.0, Token::File(_)) && reason.is_some_and(|reason| reason == "TOKEN_EXPIRED")
     }
 
     /// With a limit on every call.

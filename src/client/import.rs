@@ -148,7 +148,9 @@ impl Import {
             Link::Closed(end) => return end.clone().map(|()| ImportNotice::Finished),
         };
         match outcome {
-            Err(status) if may_go_on(&status) => Ok(self.disconnected(&status)),
+            Err(status) if may_go_on(&status) || self.hub.has_another_token(&status) => {
+                Ok(self.disconnected(&status))
+            }
             Err(status) => {
                 self.link = Link::Closed(Err(status.clone()));
                 Err(status)

@@ -135,7 +135,7 @@ impl Watch {
                 self.position = WatchStart::State;
                 Ok(self.disconnected(&status))
             }
-            Err(status) if is_final(&status) => Err(status),
+            Err(status) if is_final(&status) && !self.hub.has_another_token(&status) => Err(status),
             Err(status) => Ok(self.disconnected(&status)),
         }
     }

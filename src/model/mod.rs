@@ -6,6 +6,7 @@ mod change;
 pub mod filter;
 mod kind;
 mod names;
+mod pattern;
 mod position;
 mod selector;
 
@@ -14,5 +15,6 @@ pub use attributed::{AttributedChange, Gap, GapCause};
 pub use change::{Change, ChangeType, Writer};
 pub use kind::{KindId, KindName, Removal, Table};
 pub use names::{BadName, TableName, Wish, Wishes};
+pub use pattern::{KindPattern, KindRef};
 pub use position::{Epoch, Revision, Start};
 pub use selector::{Selector, TypeSet};

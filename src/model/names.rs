@@ -97,14 +97,24 @@ pub struct Wish {
     name: Vec<Piece>,
 }
 
+/// A part of a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Piece {
+pub(super) enum Piece {
     Plain(char),
     One,
     Many,
 }
 
 impl Piece {
+    /// What a character stands for, outside of quotes.
+    pub(super) fn read(c: char) -> Self {
+        match c {
+            '*' => Self::Many,
+            '?' => Self::One,
+            c => Self::Plain(c),
+        }
+    }
+
     fn plain(&self) -> Option<char> {
         match self {
             Self::Plain(c) => Some(*c),
@@ -148,7 +158,8 @@ impl fmt::Display for Wish {
     }
 }
 
-fn fits(pattern: &[Piece], text: &[char]) -> bool {
+/// Whether a pattern fits a whole text.
+pub(super) fn fits(pattern: &[Piece], text: &[char]) -> bool {
     // The place of the last `*`, and how much of the text it takes: it takes more when what follows does not
     // match.
     let (mut at, mut read, mut star) = (0, 0, None);

@@ -1,24 +1,30 @@
 //! What surrounds every call: an operation id, the deadline, recovery from a panic, one log line, and the
 //! metrics.
 
-use super::face::{Endable, Method, Service};
+use super::{
+    face::{Endable, Method, Service},
+    tls::PeerCertificate,
+};
 use crate::{
+    auth::{Authenticator, Denied, Offered, Over, Principal, Several, Term, jwt::Refusal},
     call::{Call, Particulars},
-    error::Error,
+    error::{Credential, Error},
 };
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header::AUTHORIZATION};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::{
     convert::Infallible,
     error,
+    future::poll_fn,
     net::SocketAddr,
     panic::AssertUnwindSafe,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 use tokio::time::Sleep;
 
@@ -35,12 +41,14 @@ pub struct Calls<S> {
     limit: Duration,
     /// The metadata that names the caller.
     trusted: Option<HeaderName>,
+    /// Knows who calls.
+    authenticator: Arc<Authenticator>,
 }
 
 impl<S: Service> Calls<S> {
     /// Around this face. A call that does not stream may take as long as `limit`.
     pub fn new(service: S, limit: Duration) -> Self {
-        Self { service, limit, trusted: None }
+        Self { service, limit, trusted: None, authenticator: Arc::default() }
     }
 
     /// Believes what this metadata says about the caller: for a hub that only a proxy can reach, which sets
@@ -49,28 +57,43 @@ impl<S: Service> Calls<S> {
         Self { trusted: metadata, ..self }
     }
 
+    /// Asks who calls.
+    pub fn known_by(self, authenticator: Arc<Authenticator>) -> Self {
+        Self { authenticator, ..self }
+    }
+
     /// One call.
     pub(super) async fn call(
         self,
         peer: SocketAddr,
         request: Request<Incoming>,
     ) -> Result<Response<CallBody<S>>, Infallible> {
-        let Self { service, limit, trusted } = self;
+        let Self { service, limit, trusted, authenticator } = self;
         let started = Instant::now();
         let method = service.method(&request);
         let asked = service.patience(request.headers()).map(|limit| started + limit);
         let limit = (!method.streams).then(|| started + limit);
         let deadline = [asked, limit].into_iter().flatten().min();
-        let (said, refused) = match attribution(request.headers(), trusted.as_ref()) {
-            Ok(said) => (said, None),
-            Err(error) => (Attribution::default(), Some(error)),
+        // What somebody says who is trusted counts only where nobody proves anything.
+        let trusted = trusted.filter(|_| !authenticator.is_required());
+        let (principal, refused) = match caller(&authenticator, &request, method, started) {
+            Ok(principal) => (principal, None),
+            Err(error) => (None, Some(error)),
         };
+        let (said, refused) = match attribution(request.headers(), trusted.as_ref()) {
+            Ok(said) => (said, refused),
+            Err(error) => (Attribution::default(), refused.or(Some(error))),
+        };
+        let proved = principal.as_deref().and_then(Principal::name).map(Box::from);
+        let term = method.streams.then(|| authenticator.begin_term(principal.clone())).flatten();
         let call = Call::from(Particulars {
             operation: uuid::Uuid::now_v7().simple().to_string().into(),
             peer: Some(peer),
-            principal: said.actor,
+            principal,
+            actor: proved.or(said.actor),
             trace: said.trace,
             deadline,
+            term,
         });
         let record = Record { service, method, started, call, outcome: None };
         if let Some(error) = refused {
@@ -78,14 +101,69 @@ impl<S: Service> Calls<S> {
             return Ok(record.respond(refused, asked));
         }
         let answer = AssertUnwindSafe(record.service.answer(&record.call, request)).catch_unwind();
-        let response = match within(deadline, answer).await {
-            Some(Ok(response)) => response,
-            Some(Err(_panic)) => {
+        let answer = in_term(record.call.term(), within(deadline, answer));
+        let response = match answer.await {
+            Err(why) => record.refuse(over(why)),
+            Ok(Some(Ok(response))) => response,
+            Ok(Some(Err(_panic))) => {
                 record.refuse(Error::Internal(anyhow::anyhow!("a panic; see the log line before this one")))
             }
-            None => record.refuse(Error::DeadlineExceeded),
+            Ok(None) => record.refuse(Error::DeadlineExceeded),
         };
         Ok(record.respond(response, asked))
+    }
+}
+
+/// Who makes a call, as its credential proves.
+fn caller(
+    authenticator: &Authenticator,
+    request: &Request<Incoming>,
+    method: Method,
+    now: Instant,
+) -> Result<Option<Arc<Principal>>, Error> {
+    if method.anonymous {
+        return Ok(None);
+    }
+    let mut headers = request.headers().get_all(AUTHORIZATION).iter();
+    let (first, second) = (headers.next(), headers.next());
+    let certificate = request.extensions().get::<PeerCertificate>();
+    let offered = Offered {
+        authorization: first.map(|value| if second.is_none() { Ok(value.as_bytes()) } else { Err(Several) }),
+        certificate: certificate.map(|PeerCertificate(der)| &***der),
+    };
+    authenticator.authenticate(offered, (SystemTime::now(), now)).map_err(refusal)
+}
+
+fn refusal(denied: Denied) -> Error {
+    let credential = match &denied {
+        Denied::Unready(why) => {
+            return Error::Unavailable { why, retry_after: Duration::from_secs(1) };
+        }
+        Denied::Nobody(_) => Credential::Missing,
+        Denied::Expired | Denied::Token(Refusal::Expired) => Credential::Expired,
+        Denied::Scheme(_) | Denied::Token(_) | Denied::Key | Denied::Certificate(_) => Credential::Invalid,
+    };
+    Error::Unauthenticated { credential, why: denied.to_string().into() }
+}
+
+/// How a stream ends whose time is over.
+fn over(over: Over) -> Error {
+    let unauthenticated =
+        |credential, why: &'static str| Error::Unauthenticated { credential, why: why.into() };
+    match over {
+        Over::Expired => unauthenticated(
+            Credential::Expired,
+            "the credential has expired: get a new one, and go on after the revision in the trailers",
+        ),
+        Over::Revoked => unauthenticated(Credential::Revoked, "the API key was revoked"),
+        Over::GrantGone => {
+            Error::Denied { why: "what was granted is not granted any more".into(), revoked: true }
+        }
+        Over::PolicyChanged => Error::PolicyChanged,
+        Over::ConnectionTooOld => Error::Unavailable {
+            why: "the connection is as old as it may become: connect again",
+            retry_after: Duration::from_millis(100),
+        },
     }
 }
 
@@ -117,6 +195,16 @@ fn is_trace(text: &str) -> bool {
     parts.iter().map(|part| part.len()).eq([2, 32, 16, 2])
         && parts.iter().all(|part| hexadecimal(part))
         && parts[0] == "00"
+}
+
+/// A client's stream is read for as long as its caller may go on.
+async fn in_term<T>(term: Option<&Term>, future: impl Future<Output = T>) -> Result<T, Over> {
+    let Some(term) = term else { return Ok(future.await) };
+    tokio::select! {
+        biased;
+        done = future => Ok(done),
+        over = poll_fn(|cx| term.poll_over(cx)) => Err(over),
+    }
 }
 
 async fn within<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
@@ -192,10 +280,18 @@ impl<S: Service> Body for CallBody<S> {
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let Self { body, deadline, record } = &mut *self;
         let Some(open) = body else { return Poll::Ready(None) };
-        let frame = if deadline.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready()) {
-            let last = open.end(Error::DeadlineExceeded);
+        let ends = match record.call.term().map(|term| term.poll_over(cx)) {
+            Some(Poll::Ready(why)) => Some(over(why)),
+            _ if deadline.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready()) => {
+                Some(Error::DeadlineExceeded)
+            }
+            _ => None,
+        };
+        let frame = if let Some(why) = ends {
+            let told = why.to_string();
+            let last = open.end(why);
             *body = None;
-            Some(last.ok_or_else(|| Error::DeadlineExceeded.into()))
+            Some(last.ok_or_else(|| told.into()))
         } else {
             ready!(Pin::new(open).poll_frame(cx)).map(|frame| frame.map_err(Into::into))
         };

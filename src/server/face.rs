@@ -16,6 +16,8 @@ pub struct Method {
     /// Whether either side streams. Such a call has only its client's deadline, and is left out of call
     /// durations.
     pub streams: bool,
+    /// Whether nobody is asked who calls it.
+    pub anonymous: bool,
 }
 
 /// What answers calls.

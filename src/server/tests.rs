@@ -68,8 +68,8 @@ impl Service for Toy {
 
     fn method(&self, request: &Request<Incoming>) -> Method {
         match request.uri().path() {
-            "/endless" => Method { name: "endless", streams: true },
-            _ => Method { name: "other", streams: false },
+            "/endless" => Method { name: "endless", streams: true, anonymous: false },
+            _ => Method { name: "other", streams: false, anonymous: false },
         }
     }
 

@@ -1,34 +1,8 @@
 //! The door that every use case passes. What the use cases work with lies behind it: none of it can be had
 //! without a [`Grant`], so that a use case that forgets the door does not compile.
 
+pub use crate::auth::Action;
 use crate::{call::Call, error::Error, model::KindName};
-
-/// What a call may be allowed to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Read one resource.
-    Get,
-    /// Read a table.
-    List,
-    /// Follow the changes of a table.
-    Watch,
-    /// Make a resource.
-    Create,
-    /// Change a resource.
-    Update,
-    /// Delete a resource.
-    Delete,
-    /// Make many resources, and go on where an earlier call stopped.
-    Import,
-    /// Read the log.
-    ReadEvents,
-    /// Read who changed what.
-    Audit,
-    /// Look at the hub.
-    Admin,
-    /// Say who may do what.
-    ManageKeys,
-}
 
 /// Says that a call may do something. [`authorize`] makes it, and nobody else can.
 #[derive(Debug)]
@@ -42,7 +16,7 @@ pub(super) struct Grant(());
 /// None yet: a call that may not will be told so here.
 pub(super) fn authorize(call: &Call, action: Action, kind: Option<&KindName>) -> Result<Grant, Error> {
     let (operation, kind) = (call.operation(), kind.map(KindName::as_str));
-    tracing::trace!(operation, principal = call.principal(), ?action, kind, "allowed");
+    tracing::trace!(operation, actor = call.actor(), ?action, kind, "allowed");
     Ok(Grant(()))
 }
 

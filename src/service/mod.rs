@@ -5,6 +5,7 @@ mod audit;
 mod authorize;
 mod events;
 pub mod import;
+pub mod keys;
 pub mod operate;
 mod paging;
 mod resources;

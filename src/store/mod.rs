@@ -1,5 +1,6 @@
 //! Everything that is said to Postgres. SQL text lives here and in the `.sql` files, and nowhere else.
 
+mod api_keys;
 mod attached;
 mod audit;
 mod bulk;
@@ -25,6 +26,7 @@ mod tls;
 mod transaction;
 mod values;
 
+pub use api_keys::{ApiKeyRow, NewApiKey};
 pub use attached::{AttachChoice, Candidate};
 pub use audit::{AuditFilter, AuditPlace, AuditRecord};
 pub use bulk::{Batch, BulkTable, Failure, Import, NewRow, NotWritten, Written};

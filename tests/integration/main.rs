@@ -2,6 +2,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "a test binary exports nothing")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's helpers fail with the test")]
 
+mod access;
 mod admin;
 mod api;
 mod audit_cli;

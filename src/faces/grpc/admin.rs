@@ -122,7 +122,7 @@ fn subscription(open: &SubscriptionStatus) -> pb::Subscription {
     pb::Subscription {
         id: call.operation().to_owned(),
         peer: call.peer().map(|peer| peer.to_string()).unwrap_or_default(),
-        principal: call.principal().unwrap_or_default().to_owned(),
+        principal: call.actor().unwrap_or_default().to_owned(),
         kind: open.kind.to_string(),
         types: interest.selector.types().map(types).unwrap_or_default(),
         resource_ids: interest

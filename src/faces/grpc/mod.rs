@@ -5,6 +5,7 @@ mod audit;
 mod bulk;
 mod events;
 mod face;
+mod keys;
 mod methods;
 mod services;
 mod status;
@@ -23,7 +24,7 @@ use crate::{
     error::Error,
     health::Health,
     proto,
-    service::{UseCases, operate::Introspection},
+    service::{UseCases, keys::Keys, operate::Introspection},
     telemetry::Metrics,
 };
 use std::{convert::Infallible, marker::PhantomData, pin::Pin, sync::Arc, task::Poll};
@@ -114,9 +115,10 @@ impl Grpc {
         self.add(tables::Tables::rows(cases));
     }
 
-    /// Adds the operator's service.
-    pub fn serve_admin(&mut self, introspection: Introspection) {
+    /// Adds the operator's services.
+    pub fn serve_admin(&mut self, introspection: Introspection, keys: Keys) {
         self.add(admin::Admin::service(introspection));
+        self.add(keys::ApiKeys::service(keys));
     }
 
     /// Adds health and reflection, and closes the list. Health is what [`Health`] says, and follows it while

@@ -3,8 +3,8 @@
 use crate::proto::{
     hub::v1::{
         admin_service_server::AdminServiceServer, audit_service_server::AuditServiceServer,
-        event_service_server::EventServiceServer, table_service_server::TableServiceServer,
-        watch_service_server::WatchServiceServer,
+        event_service_server::EventServiceServer, internal_auth_service_server::InternalAuthServiceServer,
+        table_service_server::TableServiceServer, watch_service_server::WatchServiceServer,
     },
     rh_trex::v1::dinosaur_service_server::DinosaurServiceServer,
 };
@@ -28,4 +28,4 @@ macro_rules! bounded {
 }
 
 bounded!(DinosaurServiceServer, EventServiceServer, AuditServiceServer, AdminServiceServer);
-bounded!(WatchServiceServer, TableServiceServer);
+bounded!(WatchServiceServer, TableServiceServer, InternalAuthServiceServer);

@@ -19,7 +19,7 @@ use hyper::body::Incoming;
 use std::{sync::Arc, time::Duration};
 
 /// The method that a request to an unknown path is counted under.
-const UNKNOWN: Method = Method { name: "unknown", streams: false };
+const UNKNOWN: Method = Method { name: "unknown", streams: false, anonymous: false };
 
 /// Nothing that is served here runs or shows anything by itself.
 const POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
@@ -117,7 +117,13 @@ impl Service for HttpFace {
 
     fn method(&self, request: &Request<Incoming>) -> Method {
         let found = self.0.routes.find(request.uri().path());
-        found.map_or(UNKNOWN, |(route, _)| Method { name: route.pattern(), streams: route.streams() })
+        // A browser asks so before it sends what its page has, without any of it.
+        let anonymous = request.method() == http::Method::OPTIONS;
+        found.map_or(Method { anonymous, ..UNKNOWN }, |(route, _)| Method {
+            name: route.pattern(),
+            streams: route.streams(),
+            anonymous,
+        })
     }
 
     fn patience(&self, _: &HeaderMap) -> Option<Duration> {

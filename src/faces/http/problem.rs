@@ -192,6 +192,9 @@ impl From<Error> for Problem {
         let http = StatusCode::from_u16(row.http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut problem = Self::new(http, status(row.code), row.reason, error.to_string());
         problem.0.metadata = error.metadata();
+        if http == StatusCode::UNAUTHORIZED {
+            problem = problem.header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         problem.0.retry_after = row.retry_after;
         match error {
             Error::Invalid(violation) => problem.0.violation = Some(violation),
@@ -216,6 +219,8 @@ fn status(code: Code) -> &'static str {
         Code::Unimplemented => "UNIMPLEMENTED",
         Code::Internal => "INTERNAL",
         Code::Unavailable => "UNAVAILABLE",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 

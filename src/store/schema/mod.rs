@@ -25,6 +25,7 @@ pub(super) const TABLES: &[Migration] = tables![
     3 "0003_imports",
     4 "0004_controllers",
     5 "0005_attached",
+    6 "0006_access",
 ];
 
 macro_rules! functions {

@@ -3,4 +3,4 @@
 mod gate;
 mod rest;
 mod smuggling;
-mod wire;
+pub(crate) mod wire;
