@@ -2,7 +2,7 @@
 
 use crate::{
     Options, Shape,
-    client::Order,
+    orders::Order,
     process::{Driver, Server},
     support::{
         cluster::Cluster,

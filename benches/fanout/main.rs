@@ -8,6 +8,7 @@ mod client;
 mod contender;
 mod growth;
 mod memory;
+mod orders;
 mod peers;
 mod process;
 mod server;

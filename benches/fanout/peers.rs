@@ -27,8 +27,17 @@ fn find(name: &str) -> Option<PathBuf> {
     folders.map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
-/// Starts a peer, if it is installed.
+/// Starts a contender that needs no database; `None` if it is a peer that is not installed, which is said.
 pub(crate) async fn start(contender: Contender) -> anyhow::Result<Option<Server>> {
+    match contender {
+        Contender::Etcd | Contender::Nats | Contender::JetStream | Contender::Redis => {
+            start_peer(contender).await
+        }
+        _ => Server::of_this_program(contender, &[]).await.map(Some),
+    }
+}
+
+async fn start_peer(contender: Contender) -> anyhow::Result<Option<Server>> {
     let (name, package) = program(contender);
     let Some(program) = find(name) else {
         println!("skipped: {} ({name} is not installed; Debian: apt install {package})", contender.label());

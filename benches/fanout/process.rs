@@ -2,9 +2,8 @@
 
 use crate::{
     Shape,
-    client::{Order, Outcome},
     contender::{Contender, Protocol},
-    peers,
+    orders::{Order, Outcome},
     support::cpu,
 };
 use anyhow::{Context, ensure};
@@ -14,7 +13,6 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
     process::{Child, ChildStdin, ChildStdout, Command},
-    sync::mpsc,
     time::timeout,
 };
 
@@ -34,7 +32,7 @@ pub(crate) struct Server {
     pid: u32,
     /// For streams.
     pub(crate) address: String,
-    /// How events come to it: see [`crate::client::Feed`].
+    /// How events come to it: see `client::Feed`.
     pub(crate) feed: String,
     /// What its clients speak.
     pub(crate) protocol: Protocol,
@@ -78,16 +76,6 @@ impl Server {
         Self { pid, address, feed, protocol: Protocol::Watch, child: None, _data: None }
     }
 
-    /// Starts a contender that needs no database; `None` if it is a peer that is not installed, which is said.
-    pub(crate) async fn start(contender: Contender) -> anyhow::Result<Option<Self>> {
-        match contender {
-            Contender::Etcd | Contender::Nats | Contender::JetStream | Contender::Redis => {
-                peers::start(contender).await
-            }
-            _ => Self::of_this_program(contender, &[]).await.map(Some),
-        }
-    }
-
     /// Its processor time until now. By its threads, for that is counted in nanoseconds; servers keep theirs.
     pub(crate) fn cpu(&self) -> Duration {
         cpu::of_threads(self.pid, "")
@@ -129,16 +117,6 @@ fn this_program(role: &[&str], more: &[&str]) -> anyhow::Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(role).args(more).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
     Ok(command.spawn()?)
-}
-
-/// What whoever started this process tells it.
-pub(crate) fn input_lines() -> anyhow::Result<mpsc::UnboundedReceiver<String>> {
-    let (sender, lines) = mpsc::unbounded_channel();
-    std::thread::Builder::new().name("input".into()).spawn(move || {
-        let told = std::io::stdin().lines().map_while(Result::ok);
-        told.for_each(|line| drop(sender.send(line)));
-    })?;
-    Ok(lines)
 }
 
 /// A client in a process of its own, with all its streams open.

@@ -2,8 +2,8 @@
 
 use crate::{
     Options, Shape,
-    client::Order,
     contender::Contender,
+    orders::Order,
     process::{Driver, Server},
     support::{
         report::{Report, Row},

@@ -2,8 +2,9 @@
 
 use crate::{
     Options, Shape,
-    client::Order,
     contender::Contender,
+    orders::Order,
+    peers,
     process::{Driver, Server},
     support::{
         cluster::Cluster,
@@ -119,7 +120,7 @@ async fn measure(
             let server = Server::of_hub(hub.pid()?, &hub.grpc, &url);
             (Some(hub), Some(server))
         }
-        _ => (None, Server::start(contender).await?),
+        _ => (None, peers::start(contender).await?),
     };
     let Some(server) = server else { return Ok(Vec::new()) };
     let mut driver = Driver::start(&server, shape, &[]).await?;

@@ -1,6 +1,9 @@
 //! Events on their way into the log.
 
-use super::segment::{Entry, Segment, Text, Wrote, offset};
+use super::{
+    offset,
+    segment::{Entry, Segment, Text, Wrote},
+};
 use crate::{
     model::{Change, KindName, Writer},
     wire::Renderer,

@@ -1,7 +1,10 @@
 //! Events side by side, as the database told of them: their texts in one piece of memory, and an index. Beside them stands what was made of
 //! them for the wire.
 
-use super::spelt::{Part, Parts, Shelf};
+use super::{
+    offset,
+    spelt::{Part, Parts, Shelf, Spelt},
+};
 use crate::{
     model::{Change, ChangeType, KindName, Revision, Writer},
     wire::{Renderer, Rendition},
@@ -172,26 +175,44 @@ impl Segment {
 
     /// The events of a run as a rendition spells them, shared and not copied. Made now, if nobody has asked before.
     pub fn frames(&self, rendition: Rendition, events: Range<usize>) -> Bytes {
-        let spelt = self.spelt.get(self, Part::Events(rendition));
+        let spelt = self.part(Part::Events(rendition));
         spelt.map(|spelt| spelt.shared(events)).unwrap_or_default()
     }
 
     /// An event as a rendition spells it.
     pub fn spelt(&self, rendition: Rendition, event: usize) -> &[u8] {
-        let spelt = self.spelt.get(self, Part::Events(rendition));
+        let spelt = self.part(Part::Events(rendition));
         spelt.map(|spelt| spelt.of_event(event)).unwrap_or_default()
     }
 
     /// What a rendition adds to an event to show the row before.
     pub fn previous(&self, rendition: Rendition, event: usize) -> &[u8] {
-        let spelt = self.spelt.get(self, Part::Previous(rendition));
+        let spelt = self.part(Part::Previous(rendition));
         spelt.map(|spelt| spelt.of_event(event)).unwrap_or_default()
     }
 
     /// Makes these parts, as far as nobody has asked for them.
     pub(crate) fn make(&self, parts: Parts) {
         for part in Part::all().filter(|&part| parts.contains(part)) {
-            self.spelt.get(self, part);
+            self.part(part);
+        }
+    }
+
+    fn part(&self, part: Part) -> Option<&Spelt> {
+        // Spelt, an event is about as long as what is known of it.
+        let make = || Spelt::of(self.len(), self.text.all.len(), |event, out| self.spell(event, part, out));
+        self.spelt.get(part, make)
+    }
+
+    fn spell(&self, event: usize, part: Part, out: &mut Vec<u8>) {
+        let change = self.change(event);
+        let written = match part {
+            Part::Events(rendition) => rendition.spelling().event(&change, self.renderer(), out),
+            Part::Previous(rendition) => rendition.spelling().previous(&change, self.renderer(), out),
+        };
+        if let Err(error) = written {
+            let (kind, revision) = (change.kind, change.revision);
+            tracing::error!(kind, %revision, %error, "a row does not fit its kind");
         }
     }
 
@@ -203,10 +224,6 @@ impl Segment {
     /// Bytes in memory, now: what is made of the events counts, too.
     pub(crate) fn bytes(&self) -> usize {
         size_of_val(&*self.entries) + size_of_val(&*self.writers) + self.text.all.len() + self.spelt.bytes()
-    }
-
-    pub(super) fn text_bytes(&self) -> usize {
-        self.text.all.len()
     }
 
     /// Whether another, which follows, may become a part of this one: what a kind's rows are written by may have changed in between.
@@ -267,10 +284,4 @@ impl fmt::Debug for Segment {
             .field("events", &self.len())
             .finish_non_exhaustive()
     }
-}
-
-/// Offsets fit 32 bits: a segment has at most 64 KiB of rows after and of rows before or one event, and an event cannot exceed Postgres'
-/// 1 GB for a row.
-pub(super) fn offset(length: usize) -> u32 {
-    u32::try_from(length).unwrap_or(u32::MAX)
 }

@@ -1,7 +1,7 @@
 //! What a rendition makes of the events of a segment: made once, by whoever asks first, and shared.
 
-use super::{Segment, segment::offset};
-use crate::wire::{Rendition, Unreadable};
+use super::offset;
+use crate::wire::Rendition;
 use bytes::Bytes;
 use std::{ops::Range, sync::OnceLock};
 
@@ -62,15 +62,11 @@ pub(super) struct Spelt {
 }
 
 impl Spelt {
-    /// From the events of a segment, in order.
-    fn of(segment: &Segment, part: Part) -> Self {
-        // Spelt, an event is about as long as what is known of it.
-        let mut bytes = Vec::with_capacity(segment.text_bytes());
-        let ends = (0..segment.len()).map(|event| {
-            if let Err(error) = spell(segment, event, part, &mut bytes) {
-                let (kind, revision) = (segment.kind(), segment.change(event).revision);
-                tracing::error!(kind = kind.as_str(), %revision, %error, "a row does not fit its kind");
-            }
+    /// Of this many events in order, each of which `spell` appends; `room`: about how many bytes they take.
+    pub(super) fn of(events: usize, room: usize, spell: impl Fn(usize, &mut Vec<u8>)) -> Self {
+        let mut bytes = Vec::with_capacity(room);
+        let ends = (0..events).map(|event| {
+            spell(event, &mut bytes);
             offset(bytes.len())
         });
         let ends = ends.collect();
@@ -110,8 +106,8 @@ pub(super) struct Shelf([OnceLock<Spelt>; Part::COUNT]);
 
 impl Shelf {
     /// A part, which is made if nobody has asked for it before.
-    pub(super) fn get(&self, segment: &Segment, part: Part) -> Option<&Spelt> {
-        self.0.get(part.index()).map(|slot| slot.get_or_init(|| Spelt::of(segment, part)))
+    pub(super) fn get(&self, part: Part, make: impl FnOnce() -> Spelt) -> Option<&Spelt> {
+        self.0.get(part.index()).map(|slot| slot.get_or_init(make))
     }
 
     /// What is there.
@@ -136,13 +132,5 @@ impl Shelf {
     pub(super) fn bytes(&self) -> usize {
         let made = self.0.iter().filter_map(OnceLock::get);
         made.map(|spelt| spelt.bytes.len() + size_of_val(&*spelt.ends)).sum()
-    }
-}
-
-fn spell(segment: &Segment, event: usize, part: Part, out: &mut Vec<u8>) -> Result<(), Unreadable> {
-    let (change, renderer) = (segment.change(event), segment.renderer());
-    match part {
-        Part::Events(rendition) => rendition.spelling().event(&change, renderer, out),
-        Part::Previous(rendition) => rendition.spelling().previous(&change, renderer, out),
     }
 }

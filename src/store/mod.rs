@@ -39,9 +39,10 @@ pub use hub::{
     SealedRow, Span, Touched, TransactionId, begin_epoch,
 };
 pub use letters::{DeadLetters, DueLetter, Letter, Which};
-pub use migrate::{MigrateError, Migration, Scope, migrate};
+pub use migrate::migrate;
 pub use pooler::keeps_sessions;
 pub use rows::{Choice, Columns, LARGEST_PAGE, ListRows, Page, RowPage, RowTable, TableRow, Visible};
+pub use schema::{MigrateError, Migration, Scope};
 pub use snapshot::{SnapshotRow, TableSnapshot};
 pub use status::{DatabaseStatus, OpenTransaction};
 

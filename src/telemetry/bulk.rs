@@ -1,6 +1,6 @@
 //! The metrics of bulk calls.
 
-use super::metrics::{LATENCY, counter, counters, histogram, registered};
+use super::families::{LATENCY, counter, counters, histogram, registered};
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
 use std::time::Duration;
 

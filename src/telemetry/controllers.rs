@@ -1,6 +1,6 @@
 //! The metrics of controllers.
 
-use super::metrics::{counters, gauges};
+use super::families::{counters, gauges};
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 /// The metrics of all controllers.

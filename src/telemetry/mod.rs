@@ -2,6 +2,7 @@
 
 mod bulk;
 mod controllers;
+mod families;
 mod logs;
 mod metrics;
 mod streams;

@@ -1,6 +1,6 @@
 //! The metrics of watch streams, by kind.
 
-use super::metrics::{LATENCY, counters, gauges, histogram, histograms};
+use super::families::{LATENCY, counters, gauges, histogram, histograms};
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 use std::time::Duration;
 

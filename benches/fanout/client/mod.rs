@@ -7,14 +7,15 @@ mod nats;
 mod redis;
 mod tally;
 
-use crate::{contender::Protocol, process::input_lines};
+use crate::{
+    contender::Protocol,
+    orders::{Order, Outcome, input_lines},
+};
 use anyhow::Context;
 use feed::Feed;
-use serde::{Deserialize, Serialize};
 use std::{
     net::{Ipv4Addr, SocketAddr},
     process::ExitCode,
-    time::Duration,
 };
 use tally::Readers;
 use tokio::{
@@ -47,47 +48,6 @@ pub(crate) struct Arguments {
     /// Open the streams, and never read from them
     #[arg(long)]
     stopped: bool,
-}
-
-/// What a client is told to do.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(crate) enum Order {
-    /// For so long: appends, then waits until every stream has everything.
-    InStep {
-        /// Events per append.
-        batch: u64,
-        /// Appends in a row.
-        appends: u64,
-        /// For how long.
-        time: Duration,
-    },
-    /// An append at every tick, until so many; then waits until every stream has everything.
-    Trickle {
-        /// Events per append.
-        batch: u64,
-        /// How many appends.
-        appends: u64,
-        /// The tick.
-        every: Duration,
-    },
-    /// Appends, and does not wait for anybody.
-    Flood {
-        /// Events per append.
-        batch: u64,
-        /// How many appends.
-        appends: u64,
-    },
-}
-
-/// What came of it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Outcome {
-    /// Events published.
-    pub(crate) events: u64,
-    /// Events received, by all streams.
-    pub(crate) deliveries: u64,
-    /// How long it took, in seconds.
-    pub(crate) seconds: f64,
 }
 
 /// Opens the streams and says so, then obeys.

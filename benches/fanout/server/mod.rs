@@ -9,10 +9,7 @@ mod queues;
 mod tcp;
 mod watch;
 
-use crate::{
-    contender::Contender,
-    process::{Addresses, input_lines},
-};
+use crate::{contender::Contender, orders::input_lines, process::Addresses};
 use anyhow::{Context, bail};
 use own_loop::OwnLoop;
 pub(crate) use own_loop::Scheduling;

@@ -2,7 +2,7 @@
 
 use super::{
     methods::Methods,
-    status::{explain, status},
+    status::{explain, status, trailers},
     watch::{RawBody, WatchBody},
 };
 use crate::{
@@ -138,13 +138,6 @@ impl Endable for GrpcBody {
         };
         trailers.map(Frame::trailers).ok()
     }
-}
-
-/// A status at the end of a stream.
-pub(super) fn trailers(status: &Status) -> Result<HeaderMap, Status> {
-    let mut trailers = HeaderMap::new();
-    status.add_header(&mut trailers)?;
-    Ok(trailers)
 }
 
 impl http_body::Body for GrpcBody {

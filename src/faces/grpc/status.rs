@@ -4,6 +4,7 @@ use crate::{
     call::Call,
     error::{DOMAIN, Error, Violation},
 };
+use http::HeaderMap;
 use std::{borrow::Cow, collections::HashMap};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -21,6 +22,13 @@ pub fn status(error: &Error, call: &Call) -> Status {
     }
     details.set_retry_info(row.retry_after);
     Status::with_error_details(Code::from(row.code.number()), shortened(&error.to_string()), details)
+}
+
+/// A status at the end of a stream.
+pub(super) fn trailers(status: &Status) -> Result<HeaderMap, Status> {
+    let mut trailers = HeaderMap::new();
+    status.add_header(&mut trailers)?;
+    Ok(trailers)
 }
 
 /// What every error of the hub carries.

@@ -1,7 +1,10 @@
 //! A watch of any kind: the fields that every kind's request has, and the response's body, which hands the
 //! log's bytes to HTTP/2 as they are.
 
-use super::{EventStream, face, status};
+use super::{
+    EventStream,
+    status::{status, trailers},
+};
 use crate::{
     broker::Policy,
     call::Call,
@@ -124,7 +127,7 @@ impl WatchBody {
             metadata.insert("hub-revision", revision.get().into());
         }
         metadata.insert("hub-dropped", end.dropped.into());
-        face::trailers(&status)
+        trailers(&status)
     }
 }
 

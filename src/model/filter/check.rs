@@ -3,7 +3,7 @@
 use super::{
     ChangeType, Claim, Fault, Operand, Schema, Scope, Unset, ValueType,
     lexer::{Comparator, Literal},
-    operand::{is_claim, operand},
+    operand::{Expected, is_claim, operand},
     parser::{Expression, Name, Restriction, Said},
     predicate::{Comparison, Pattern, Predicate, Subject, Test},
     schema::{OCCURRED_AT, RESOURCE_ID, TYPE},
@@ -21,13 +21,6 @@ pub(super) struct Check<'a> {
     pub(super) scope: Scope,
     /// Claims that are used, by slot.
     pub(super) claims: Vec<Claim>,
-}
-
-/// What a value must be.
-#[derive(Clone, Copy)]
-pub(super) struct Expected<'a> {
-    pub(super) value: &'a ValueType,
-    pub(super) unset: Unset,
 }
 
 impl Check<'_> {

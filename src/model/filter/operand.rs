@@ -2,7 +2,6 @@
 
 use super::{
     Fault, Operand, Unset, ValueType,
-    check::Expected,
     decimal::Decimal,
     lexer::Literal,
     parser::Said,
@@ -14,6 +13,13 @@ use super::{
 /// Digits that a `numeric` of Postgres may have before and after its point.
 const WHOLE: i64 = 131_071;
 const SCALE: i64 = 16_383;
+
+/// What a value must be.
+#[derive(Clone, Copy)]
+pub(super) struct Expected<'a> {
+    pub(super) value: &'a ValueType,
+    pub(super) unset: Unset,
+}
 
 /// The name of a claim, if a literal is one.
 pub(super) fn is_claim(literal: &Literal) -> Option<&str> {

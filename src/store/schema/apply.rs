@@ -1,10 +1,10 @@
 //! Brings schema `hub` to this program.
 
-use super::{FUNCTIONS, Function, SCOPE, TABLES, digest};
-use crate::store::{
-    Driven, MigrateError,
-    migrate::{missing, note},
+use super::{
+    FUNCTIONS, Function, MigrateError, SCOPE, TABLES, digest,
+    migration::{missing, note},
 };
+use crate::store::Driven;
 use std::collections::HashMap;
 use tokio_postgres::error::SqlState;
 

@@ -2,10 +2,13 @@
 //! that is run again when its text changes.
 
 mod apply;
+mod migration;
 
 pub(super) use apply::{apply, is_current};
+pub(super) use migration::{CONNECT_LIMIT, STEP_LIMIT, missing, note};
+pub use migration::{MigrateError, Migration, Scope};
 
-use super::{Migration, lock::HubLock};
+use super::lock::HubLock;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
 

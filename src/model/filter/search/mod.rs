@@ -6,9 +6,9 @@ mod lexer;
 
 use super::{
     Comparison, Fault, MAX_DEPTH, MAX_TESTS, Operand, Schema, Scope, ValueType,
-    check::{Expected, unknown},
+    check::unknown,
     lexer::Literal,
-    operand::typed,
+    operand::{Expected, typed},
 };
 use lexer::{Kind, Token, tokens};
 
