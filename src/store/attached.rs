@@ -198,6 +198,8 @@ fn refusal(error: DatabaseError) -> Error {
                 answer.message()
             )
         }
+        // An event trigger of somebody else.
+        Some(answer) if error.fault() == Fault::Row => answer.message().to_owned(),
         Some(_) if error.fault() == Fault::Encoding => {
             "there is no such table: the database's encoding cannot say its name".to_owned()
         }

@@ -129,6 +129,13 @@ impl Store {
         Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
     }
 
+    /// Takes off what other tools have put on the hub's own tables: triggers, which would run within each
+    /// captured statement, and row security. Returns what; what is locked or not this role's to change stays.
+    pub async fn shield(&self) -> Result<Vec<String>, Error> {
+        let rows = self.run("shield", "SELECT hub.shield()", &[]).await?;
+        Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+    }
+
     /// Everything up to here may be gone.
     pub async fn compacted(&self) -> Result<Revision, Error> {
         one_revision(&self.run("compacted", "SELECT compacted FROM hub.retention", &[]).await?)

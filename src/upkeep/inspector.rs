@@ -28,6 +28,9 @@ pub(crate) async fn run(pipeline: Pipeline, every: Duration, stop: CancellationT
 }
 
 async fn inspect(pipeline: &Pipeline) -> Result<(), Error> {
+    for what in pipeline.store.shield().await? {
+        tracing::warn!(what, "switched off: another tool had put it on the hub's own table");
+    }
     let kinds = pipeline.catalog.kinds();
     for kind in kinds.iter() {
         let (name, table) = (kind.name(), &kind.table.name);

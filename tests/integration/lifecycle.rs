@@ -21,7 +21,7 @@ use trex::{
         CreateDinosaurRequest, DinosaurWatchEvent, GetDinosaurRequest, ListDinosaursRequest,
         UpdateDinosaurRequest, WatchDinosaursRequest,
     },
-    store::{Driven, Store},
+    store::{DatabaseError, Driven, Store, Target},
 };
 
 async fn next(watch: &mut Streaming<DinosaurWatchEvent>) -> DinosaurWatchEvent {
@@ -322,4 +322,19 @@ async fn what_one_hub_answers_another_can_resume() {
     for hub in hubs {
         hub.stop().await;
     }
+}
+
+#[tokio::test]
+async fn what_the_server_says_is_what_is_told() {
+    let database = Database::create().await;
+    let name = database.url().split_once("@/").unwrap().1.split_once('?').unwrap().0.to_owned();
+    let nowhere = Target::parse(&database.url().replacen(&name, "nowhere", 1)).unwrap();
+    let refused = nowhere.open().await.map(drop).unwrap_err();
+    let told = DatabaseError::from(refused).to_string();
+    assert!(told.contains("\"nowhere\" does not exist (SQLSTATE 3D000)"), "{told}");
+    let session = database.connect().await;
+    let raise =
+        "DO $$ BEGIN RAISE 'no more' USING ERRCODE = '53300', HINT = 'wait', DETAIL = 'secret'; END $$";
+    let told = DatabaseError::from(session.batch_execute(raise).await.unwrap_err()).to_string();
+    assert_eq!(told, "no more (SQLSTATE 53300); hint: wait");
 }

@@ -102,6 +102,12 @@ async fn a_hub_that_does_not_migrate_needs_less() {
         .batch_execute(&documented("the hub makes everything", &hub, &writer).replace(&hub, &owner))
         .await
         .unwrap();
+    // What EXECUTE and USAGE everybody has otherwise.
+    let revoke = format!(
+        "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
+         ALTER DEFAULT PRIVILEGES FOR ROLE {owner} REVOKE USAGE ON TYPES FROM PUBLIC"
+    );
+    database.connect().await.batch_execute(&revoke).await.unwrap();
     let registry = Registry::of_this_program();
     migrate(&database.target_as(&owner), &registry.kinds().scopes()).await.unwrap();
     let statements = documented("a hub that does not migrate", &hub, &writer);

@@ -9,8 +9,7 @@ use tokio_postgres::SimpleQueryMessage;
 use trex::store::Driven;
 
 const ROUNDS: u64 = 12;
-/// Of rounds that hold; others are being mended.
-const FIRST_SEED: u64 = 32;
+const FIRST_SEED: u64 = 1;
 const STATEMENTS: usize = 60;
 
 const KEYS: [&str; 4] = ["int", "bigint", "text", "numeric"];
@@ -279,6 +278,9 @@ async fn run(seed: u64) {
         let described =
             || format!("seed {seed}, statement {n}\n{:#?}\n{:?}\n{sql}", round.set_up, round.settings);
         assert_eq!(with, without, "with a hub and without: {}", described());
+        // Each statement's events fit what the ones before have left.
+        println!("{sql}");
+        ledger.take().await;
     }
     let all = "SET search_path = public; SELECT to_json(t)::text FROM thing t";
     assert_eq!(
@@ -290,7 +292,6 @@ async fn run(seed: u64) {
     // As the capture writes values.
     let style = "SET intervalstyle = iso_8601; SET extra_float_digits = 1; SET bytea_output = hex; SET timezone = 'UTC'";
     ledger.run(style).await;
-    ledger.take().await;
     ledger.check("Thing", "public.thing").await;
 }
 

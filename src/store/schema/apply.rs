@@ -42,6 +42,8 @@ pub(in crate::store) async fn apply(client: &Driven) -> Result<usize, MigrateErr
         drop_all(client, gone).await?;
         client.execute("DELETE FROM hub.function WHERE name = $1", &[gone]).await?;
     }
+    // What an event trigger of somebody else has put on the tables as they were made.
+    client.batch_execute("SELECT hub.shield()").await?;
     Ok(tables.len())
 }
 

@@ -122,3 +122,25 @@ async fn a_child_that_one_statement_reaches_twice_has_both_changes_in_order() {
     ledger.expect(&["Game+7", "Game~7", "Game~7", "Game~7", "Game~7"]).await;
     ledger.check("Game", "game").await;
 }
+
+/// The row trigger of the first half of the statement changes what the second half has made, before that is
+/// captured.
+#[tokio::test]
+async fn a_row_that_a_statement_deletes_and_makes_again_is_told_in_the_order_of_its_states() {
+    let mut ledger = Ledger::create().await;
+    ledger
+        .run(
+            "CREATE TABLE thing (id int PRIMARY KEY, owner int, parent int REFERENCES thing ON DELETE SET NULL);
+             CREATE FUNCTION disown() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+               UPDATE thing SET owner = 0 WHERE owner = OLD.owner; RETURN NULL; END $$;
+             CREATE TRIGGER disown AFTER DELETE ON thing FOR EACH ROW EXECUTE FUNCTION disown()",
+        )
+        .await;
+    ledger.watch("Thing", "thing").await;
+    ledger.run("INSERT INTO thing VALUES (1, 3, 1)").await;
+    let again =
+        "WITH gone AS (DELETE FROM thing WHERE id = 1 RETURNING *) INSERT INTO thing SELECT * FROM gone";
+    ledger.run(again).await;
+    ledger.expect(&["+1", "-1", "+1", "~1", "~1"]).await;
+    ledger.check("Thing", "thing").await;
+}

@@ -5,5 +5,6 @@ mod partitions;
 mod sessions;
 mod statements;
 mod strangers;
+mod tools;
 mod triggers;
 mod values;

@@ -97,6 +97,15 @@ impl Ledger {
         Self { database, session, hub, position: LogPosition::after(Revision::ZERO), rows: HashMap::new() }
     }
 
+    /// On this database, whose schema belongs to a role, and so do the sessions.
+    pub async fn on_as(database: Database, role: &str) -> Self {
+        let target = database.target_as(role);
+        migrate(&target, &[]).await.expect("the hub's schema");
+        let session = target.open().await.expect("a session");
+        let hub = HubConnection::open(&target).await.expect("a hub's connection");
+        Self { database, session, hub, position: LogPosition::after(Revision::ZERO), rows: HashMap::new() }
+    }
+
     /// With a table `thing`, made by this statement, as the kind `Thing`.
     pub async fn with_thing(variant: Variant, create: &str) -> Self {
         let ledger = Self::create().await;
