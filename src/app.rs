@@ -3,12 +3,12 @@
 mod authentication;
 mod endpoints;
 
-pub use crate::upkeep::{Issuing, KeySource, TokenRules};
+pub use crate::upkeep::{Issuing, KeySource, TokenRules, read_policy};
+use authentication::Access;
 pub use authentication::Authentication;
 pub use endpoints::{Addresses, Endpoints};
 
 use crate::{
-    auth::Authenticator,
     broker::{Ending, EventBroker, Limits},
     catalog::Catalog,
     controller::{self, AuditTrail, Controllers},
@@ -208,12 +208,13 @@ impl App {
         poll_behind_a_pooler(&mut settings).await;
         let pipeline = build(&settings, &registry).await?;
         let bulk = Bulk::new(pipeline.store.clone(), settings.db_pool_size, settings.bulk, &pipeline.metrics);
-        let cases = use_cases(&settings, &pipeline, &bulk);
+        let access = Access::new(&settings, &pipeline)?;
+        let cases = use_cases(&settings, &pipeline, &bulk, &access);
         let mut follower = Follower::new(pipeline.clone(), settings.tables.clone());
         if settings.migrate {
             follower.begin().await.context("--tables")?;
         }
-        let mut running = Running::new(settings.authentication.authenticator()?);
+        let mut running = Running::new(access);
         let addresses = endpoints.addresses();
         let Endpoints { grpc, admin, api, metrics, health } = endpoints;
         let tls = settings.tls.clone();
@@ -229,13 +230,13 @@ impl App {
             }
             None => None,
         };
-        let api = serve_http(&settings, &pipeline, &registry, (&cases, &running.authenticator), api)?;
-        let services = operator_services(&settings, &pipeline, &running.authenticator);
+        let api = serve_http(&settings, &pipeline, &registry, (&cases, &running.access), api)?;
+        let services = operator_services(&settings, &pipeline, &running.access);
         // On its own lane, so that it never waits for the watches.
         let drain = settings.drain_timeout.min(ADMIN_DRAIN);
         let admin =
             running.serve(&settings, &pipeline, services, (admin, tls.admin.clone()), (1, drain)).await?;
-        let Running { stop, tasks, authenticator } = &mut running;
+        let Running { stop, tasks, access } = &mut running;
         let hosts = &settings.gate.hosts;
         ops::serve(
             metrics,
@@ -249,14 +250,7 @@ impl App {
         for certificate in tls.each() {
             tasks.spawn(certificate.follow(tls.reload, stop.clone()));
         }
-        let issuers = settings.authentication.tokens.as_ref().map(|rules| rules.issuers.clone());
-        upkeep::spawn_authentication(
-            authenticator,
-            issuers.unwrap_or_default(),
-            &pipeline.store,
-            stop,
-            tasks,
-        );
+        access.spawn(&settings, &pipeline.store, stop, tasks);
         settings.controllers.spawn(&controller_resources(&pipeline), settings.controller, stop, tasks);
         let history = feed::spawn(&pipeline, stop, tasks);
         upkeep::spawn(&pipeline, settings.capture, (history, follower), stop, tasks);
@@ -375,9 +369,9 @@ async fn poll_behind_a_pooler(settings: &mut Settings) {
     }
 }
 
-fn use_cases(settings: &Settings, pipeline: &Pipeline, bulk: &Bulk) -> UseCases {
+fn use_cases(settings: &Settings, pipeline: &Pipeline, bulk: &Bulk, access: &Access) -> UseCases {
     let (feed, catalog) = (&pipeline.feed, &pipeline.catalog);
-    UseCases::new(Means {
+    let means = Means {
         store: pipeline.store.clone(),
         broker: pipeline.broker.clone(),
         snapshots: Snapshots::new(feed.clone(), catalog.clone(), settings.max_state_spool_bytes),
@@ -386,7 +380,8 @@ fn use_cases(settings: &Settings, pipeline: &Pipeline, bulk: &Bulk) -> UseCases 
         catalog: catalog.clone(),
         metrics: pipeline.metrics.clone(),
         keeps_audit: settings.controllers.names().any(|name| name == AuditTrail::NAME),
-    })
+    };
+    UseCases::new(means, access.door.clone())
 }
 
 /// What clients call.
@@ -402,7 +397,7 @@ fn serve_http(
     settings: &Settings,
     pipeline: &Pipeline,
     registry: &Registry,
-    (cases, authenticator): (&UseCases, &Arc<Authenticator>),
+    (cases, access): (&UseCases, &Access),
     listeners: Vec<TcpListener>,
 ) -> anyhow::Result<Server> {
     let mut served = http::Http::default();
@@ -411,14 +406,14 @@ fn serve_http(
     let face = served.finish(settings.gate.clone(), settings.max_message_bytes, pipeline.metrics.clone())?;
     let calls = Calls::new(face, settings.call_timeout)
         .trusting(settings.trusted_actor.clone())
-        .known_by(authenticator.clone());
+        .known_by(access.authenticator.clone());
     Ok(Server::start(listeners, None, &calls, settings.lanes, settings.connections, settings.drain_timeout)?)
 }
 
 /// What the operator calls.
-fn operator_services(settings: &Settings, pipeline: &Pipeline, authenticator: &Arc<Authenticator>) -> Grpc {
+fn operator_services(settings: &Settings, pipeline: &Pipeline, access: &Access) -> Grpc {
     let mut grpc = Grpc::new(settings.max_message_bytes);
-    let introspection = Introspection::new(Sources {
+    let sources = Sources {
         store: pipeline.store.clone(),
         broker: pipeline.broker.clone(),
         health: pipeline.health.clone(),
@@ -427,8 +422,10 @@ fn operator_services(settings: &Settings, pipeline: &Pipeline, authenticator: &A
         catalog: pipeline.catalog.clone(),
         tables: pipeline.tables.clone(),
         started: Instant::now(),
-    });
-    grpc.serve_admin(introspection, Keys::new(pipeline.store.clone(), authenticator.clone()));
+    };
+    let introspection = Introspection::new(sources, access.door.clone());
+    let keys = Keys::new(pipeline.store.clone(), access.authenticator.clone(), access.door.clone());
+    grpc.serve_admin(introspection, keys);
     grpc
 }
 
@@ -446,12 +443,12 @@ fn controller_resources(pipeline: &Pipeline) -> controller::Resources {
 struct Running {
     stop: CancellationToken,
     tasks: JoinSet<()>,
-    authenticator: Arc<Authenticator>,
+    access: Access,
 }
 
 impl Running {
-    fn new(authenticator: Arc<Authenticator>) -> Self {
-        Self { stop: CancellationToken::new(), tasks: JoinSet::new(), authenticator }
+    fn new(access: Access) -> Self {
+        Self { stop: CancellationToken::new(), tasks: JoinSet::new(), access }
     }
 
     /// Serves services on listeners, with this number of lanes and this bound on the drain.
@@ -470,7 +467,7 @@ impl Running {
         });
         let calls = Calls::new(face, settings.call_timeout)
             .trusting(settings.trusted_actor.clone())
-            .known_by(self.authenticator.clone());
+            .known_by(self.access.authenticator.clone());
         Ok(Server::start(listeners, tls, &calls, lanes, settings.connections, drain)?)
     }
 }

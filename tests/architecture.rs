@@ -240,6 +240,8 @@ const ROOMS: &[(&str, &[&str])] = &[
             "store",
             "telemetry",
             "health",
+            "tls",
+            "error",
             "auth",
             "model",
         ],

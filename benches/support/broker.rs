@@ -76,6 +76,7 @@ pub fn interest(selector: Selector, include_previous: bool) -> Interest {
     Interest {
         selector,
         filter: None,
+        sight: trex::model::filter::Sight::Whole,
         rendition: Rendition::Grpc,
         composer: None,
         include_previous,

@@ -1,7 +1,7 @@
 //! Who calls: the one place where credentials are looked at, for every face.
 
 use super::{
-    KeyRing, Over, Principal, Term, Terms,
+    Denied, KeyRing, Over, Principal, Term, Terms,
     api_key::ApiKey,
     certificate,
     jwt::{Refusal, Verifier},
@@ -26,32 +26,6 @@ pub struct Offered<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Several;
 
-/// Why nobody is known to call. The texts name no part of a credential.
-#[derive(Debug, thiserror::Error)]
-pub enum Denied {
-    /// Nothing was shown.
-    #[error("say who calls: send `authorization: Bearer …` with {0}")]
-    Nobody(&'static str),
-    /// What was shown is none of what is accepted.
-    #[error("the authorization header is not accepted: it is `Bearer`, and {0}, once")]
-    Scheme(&'static str),
-    /// The token proves nothing.
-    #[error("the token is not accepted: {0}")]
-    Token(Refusal),
-    /// The key is none of this hub's.
-    #[error("the API key is not accepted")]
-    Key,
-    /// It has ended.
-    #[error("the credential has expired: get a new one")]
-    Expired,
-    /// The certificate names nobody.
-    #[error("the certificate does not say who calls: {0}")]
-    Certificate(&'static str),
-    /// The hub cannot tell now.
-    #[error("{0}")]
-    Unready(&'static str),
-}
-
 /// Knows who calls.
 #[derive(Default)]
 pub struct Authenticator {
@@ -60,6 +34,8 @@ pub struct Authenticator {
     tokens: Option<RwLock<Arc<Verifier>>>,
     keys: Option<Arc<KeyRing>>,
     terms: Terms,
+    /// Methods that may be called by nobody.
+    open: Vec<String>,
     /// Rung when a token names a key that its issuer is not known to have.
     unknown_key: watch::Sender<()>,
 }
@@ -69,6 +45,20 @@ impl Authenticator {
     pub fn new(required: bool, tokens: Option<Verifier>, keys: Option<Arc<KeyRing>>) -> Self {
         let tokens = tokens.map(|verifier| RwLock::new(Arc::new(verifier)));
         Self { required, tokens, keys, ..Self::default() }
+    }
+
+    /// The same, which leaves these methods open to nobody: `/package.Service/Method`, or
+    /// `/package.Service/*`.
+    pub fn leaving_open(self, methods: Vec<String>) -> Self {
+        Self { open: methods, ..self }
+    }
+
+    /// Whether a method may be called by nobody.
+    pub fn is_open(&self, method: &str) -> bool {
+        self.open.iter().any(|open| match open.strip_suffix('*') {
+            Some(begin) if begin.ends_with('/') => method.starts_with(begin),
+            _ => open == method,
+        })
     }
 
     /// Whether a call of nobody is refused.
@@ -149,10 +139,14 @@ impl Authenticator {
     /// What a caller may show.
     fn wanted(&self) -> &'static str {
         match (&self.tokens, &self.keys) {
-            (Some(_), Some(_)) => "a token of the hub's issuer or an API key of this hub",
-            (Some(_), None) => "a token of the hub's issuer",
-            (None, Some(_)) => "an API key of this hub (trex keys create)",
-            (None, None) => "nothing: this hub knows its callers by their certificates",
+            (Some(_), Some(_)) => {
+                "send `authorization: Bearer …` with a token of the hub's issuer or an API key of this hub"
+            }
+            (Some(_), None) => "send `authorization: Bearer …` with a token of the hub's issuer",
+            (None, Some(_)) => {
+                "send `authorization: Bearer …` with an API key of this hub (trex keys create makes one)"
+            }
+            (None, None) => "show a client certificate, on the listener that asks for one",
         }
     }
 

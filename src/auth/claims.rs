@@ -48,6 +48,12 @@ impl Claims {
         names.try_fold(first, |value, name| value.as_object()?.get(name))
     }
 
+    /// The claim at a path of names, each of which may have dots in it.
+    pub fn at(&self, path: &[String]) -> Option<&Value> {
+        let (first, within) = path.split_first()?;
+        within.iter().try_fold(self.0.get(first)?, |value, name| value.as_object()?.get(name))
+    }
+
     /// A claim that is text.
     pub fn text(&self, path: &str) -> Option<&str> {
         self.get(path)?.as_str()

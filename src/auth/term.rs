@@ -88,8 +88,29 @@ impl Terms {
             waker: AtomicWaker::new(),
             checks: Mutex::default(),
         });
-        self.0.lock().push(Arc::downgrade(&inner));
-        Term(inner)
+        let term = Term(inner);
+        self.add(&term);
+        term
+    }
+
+    fn add(&self, term: &Term) {
+        let mut known = self.0.lock();
+        // A long life has many streams, one after the other.
+        if known.len() >= 64 && known.len().is_power_of_two() {
+            known.retain(|known| known.strong_count() > 0);
+        }
+        known.push(Arc::downgrade(&term.0));
+    }
+
+    /// Adds a stream that has a term already, or gives it one.
+    pub fn join(&self, term: Option<Term>) -> Term {
+        match term {
+            Some(term) => {
+                self.add(&term);
+                term
+            }
+            None => self.begin(None),
+        }
     }
 
     /// Ends those whose caller's credential is over, and those that stand on something that is.

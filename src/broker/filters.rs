@@ -5,7 +5,7 @@ use crate::{
     log::Segment,
     model::{
         Revision,
-        filter::{Filter, Malformed, RowEvent, Verdict},
+        filter::{Filter, Malformed, RowEvent, Sight, Verdict},
     },
     telemetry::KindMetrics,
 };
@@ -20,8 +20,10 @@ use std::{
     },
 };
 
-/// Distinct filters of a kind at a time.
+/// Distinct filters of a kind at a time; of those who see a part, with what they see.
 const MAX_FILTERS: usize = 1000;
+/// What is seen is the operator's to say, and there may be many who see different parts.
+const MAX_SIGHTS: usize = 20_000;
 /// Verdicts on events of the window, a byte each, that all filters of a kind keep together; each keeps an equal part of them,
 const KEPT: usize = 4 << 20;
 /// but at least so many.
@@ -90,7 +92,8 @@ impl Shelves {
 
 /// A filter, and its verdicts. It goes with its last subscriber.
 pub(super) struct Column {
-    pub(super) filter: Filter,
+    filter: Option<Filter>,
+    sight: Sight,
     /// Locked after a position, and with nothing locked after it.
     shelves: Mutex<Shelves>,
     metrics: KindMetrics,
@@ -120,7 +123,7 @@ impl Column {
                     old: change.before,
                     new: change.after,
                 };
-                Ok(*known.insert(self.filter.judge_rows(event)?))
+                Ok(*known.insert(self.sight.judge(self.filter.as_ref(), event)?))
             }
         };
         let from = events.start;
@@ -140,7 +143,7 @@ impl Drop for Column {
 
 /// The filters that the subscribers of a kind have. Asked once per subscription, and by many at once when a crowd comes back.
 pub(super) struct Filters {
-    columns: DashMap<Filter, Weak<Column>>,
+    columns: DashMap<(Option<Filter>, Sight), Weak<Column>>,
     in_use: Arc<AtomicUsize>,
 }
 
@@ -152,24 +155,31 @@ impl Default for Filters {
 }
 
 impl Filters {
-    /// The column of a filter; `None`: there are as many others as there may be.
-    pub(super) fn column(&self, filter: &Filter, metrics: &KindMetrics) -> Option<Arc<Column>> {
-        if let Some(column) = self.columns.get(filter).and_then(|column| column.upgrade()) {
+    /// The column of a filter and of what is seen; `None`: there are as many others as there may be.
+    pub(super) fn column(
+        &self,
+        filter: Option<&Filter>,
+        sight: &Sight,
+        metrics: &KindMetrics,
+    ) -> Option<Arc<Column>> {
+        let key = (filter.cloned(), sight.clone());
+        if let Some(column) = self.columns.get(&key).and_then(|column| column.upgrade()) {
             return Some(column);
         }
         let others = self.in_use.fetch_add(1, Ordering::Relaxed);
         // Dropped, it is no longer in use.
         let column = Arc::new(Column {
-            filter: filter.clone(),
+            filter: filter.cloned(),
+            sight: sight.clone(),
             shelves: Mutex::default(),
             metrics: metrics.clone(),
             siblings: self.in_use.clone(),
         });
-        if others >= MAX_FILTERS {
+        if others >= if sight.is_whole() { MAX_FILTERS } else { MAX_SIGHTS } {
             return None;
         }
         self.columns.retain(|_, column| column.strong_count() > 0);
-        let mut known = self.columns.entry(filter.clone()).or_default();
+        let mut known = self.columns.entry(key).or_default();
         // Somebody may have come first.
         Some(known.upgrade().unwrap_or_else(|| {
             *known = Arc::downgrade(&column);

@@ -3,7 +3,10 @@
 use super::projection::Composer;
 use crate::{
     log::{Part, Parts},
-    model::{Selector, filter::Filter},
+    model::{
+        Selector,
+        filter::{Filter, Sight},
+    },
     wire::Rendition,
 };
 use std::sync::Arc;
@@ -28,6 +31,8 @@ pub struct Interest {
     pub selector: Selector,
     /// Which of those; `None`: all.
     pub filter: Option<Filter>,
+    /// What of them its owner may see.
+    pub sight: Sight,
     /// How they are spelt.
     pub rendition: Rendition,
     /// What composes their rows; `None`: they stay as they are.
@@ -43,7 +48,8 @@ pub struct Interest {
 impl Interest {
     /// What has to be made of events for this subscriber and for others.
     pub(super) fn parts(&self) -> Parts {
-        if self.composer.is_some() {
+        // Who sees a part is written to apart.
+        if self.composer.is_some() || !self.sight.is_whole() {
             return Parts::default();
         }
         // Where an update leaves a filter the row before is shown.

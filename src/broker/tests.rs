@@ -198,6 +198,7 @@ pub(super) fn interest(selector: Selector, include_previous: bool, policy: Polic
     Interest {
         selector,
         filter: None,
+        sight: crate::model::filter::Sight::Whole,
         rendition: Rendition::Grpc,
         composer: None,
         include_previous,

@@ -179,10 +179,9 @@ impl Topic {
 
     /// Gives a subscriber its place in the log. Whoever takes it must unsubscribe.
     pub(super) fn register(&self, start: Start, interest: Interest) -> Result<Arc<Subscriber>, Refused> {
-        let column = interest
-            .filter
-            .as_ref()
-            .map(|filter| self.filters.column(filter, &self.metrics).ok_or(Refused::TooManyFilters));
+        let (filter, sight) = (interest.filter.as_ref(), &interest.sight);
+        let column = (filter.is_some() || !sight.is_whole())
+            .then(|| self.filters.column(filter, sight, &self.metrics).ok_or(Refused::TooManyFilters));
         let view = View::new(interest, column.transpose()?);
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let now = self.clock.now();

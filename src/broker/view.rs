@@ -8,7 +8,7 @@ use super::{
 use crate::{
     log::{self, Log, Segment},
     model::{
-        Change, ChangeType,
+        Change, ChangeType, Revision, Writer,
         filter::{Malformed, Verdict},
     },
     wire::{Renderer, Rendition, Seen},
@@ -44,12 +44,13 @@ impl View {
 
     /// Whether every event is seen.
     pub(super) fn is_whole(&self) -> bool {
-        self.column.is_none() && self.interest.selector.is_all()
+        self.column.is_none() && self.interest.sight.is_whole() && self.interest.selector.is_all()
     }
 
     /// Whether this subscriber gets what its rendition makes of the events, as it is.
     pub(super) fn is_plain(&self) -> bool {
-        !self.interest.include_previous && self.interest.composer.is_none() && self.is_whole()
+        let Interest { include_previous, composer, sight, .. } = &self.interest;
+        !include_previous && composer.is_none() && sight.is_whole() && self.is_whole()
     }
 
     /// What the filter says of some events of a segment.
@@ -107,6 +108,12 @@ impl View {
             Verdict::Same | Verdict::Unwanted => self.interest.include_previous,
         };
         let change = Change { before: change.before.filter(|_| shows_previous), ..change };
+        let sees_all = self.interest.sight.is_whole();
+        let change = match sees_all {
+            true => change,
+            // Who wrote, and where a transaction ends, tells of rows that are not seen.
+            false => Change { writer: Writer::default(), transaction_end: Revision::ZERO, ..change },
+        };
         let (rendition, renderer) = (self.interest.rendition, segment.renderer());
         let mut write = |spelt: &[u8], previous: &[u8]| {
             let seen = Seen { change: seen_as(verdict, change.change), previous, dropped_before };
@@ -116,12 +123,13 @@ impl View {
                 rendition.spelling().seen(spelt, &change, renderer, seen, out);
             }
         };
-        match &self.interest.composer {
-            None => {
+        match self.interest.composer.as_deref() {
+            // What all share says too much.
+            None if sees_all => {
                 let previous = if shows_previous { segment.previous(rendition, event) } else { &[] };
                 write(segment.spelt(rendition, event), previous);
             }
-            Some(composer) => {
+            composer => {
                 let (spelt, previous) = composed(composer, &change, rendition, renderer)?;
                 write(&spelt, &previous);
             }
@@ -132,13 +140,17 @@ impl View {
 
 /// An event with its rows as they are wanted, and what shows the row before.
 fn composed(
-    composer: &Composer,
+    composer: Option<&Composer>,
     change: &Change<'_>,
     rendition: Rendition,
     renderer: &dyn Renderer,
 ) -> Result<(Vec<u8>, Vec<u8>), Malformed> {
     let row = |is_before, row: Option<&str>| {
-        row.map(|row| composer.row(change.revision, is_before, row)).transpose()
+        row.map(|row| match composer {
+            Some(composer) => composer.row(change.revision, is_before, row),
+            None => Ok(row.into()),
+        })
+        .transpose()
     };
     let (after, before) = (row(false, change.after)?, row(true, change.before)?);
     let change = Change { after: after.as_deref(), before: before.as_deref(), ..*change };

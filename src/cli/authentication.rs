@@ -1,7 +1,7 @@
 //! The options about who must be known to call a hub, and how.
 
 use super::duration;
-use crate::app::{Authentication, Issuing, KeySource, TokenRules};
+use crate::app::{Authentication, Issuing, KeySource, TokenRules, read_policy};
 use anyhow::{Context, bail, ensure};
 use std::{path::PathBuf, time::Duration};
 
@@ -39,14 +39,50 @@ pub(super) struct AuthenticationOptions {
         default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set, value_name = "BOOL"
     )]
     enable_api_keys: bool,
+    /// Whether a policy says what callers may do; without one, whoever is known may do everything
+    #[arg(
+        long, env = "TREX_ENABLE_AUTHZ", default_value_t = false,
+        default_missing_value = "true", num_args = 0..=1, action = clap::ArgAction::Set, value_name = "BOOL"
+    )]
+    enable_authz: bool,
+    /// The policy, in TOML; looked at every 10 s, and on SIGHUP
+    #[arg(long, env = "TREX_ACL_FILE", value_name = "FILE")]
+    acl_file: Option<PathBuf>,
+    /// Methods of gRPC that may be called by nobody, such as /grpc.reflection.v1.ServerReflection/*;
+    /// separated by commas
+    #[arg(long, env = "TREX_AUTH_BYPASS_METHODS", value_delimiter = ',', value_name = "METHODS")]
+    auth_bypass_methods: Vec<String>,
 }
 
 const LEEWAY: Duration = Duration::from_secs(30);
 
 impl AuthenticationOptions {
     /// Reads them. A flag that cannot act is an error: it would be taken for protection.
-    pub(super) fn read(&self) -> anyhow::Result<Authentication> {
-        Ok(Authentication { tokens: self.tokens()?, keys: self.enable_api_keys })
+    /// `certificates`: callers of gRPC are known by them.
+    pub(super) fn read(&self, certificates: bool) -> anyhow::Result<Authentication> {
+        let (tokens, keys) = (self.tokens()?, self.enable_api_keys);
+        let asks = tokens.is_some() || keys;
+        let policy = match (self.enable_authz, &self.acl_file) {
+            (true, None) => bail!("--enable-authz needs --acl-file"),
+            (false, Some(_)) => bail!("--acl-file does nothing without --enable-authz"),
+            (true, Some(_)) if !asks && !certificates => bail!(
+                "--enable-authz needs to know who calls: --enable-jwt, --enable-api-keys or \
+                 --grpc-tls-enable-client-auth"
+            ),
+            (true, Some(file)) => {
+                // Now, while nothing has begun.
+                read_policy(file).map_err(|fault| anyhow::anyhow!("--acl-file: {fault}"))?;
+                Some(file.clone())
+            }
+            (false, None) => None,
+        };
+        let open_methods = self.auth_bypass_methods.clone();
+        if is_given(&open_methods) && !asks && policy.is_none() {
+            bail!(
+                "--auth-bypass-methods does nothing without --enable-jwt, --enable-api-keys or --enable-authz"
+            );
+        }
+        Ok(Authentication { tokens, keys, policy, open_methods })
     }
 
     fn tokens(&self) -> anyhow::Result<Option<TokenRules>> {
@@ -112,7 +148,7 @@ mod tests {
 
     fn read(arguments: &[&str]) -> Result<Authentication, String> {
         let parsed = Only::try_parse_from([&["trex"], arguments].concat()).unwrap();
-        parsed.options.read().map_err(|error| format!("{error:#}"))
+        parsed.options.read(false).map_err(|error| format!("{error:#}"))
     }
 
     #[test]
@@ -122,6 +158,11 @@ mod tests {
         let url = "--jwk-cert-url=https://sso.example/keys";
         for (arguments, lacks) in [
             (&["--jwt-issuer=https://sso.example"][..], "does nothing without --enable-jwt"),
+            (&["--enable-authz"], "needs --acl-file"),
+            (&["--acl-file=/x"], "does nothing without --enable-authz"),
+            (&["--enable-authz", "--acl-file=/x"], "needs to know who calls"),
+            (&["--enable-authz", "--acl-file=/x", "--enable-api-keys"], "--acl-file: /x: cannot be read"),
+            (&["--auth-bypass-methods=/a.B/c"], "does nothing"),
             (&["--enable-jwt"], "needs --jwk-cert-file or --jwk-cert-url"),
             (&["--enable-jwt", url], "needs --jwt-issuer"),
             (&["--enable-jwt", url, "--jwt-issuer=a"], "needs --jwt-audience"),

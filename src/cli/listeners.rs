@@ -134,6 +134,11 @@ impl ListenerOptions {
         Ok(Some(Arc::new(tls)))
     }
 
+    /// Whether callers of gRPC are known by certificates.
+    pub(super) fn asks_for_certificates(&self) -> bool {
+        self.grpc_enable_tls && self.grpc_tls_enable_client_auth
+    }
+
     /// Refuses plain text that other machines could read on the way, unless that is meant.
     pub(super) fn check(&self, endpoints: &Endpoints, tls: &ListenersTls, asks: bool) -> anyhow::Result<()> {
         let exposed = endpoints.exposed(tls).join(", ");

@@ -1,6 +1,7 @@
 //! The command line: arguments, and one file per command.
 
 mod access;
+mod acl;
 mod admin;
 mod audit;
 mod authentication;
@@ -71,6 +72,7 @@ enum Command {
     /// come
     Audit(audit::Audit),
     Keys(keys::Keys),
+    Acl(acl::Acl),
     /// List, retry or discard the changes that a controller could not handle
     DeadLetters(dead_letters::DeadLetters),
 }
@@ -116,6 +118,7 @@ pub fn main() -> ExitCode {
                     Command::Bench(bench) => bench.run().await,
                     Command::Audit(audit) => audit.run().await.map(done),
                     Command::Keys(keys) => keys.run().await.map(done),
+                    Command::Acl(acl) => acl.run().map(done),
                     Command::DeadLetters(letters) => letters.run().await.map(done),
                     Command::Migrate(migrate) => migrate.run().await.map(done),
                     Command::NewEpoch(epoch) => epoch.run().await.map(done),

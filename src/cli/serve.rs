@@ -262,6 +262,9 @@ pub(super) struct Serve {
         value_parser = duration, value_name = "TIME"
     )]
     keepalive: Duration,
+    /// How old a connection may become: then its client is told to make another one [default: any age]
+    #[arg(long, env = "TREX_CONNECTION_MAX_AGE", value_parser = duration, value_name = "TIME")]
+    connection_max_age: Option<Duration>,
     /// How long a stop waits for calls in progress
     #[arg(
         long, env = "TREX_DRAIN_TIMEOUT", default_value = time(app::DRAIN_TIMEOUT), value_parser = duration,
@@ -293,7 +296,8 @@ impl Serve {
         let mut stop = async || {
             tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
         };
-        let (tls, authentication) = (self.listeners.read()?, self.authentication.read()?);
+        let (tls, authentication) =
+            (self.listeners.read()?, self.authentication.read(self.listeners.asks_for_certificates())?);
         // Before the database: a taken port stops the start with nothing to undo.
         let endpoints = Endpoints::bind(
             self.enable_grpc.then_some(&self.grpc_server_bindaddress),
@@ -392,6 +396,7 @@ impl Serve {
             connections: ConnectionLimits {
                 streams: self.max_streams_per_connection,
                 keepalive: self.keepalive,
+                max_age: self.connection_max_age,
                 ..ConnectionLimits::default()
             },
             max_message_bytes: self.max_message_bytes,

@@ -4,7 +4,7 @@
 //! A watch keeps one position: the epoch, and the revision up to which it has delivered everything. Events
 //! and bookmarks move it. Whenever a stream ends, for whatever reason, it asks for what comes after that
 //! position, so nothing is delivered twice and nothing is skipped. When the hub says that the position means
-//! nothing any more (REVISION_COMPACTED, EPOCH_CHANGED), a watch that began with the initial state begins
+//! nothing any more (REVISION_COMPACTED, EPOCH_CHANGED, POLICY_CHANGED), a watch that began with the initial state begins
 //! with it again and says so; any other ends, because only its user knows what to do then.
 
 mod hub;
@@ -99,6 +99,8 @@ pub struct Watch {
     position: WatchStart,
     stream: Option<Streaming<DinosaurWatchEvent>>,
     epoch: String,
+    /// What the hub calls that which may be seen, to be said again with the position.
+    policy: String,
     /// Grows until something new is delivered: a hub that answers and then fails is no better than none.
     backoff: Backoff,
     /// The pause before the next attempt.
@@ -110,7 +112,8 @@ impl Watch {
     pub fn new(hub: Hub, options: WatchOptions) -> Self {
         let position = options.start.clone();
         let epoch = String::new();
-        Self { hub, options, position, stream: None, epoch, backoff: BACKOFF, due: None }
+        let policy = String::new();
+        Self { hub, options, position, stream: None, epoch, policy, backoff: BACKOFF, due: None }
     }
 
     /// The next notice. An error is final: the hub cannot go on from where this watch stands, or does not
@@ -167,7 +170,7 @@ impl Watch {
         let revision = Revision::new(
             header("hub-revision").parse().map_err(|_| Status::internal("no hub-revision in the headers"))?,
         );
-        self.epoch = header("hub-epoch");
+        (self.epoch, self.policy) = (header("hub-epoch"), header("hub-policy"));
         let state = self.position == WatchStart::State;
         if !state {
             // From now on this is where the watch stands, even if its first event never comes.
@@ -190,6 +193,7 @@ impl Watch {
             epoch,
             send_initial_state: self.position == WatchStart::State,
             backpressure: self.options.backpressure.into(),
+            policy: self.policy.clone(),
             bookmark_interval: prost_types::Duration::try_from(BOOKMARK_INTERVAL).ok(),
             ..Default::default()
         }

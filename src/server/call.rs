@@ -6,7 +6,7 @@ use super::{
     tls::PeerCertificate,
 };
 use crate::{
-    auth::{Authenticator, Denied, Offered, Over, Principal, Several, Term, jwt::Refusal},
+    auth::{Authenticator, Denied, Offered, Over, Principal, Several, Term, Terms, jwt::Refusal},
     call::{Call, Particulars},
     error::{Credential, Error},
 };
@@ -43,18 +43,25 @@ pub struct Calls<S> {
     trusted: Option<HeaderName>,
     /// Knows who calls.
     authenticator: Arc<Authenticator>,
+    /// The streams of the connection, if that may become too old.
+    connection: Option<Arc<Terms>>,
 }
 
 impl<S: Service> Calls<S> {
     /// Around this face. A call that does not stream may take as long as `limit`.
     pub fn new(service: S, limit: Duration) -> Self {
-        Self { service, limit, trusted: None, authenticator: Arc::default() }
+        Self { service, limit, trusted: None, authenticator: Arc::default(), connection: None }
     }
 
     /// Believes what this metadata says about the caller: for a hub that only a proxy can reach, which sets
     /// it.
     pub fn trusting(self, metadata: Option<HeaderName>) -> Self {
         Self { trusted: metadata, ..self }
+    }
+
+    /// On a connection that ends its streams.
+    pub(super) fn ending_with(self, connection: Option<Arc<Terms>>) -> Self {
+        Self { connection, ..self }
     }
 
     /// Asks who calls.
@@ -68,7 +75,7 @@ impl<S: Service> Calls<S> {
         peer: SocketAddr,
         request: Request<Incoming>,
     ) -> Result<Response<CallBody<S>>, Infallible> {
-        let Self { service, limit, trusted, authenticator } = self;
+        let Self { service, limit, trusted, authenticator, connection } = self;
         let started = Instant::now();
         let method = service.method(&request);
         let asked = service.patience(request.headers()).map(|limit| started + limit);
@@ -85,7 +92,7 @@ impl<S: Service> Calls<S> {
             Err(error) => (Attribution::default(), refused.or(Some(error))),
         };
         let proved = principal.as_deref().and_then(Principal::name).map(Box::from);
-        let term = method.streams.then(|| authenticator.begin_term(principal.clone())).flatten();
+        let term = method.streams.then(|| term(&authenticator, principal.as_ref(), connection)).flatten();
         let call = Call::from(Particulars {
             operation: uuid::Uuid::now_v7().simple().to_string().into(),
             peer: Some(peer),
@@ -114,6 +121,19 @@ impl<S: Service> Calls<S> {
     }
 }
 
+/// What may end a stream before its client does: its caller's credential, and its connection.
+fn term(
+    authenticator: &Authenticator,
+    principal: Option<&Arc<Principal>>,
+    connection: Option<Arc<Terms>>,
+) -> Option<Term> {
+    let term = authenticator.begin_term(principal.cloned());
+    match connection {
+        Some(connection) => Some(connection.join(term)),
+        None => term,
+    }
+}
+
 /// Who makes a call, as its credential proves.
 fn caller(
     authenticator: &Authenticator,
@@ -121,7 +141,7 @@ fn caller(
     method: Method,
     now: Instant,
 ) -> Result<Option<Arc<Principal>>, Error> {
-    if method.anonymous {
+    if method.anonymous || authenticator.is_open(method.name) {
         return Ok(None);
     }
     let mut headers = request.headers().get_all(AUTHORIZATION).iter();

@@ -3,6 +3,7 @@
 //! them in one go ([`outbox`]), and a connection's streams never contend for it from two threads.
 
 use super::{
+    age::Age,
     bind::ACCEPT_PAUSE,
     call::Calls,
     face::Service,
@@ -42,11 +43,13 @@ pub struct ConnectionLimits {
     pub send_buffer: usize,
     /// A silent client is pinged this often, and has as long again to answer.
     pub keepalive: Duration,
+    /// A connection may become this old; `None`: as old as it likes.
+    pub max_age: Option<Duration>,
 }
 
 impl Default for ConnectionLimits {
     fn default() -> Self {
-        Self { streams: 1024, send_buffer: 64 * 1024, keepalive: Duration::from_secs(20) }
+        Self { streams: 1024, send_buffer: 64 * 1024, keepalive: Duration::from_secs(20), max_age: None }
     }
 }
 
@@ -180,19 +183,20 @@ impl<S: Service> Lane<S> {
                     continue;
                 }
             };
-            let calls = self.calls.clone();
+            let age = self.limits.max_age.map(|most| Age::new(most, &self.stop));
+            let watcher = age.as_ref().map_or_else(|| graceful.watcher(), Age::watcher);
+            let calls = self.calls.clone().ending_with(age.as_ref().map(|age| age.terms.clone()));
             if let Some(tls) = &self.tls {
                 let encrypted = Encrypted {
                     calls,
                     limits: self.limits,
                     tls: tls.clone(),
                     turnstile: turnstile.clone(),
-                    watcher: graceful.watcher(),
+                    watcher,
                 };
                 let stop = self.stop.clone();
-                connections.spawn(async move {
-                    encrypted.serve(stream, outbox, peer, stop).await;
-                });
+                let served = encrypted.serve(stream, outbox, peer, stop);
+                connections.spawn(bounded(age, served));
                 continue;
             }
             // Boxed, too: the memory for answering is freed when the answer's body begins, which may last for
@@ -204,14 +208,19 @@ impl<S: Service> Lane<S> {
             // Boxed: a future that is passed on by value takes its size again at every step.
             if S::HTTP1 {
                 let connection = either.serve_connection_with_upgrades(stream, service).into_owned();
-                let connection = Box::pin(graceful.watch(connection));
-                connections.spawn(serve_one(outbox.serve(connection), peer));
+                let connection = Box::pin(watcher.watch(connection));
+                connections.spawn(bounded(age, serve_one(outbox.serve(connection), peer)));
             } else {
-                let connection = Box::pin(graceful.watch(builder.serve_connection(stream, service)));
-                connections.spawn(serve_one(outbox.serve(connection), peer));
+                let connection = Box::pin(watcher.watch(builder.serve_connection(stream, service)));
+                connections.spawn(bounded(age, serve_one(outbox.serve(connection), peer)));
             }
         }
-        if tokio::time::timeout(self.drain, graceful.shutdown()).await.is_err() {
+        let ended = async {
+            graceful.shutdown().await;
+            // Those that may become old have their own.
+            while self.limits.max_age.is_some() && connections.join_next().await.is_some() {}
+        };
+        if tokio::time::timeout(self.drain, ended).await.is_err() {
             tracing::warn!(connections = connections.len(), "closing connections that did not end in time");
         }
     }
@@ -255,6 +264,13 @@ impl<S: Service> Encrypted<S> {
             let connection = builder(limits).serve_connection(stream, service);
             serve_one(outbox.serve(Box::pin(watcher.watch(connection))), peer).await;
         }
+    }
+}
+
+async fn bounded(age: Option<Age>, connection: impl Future<Output = ()>) {
+    match age {
+        Some(age) => age.bound(connection).await,
+        None => connection.await,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The server: one loop over hyper for every face, because the libraries' own loops leave too much to chance
 //! for streams that live for days.
 
+mod age;
 mod bind;
 mod call;
 mod face;

@@ -6,7 +6,7 @@ use crate::{
     call::Call,
     controller::AuditTrail,
     error::Error,
-    model::{Epoch, Revision},
+    model::{Epoch, KindName, Revision},
     store::{AuditFilter, AuditPlace, AuditRecord},
 };
 use sha2::{Digest, Sha256};
@@ -72,7 +72,8 @@ impl Default for Streams {
 impl UseCases {
     /// A page of the trail.
     pub async fn list_audit(&self, call: &Call, query: AuditQuery) -> Result<AuditPage, Error> {
-        let means = &self.enter(call, Action::Audit, None)?.means;
+        let kind = query.filter.kind.as_deref().map(KindName::new);
+        let means = &self.enter_whole(call, Action::Audit, kind.as_ref())?.means;
         let AuditQuery { filter, page_size, page_token } = query;
         check(&filter)?;
         let digest = digest(&filter);
@@ -103,7 +104,8 @@ impl UseCases {
         filter: AuditFilter,
         after_revision: Option<Revision>,
     ) -> Result<(Revision, AuditStream), Error> {
-        let inner = self.enter(call, Action::Audit, None)?.clone();
+        let kind = filter.kind.as_deref().map(KindName::new);
+        let inner = self.enter_whole(call, Action::Audit, kind.as_ref())?.clone();
         let means = &inner.means;
         check(&filter)?;
         let permit = inner.audit.0.clone().try_acquire_owned();

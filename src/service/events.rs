@@ -1,6 +1,6 @@
 //! The log in batches, for clients that do not watch: from a revision to the newest at the time of asking.
 
-use super::{Action, UseCases, ended};
+use super::{Action, Grant, UseCases, ended};
 use crate::{
     broker::EventBroker,
     call::Call,
@@ -64,7 +64,9 @@ enum Stage {
 impl UseCases {
     /// Begins to read the log.
     pub async fn read_events(&self, call: &Call, query: EventQuery) -> Result<EventBatches, Error> {
-        let means = &self.enter(call, Action::ReadEvents, None)?.means;
+        let (grant, kinds) = self.readable(call, query.kinds)?;
+        let query = EventQuery { kinds, ..query };
+        let means = &self.behind.open(&grant).means;
         let known = means.catalog.kinds();
         if let Some(unknown) = query.kinds.iter().find(|kind| known.get(kind).is_none()) {
             let known = known.names().map(KindName::as_str).collect::<Vec<_>>().join(", ");
@@ -84,6 +86,25 @@ impl UseCases {
             broker: means.broker.clone(),
             metrics: means.metrics.clone(),
         })
+    }
+}
+
+impl UseCases {
+    /// The kinds whose events a call may read of those that it names, or of all; empty: all, those to come included.
+    fn readable(&self, call: &Call, named: Vec<String>) -> Result<(Grant, Vec<String>), Error> {
+        let action = Action::ReadEvents;
+        if named.is_empty() {
+            if let Ok(grant) = self.door.authorize(call, action, None) {
+                return Ok((grant.of_everything()?, named));
+            }
+            let (grant, kinds) = self.door.authorize_each(call, action)?;
+            return Ok((grant, kinds.iter().map(|kind| kind.as_str().to_owned()).collect()));
+        }
+        let mut grant = self.door.knock(call)?;
+        for kind in &named {
+            grant = self.door.authorize(call, action, Some(&KindName::new(kind)))?.of_everything()?;
+        }
+        Ok((grant, named))
     }
 }
 

@@ -1,6 +1,6 @@
 //! API keys: made, listed, checked for other services, and taken back.
 
-use super::authorize::{Action, Guarded, authorize};
+use super::authorize::{Action, Door, Guarded};
 use crate::{
     auth::{Authenticator, BadScope, Principal, Scope, api_key::ApiKey},
     call::Call,
@@ -31,7 +31,10 @@ pub struct KeyRequest {
 
 /// The keys of a database. Cheap to clone.
 #[derive(Clone)]
-pub struct Keys(Guarded<Arc<Means>>);
+pub struct Keys {
+    door: Door,
+    behind: Guarded<Arc<Means>>,
+}
 
 struct Means {
     store: Store,
@@ -40,8 +43,8 @@ struct Means {
 
 impl Keys {
     /// Of this database, known to this authenticator if it takes keys at all.
-    pub fn new(store: Store, authenticator: Arc<Authenticator>) -> Self {
-        Self(Guarded::new(Arc::new(Means { store, authenticator })))
+    pub fn new(store: Store, authenticator: Arc<Authenticator>, door: Door) -> Self {
+        Self { door, behind: Guarded::new(Arc::new(Means { store, authenticator })) }
     }
 
     /// Makes a key: its text, which is not kept, and what is.
@@ -72,7 +75,7 @@ impl Keys {
     }
 
     fn enter(&self, call: &Call) -> Result<&Means, Error> {
-        Ok(self.0.open(&authorize(call, Action::ManageKeys, None)?))
+        Ok(self.behind.open(&self.door.authorize(call, Action::ManageKeys, None)?))
     }
 }
 

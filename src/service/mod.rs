@@ -13,7 +13,7 @@ mod tables;
 mod watch;
 
 pub use audit::{AuditPage, AuditQuery, AuditStream};
-pub use authorize::Action;
+pub use authorize::{Action, Door};
 pub use events::{EventBatch, EventBatches, EventQuery};
 pub use paging::Paging;
 pub use resources::{ListRequest, Listed};
@@ -30,7 +30,7 @@ use crate::{
     store::Store,
     telemetry::Metrics,
 };
-use authorize::{Guarded, authorize};
+use authorize::{Grant, Guarded};
 use import::Bulk;
 use std::{
     sync::Arc,
@@ -65,7 +65,10 @@ pub struct Means {
 
 /// The use cases of a hub, for its faces. Cheap to clone.
 #[derive(Clone)]
-pub struct UseCases(Guarded<Arc<Inner>>);
+pub struct UseCases {
+    door: Door,
+    behind: Guarded<Arc<Inner>>,
+}
 
 struct Inner {
     means: Means,
@@ -73,14 +76,31 @@ struct Inner {
 }
 
 impl UseCases {
-    /// Of these means.
-    pub fn new(means: Means) -> Self {
-        Self(Guarded::new(Arc::new(Inner { means, audit: audit::Streams::default() })))
+    /// Of these means, behind this door.
+    pub fn new(means: Means, door: Door) -> Self {
+        Self { door, behind: Guarded::new(Arc::new(Inner { means, audit: audit::Streams::default() })) }
     }
 
-    /// Lets a call in, or says why not.
-    fn enter(&self, call: &Call, action: Action, kind: Option<&KindName>) -> Result<&Arc<Inner>, Error> {
-        Ok(self.0.open(&authorize(call, action, kind)?))
+    /// Lets a call in, with what it may see, or says why not.
+    fn enter(
+        &self,
+        call: &Call,
+        action: Action,
+        kind: Option<&KindName>,
+    ) -> Result<(&Arc<Inner>, Grant), Error> {
+        let grant = self.door.authorize(call, action, kind)?;
+        Ok((self.behind.open(&grant), grant))
+    }
+
+    /// The same for what shows rows as they are.
+    fn enter_whole(
+        &self,
+        call: &Call,
+        action: Action,
+        kind: Option<&KindName>,
+    ) -> Result<&Arc<Inner>, Error> {
+        let (inner, grant) = self.enter(call, action, kind)?;
+        grant.of_everything().map(|_| inner)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What this hub is doing, for its operator. It asks the parts that know anyway, and answers even when the
 //! database does not.
 
-use super::authorize::{Action, Guarded, authorize};
+use super::authorize::{Action, Door, Guarded};
 use crate::{
     broker::{EventBroker, SubscriptionState, SubscriptionStatus},
     call::Call,
@@ -25,7 +25,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Looks at a hub. Cheap to clone.
 #[derive(Clone)]
-pub struct Introspection(Guarded<Arc<Sources>>);
+pub struct Introspection {
+    door: Door,
+    behind: Guarded<Arc<Sources>>,
+}
 
 /// Whom it asks.
 pub struct Sources {
@@ -112,9 +115,9 @@ pub struct SubscriptionQuery {
 }
 
 impl Introspection {
-    /// Asks these.
-    pub fn new(sources: Sources) -> Self {
-        Self(Guarded::new(Arc::new(sources)))
+    /// Asks these, behind this door.
+    pub fn new(sources: Sources, door: Door) -> Self {
+        Self { door, behind: Guarded::new(Arc::new(sources)) }
     }
 
     /// The hub now.
@@ -144,7 +147,8 @@ impl Introspection {
         table: &str,
         choice: &AttachChoice,
     ) -> Result<Arc<Attached>, Error> {
-        let (sources, name) = (self.enter(call)?, table_name(table)?);
+        let name = table_name(table)?;
+        let sources = self.enter_of(call, &name)?;
         sources.store.attach(&name, choice).await?;
         sources.tables.notify_one();
         let mut changes = sources.catalog.changes();
@@ -161,14 +165,19 @@ impl Introspection {
 
     /// Stops watching a table.
     pub async fn detach(&self, call: &Call, table: &str, purge: bool) -> Result<(), Error> {
-        let sources = self.enter(call)?;
-        sources.store.detach(&table_name(table)?, purge).await?;
+        let name = table_name(table)?;
+        let sources = self.enter_of(call, &name)?;
+        sources.store.detach(&name, purge).await?;
         sources.tables.notify_one();
         Ok(())
     }
 
     fn enter(&self, call: &Call) -> Result<&Sources, Error> {
-        Ok(self.0.open(&authorize(call, Action::Admin, None)?))
+        Ok(self.behind.open(&self.door.authorize(call, Action::Admin, None)?))
+    }
+
+    fn enter_of(&self, call: &Call, table: &TableName) -> Result<&Sources, Error> {
+        Ok(self.behind.open(&self.door.authorize_table(call, table)?))
     }
 }
 

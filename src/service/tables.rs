@@ -1,16 +1,19 @@
 //! Rows of attached tables. A row is a JSON object, as Postgres writes it.
 
-use super::{Action, Means, UseCases, WatchRequest, WatchStream, ended, topic};
+use super::{
+    Action, Grant, Means, UseCases, WatchRequest, WatchStream, authorize::Telling, ended, topic, watch::Shown,
+};
 use crate::{
     broker::Composer,
     call::Call,
     catalog::{Attached, Kind},
     error::Error,
     model::{
-        Revision, TableName,
+        KindRef, Revision, TableName,
         filter::{self, Filter, Scope},
     },
     store::{LARGEST_PAGE, ListRows, RowPage, TableRow},
+    wire::rows::Projection,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -20,6 +23,9 @@ const DEFAULT_PAGE: usize = 100;
 const COMING: Duration = Duration::from_secs(5);
 /// How often it is looked for.
 const LOOK: Duration = Duration::from_millis(10);
+
+/// One answer for a table that may not be used and for one that is not there.
+const NOT_ALLOWED: &str = "no rule of the policy allows that of a table of this name, if there is one";
 
 /// Which columns of rows a request wants, and how.
 #[derive(Debug, Clone, Default)]
@@ -52,15 +58,25 @@ pub struct RowsRequest {
 struct Opened<'a> {
     means: &'a Means,
     kind: Arc<Kind>,
+    /// As the caller sees it.
     attached: Arc<Attached>,
+    /// As it is.
+    whole: Arc<Attached>,
+    grant: Arc<Grant>,
+    /// Who a page of its rows is given to.
+    bound_to: Vec<u8>,
 }
 
 impl UseCases {
     /// The attached tables, by name.
     pub async fn tables(&self, call: &Call) -> Result<Vec<Arc<Attached>>, Error> {
-        let means = &self.enter(call, Action::List, None)?.means;
-        let mut tables: Vec<_> =
-            means.catalog.kinds().iter().filter_map(|kind| kind.attached.clone()).collect();
+        let means = &self.behind.open(&self.door.knock(call)?).means;
+        let kinds = means.catalog.kinds();
+        let seen = kinds.iter().filter_map(|kind| {
+            let attached = kind.attached.as_ref()?;
+            self.door.shown(call, kind).map(|sight| self.door.reduced(attached, &sight))
+        });
+        let mut tables: Vec<_> = seen.collect();
         tables.sort_by(|one, other| one.table.name.cmp(&other.table.name));
         Ok(tables)
     }
@@ -73,9 +89,12 @@ impl UseCases {
     /// A row.
     pub async fn get_row(&self, call: &Call, table: &str, id: &str, seen: &Seen) -> Result<TableRow, Error> {
         let table = self.open(call, Action::Get, table)?;
-        let places = table.places(&seen.columns)?;
-        let row = table.means.store.get_row(call, &table.attached.rows, id, &places, None).await?;
-        table.shown(row, seen)
+        let (places, sight) = (table.read_places(&seen.columns)?, table.grant.sight());
+        let rows = &table.whole.rows;
+        let row = table.means.store.get_row(call, rows, id, &places, sight.rule()).await?;
+        let found = table.judged(vec![row]).pop();
+        let missing = || Error::NotFound { kind: rows.kind.clone(), id: id.to_owned() };
+        table.shown(found.ok_or_else(missing)?, seen)
     }
 
     /// A page of rows, and the revision after which a watch misses nothing that the page does not show.
@@ -86,11 +105,12 @@ impl UseCases {
         request: &RowsRequest,
     ) -> Result<(RowPage, Revision), Error> {
         let table = self.open(call, Action::List, table)?;
-        let schema = &table.attached.rows.schema;
-        let filter = Filter::parse(&request.filter, schema, Scope::Rows)
-            .map_err(|fault| Error::invalid("filter", fault.to_string()))?;
-        let order_by = filter::order_by(&request.order_by, schema)
-            .map_err(|fault| Error::invalid("order_by", fault.to_string()))?;
+        // What is not seen is not spoken of: so they are read twice, and the first time is for the caller.
+        let schemas = [&table.attached.rows.schema, &table.whole.rows.schema];
+        let [read, filter] = schemas.map(|schema| Filter::parse(&request.filter, schema, Scope::Rows));
+        let filter = read.and(filter).map_err(|fault| Error::invalid("filter", fault.to_string()))?;
+        let [read, order_by] = schemas.map(|schema| filter::order_by(&request.order_by, schema));
+        let order_by = read.and(order_by).map_err(|fault| Error::invalid("order_by", fault.to_string()))?;
         let size = match request.page_size as usize {
             0 => DEFAULT_PAGE,
             asked if asked > LARGEST_PAGE => {
@@ -99,19 +119,21 @@ impl UseCases {
             asked => asked,
         };
         let revision = topic(&*table.means.era(call).await?, table.kind.name())?.head();
-        let columns = table.places(&request.seen.columns)?;
+        let columns = table.read_places(&request.seen.columns)?;
         let list = ListRows {
             filter: filter.as_ref(),
+            visible: table.grant.sight().rule(),
             order_by: &order_by,
             columns: &columns,
             size,
             page_token: &request.page_token,
+            bound_to: &table.bound_to,
             count: request.count,
             ..ListRows::default()
         };
-        let mut page = table.means.store.list_rows(call, &table.attached.rows, &list).await?;
-        let rows =
-            page.rows.drain(..).map(|row| table.shown(row, &request.seen)).collect::<Result<_, _>>()?;
+        let mut page = table.means.store.list_rows(call, &table.whole.rows, &list).await?;
+        let found = table.judged(std::mem::take(&mut page.rows));
+        let rows = found.into_iter().map(|row| table.shown(row, &request.seen)).collect::<Result<_, _>>()?;
         Ok((RowPage { rows, ..page }, revision))
     }
 
@@ -124,7 +146,8 @@ impl UseCases {
         seen: &Seen,
     ) -> Result<TableRow, Error> {
         let table = self.open(call, Action::Create, table)?;
-        let made = table.means.store.insert_row(call, &table.attached.rows, row).await;
+        let (rows, visible) = (&table.attached.rows, table.grant.sight().rule());
+        let made = table.means.store.insert_row(call, rows, row, visible).await;
         table.shown(table.explained(call, row, made).await?, seen)
     }
 
@@ -138,7 +161,8 @@ impl UseCases {
         seen: &Seen,
     ) -> Result<TableRow, Error> {
         let table = self.open(call, Action::Update, table)?;
-        let changed = table.means.store.update_row(call, &table.attached.rows, change, expected, None).await;
+        let (rows, visible) = (&table.attached.rows, table.grant.sight().rule());
+        let changed = table.means.store.update_row(call, rows, change, expected, visible).await;
         table.shown(table.explained(call, change.1, changed).await?, seen)
     }
 
@@ -151,7 +175,9 @@ impl UseCases {
         expected: Option<&str>,
     ) -> Result<(), Error> {
         let table = self.open(call, Action::Delete, table)?;
-        table.means.store.delete_row(call, &table.attached.rows, id, expected, None).await
+        let (rows, sight) = (&table.attached.rows, table.grant.sight());
+        let deleted = table.means.store.delete_row(call, rows, id, expected, sight.rule()).await;
+        deleted.map_err(|error| sight.told(error))
     }
 
     /// Begins a watch of a table.
@@ -165,7 +191,8 @@ impl UseCases {
         let table = self.open(call, Action::Watch, table)?;
         table.places(&seen.columns)?;
         let composer = table.composer(call, seen).await?;
-        self.watch_composed(call, &table.kind, request, composer).await
+        let shown = Shown { schema: &table.attached.rows.schema, composer };
+        self.watch_granted(call, (&table.kind, shown), request, (table.means, &table.grant)).await
     }
 
     /// The table that a request names.
@@ -173,15 +200,21 @@ impl UseCases {
         let name: TableName = name
             .parse()
             .map_err(|error: crate::model::BadName| Error::invalid("table", error.to_string()))?;
-        // A caller that may use no table is not told which there are.
-        let all = self.enter(call, action, None)?.means.catalog.kinds();
+        // Who may not use a table is not told whether there is one.
+        if !self.door.may(call, action, KindRef::Table(&name)) {
+            return Err(Error::Denied { why: NOT_ALLOWED.into(), revoked: false });
+        }
+        let all = self.behind.open(&self.door.knock(call)?).means.catalog.kinds();
         let found = all.iter().find_map(|kind| {
             let attached = kind.attached.clone().filter(|attached| attached.table.name == name)?;
             Some((kind.clone(), attached))
         });
-        let (kind, attached) = found.ok_or_else(|| Error::NotAttached { table: name.to_string() })?;
-        let means = &self.enter(call, action, Some(kind.name()))?.means;
-        Ok(Opened { means, kind, attached })
+        let (kind, whole) = found.ok_or_else(|| Error::NotAttached { table: name.to_string() })?;
+        let (inner, grant) = self.enter(call, action, Some(kind.name()))?;
+        let attached = self.door.reduced(&whole, grant.sight());
+        let bound_to = format!("{} {}", call.actor().unwrap_or_default(), grant.mark());
+        let (means, grant) = (&inner.means, Arc::new(grant));
+        Ok(Opened { means, kind, attached, whole, grant, bound_to: bound_to.into_bytes() })
     }
 }
 
@@ -197,9 +230,29 @@ impl Opened<'_> {
         columns.iter().map(place).collect()
     }
 
+    /// The same of what is read for a caller that sees a part: all of it, for it is judged.
+    fn read_places(&self, columns: &[String]) -> Result<Vec<usize>, Error> {
+        let places = self.places(columns)?;
+        Ok(if self.grant.sight().is_whole() { places } else { Vec::new() })
+    }
+
+    /// The rows that are seen.
+    fn judged(&self, rows: Vec<TableRow>) -> Vec<TableRow> {
+        self.means.seen(self.grant.sight(), rows, |row| &row.json)
+    }
+
+    /// What a caller gets of rows.
+    fn projection(&self, seen: &Seen) -> Projection {
+        let visible: Vec<_> = self.attached.table.visible().map(|column| column.name.clone()).collect();
+        match seen.columns.is_empty() && !self.grant.sight().hidden().is_empty() {
+            true => self.attached.projection(&visible, seen.quote_numbers),
+            false => self.attached.projection(&seen.columns, seen.quote_numbers),
+        }
+    }
+
     /// A row as it is wanted.
     fn shown(&self, row: TableRow, seen: &Seen) -> Result<TableRow, Error> {
-        let projection = self.attached.projection(&seen.columns, seen.quote_numbers);
+        let projection = self.projection(seen);
         if projection.is_whole() {
             return Ok(row);
         }
@@ -216,6 +269,7 @@ impl Opened<'_> {
         row: &str,
         done: Result<TableRow, Error>,
     ) -> Result<TableRow, Error> {
+        let done = done.map_err(|error| self.grant.sight().told(error));
         let Err(Error::Refused { sqlstate, constraint: None, message }) = done else { return done };
         let column = self.means.store.misfit(call, &self.attached.rows, row).await?;
         let message = match column {
@@ -237,7 +291,7 @@ impl Opened<'_> {
         };
         // If it does not appear, the watch says so.
         let _ = means.broker.unless_draining(tokio::time::timeout(COMING, coming)).await.map_err(ended)?;
-        let projection = self.attached.projection(&seen.columns, seen.quote_numbers);
+        let projection = self.projection(seen);
         match means.catalog.kinds().id(name.as_str()) {
             Some(id) if !projection.is_whole() => {
                 let composer = means.broker.projections().composer(id, projection).ok_or(Error::TooMany {

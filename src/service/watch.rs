@@ -1,7 +1,7 @@
 //! A watch: what its request asks for, how it passes from the current rows to what happens, and its next
 //! step. How a step looks on the wire is the face's concern.
 
-use super::{Action, Means, UseCases, ended, topic};
+use super::{Action, Grant, Means, UseCases, authorize::OpenWatch, ended, topic};
 use crate::{
     broker::{self, Composer, Era, Interest, Policy, Refused, Subscription, Topic},
     call::Call,
@@ -10,7 +10,7 @@ use crate::{
     feed::snapshot::{Broken, SpoolReader},
     model::{
         ChangeType, Epoch, Revision, Selector, Start,
-        filter::{Filter, Scope},
+        filter::{Filter, Schema, Scope, Sight},
     },
     wire::Rendition,
 };
@@ -33,6 +33,16 @@ const BOOKMARK_INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100).
 
 /// A watch that starts ahead of this hub, but not of the database, waits this long for the hub.
 const CATCHING_UP: Duration = Duration::from_secs(5);
+
+/// Bookmarks of those who may see some rows only come this often at most: they tell that something is written.
+const EARLIEST: Duration = Duration::from_secs(1);
+
+/// How rows are shown, and what filters may speak of.
+pub(super) struct Shown<'a> {
+    pub(super) schema: &'a Arc<Schema>,
+    /// `None`: as they are.
+    pub(super) composer: Option<Arc<Composer>>,
+}
 
 /// What is asked of a watch of any kind.
 #[derive(Debug, Clone)]
@@ -59,6 +69,8 @@ pub struct WatchRequest {
     pub initial_state: bool,
     /// How often a bookmark is wanted, from 100 ms to an hour; `None`: never.
     pub bookmarks: Option<Duration>,
+    /// What named what could be seen where `after` is from; empty: not said.
+    pub mark: String,
 }
 
 /// Everything, from now on.
@@ -76,17 +88,13 @@ impl Default for WatchRequest {
             buffer: 0,
             initial_state: false,
             bookmarks: None,
+            mark: String::new(),
         }
     }
 }
 
 impl WatchRequest {
-    fn interest(
-        self,
-        kind: &Kind,
-        composer: Option<Arc<Composer>>,
-        limits: &broker::Limits,
-    ) -> Result<Interest, Error> {
+    fn interest(self, shown: Shown<'_>, sight: &Sight, limits: &broker::Limits) -> Result<Interest, Error> {
         if self.resource_ids.len() > MAX_RESOURCE_IDS {
             return Err(Error::invalid("resource_ids", format!("has more than {MAX_RESOURCE_IDS} entries")));
         }
@@ -103,13 +111,14 @@ impl WatchRequest {
             }
             asked => asked,
         };
-        let filter = Filter::parse(&self.filter, &kind.schema, Scope::Events)
+        let filter = Filter::parse(&self.filter, shown.schema, Scope::Events)
             .map_err(|fault| Error::invalid("filter", fault.to_string()))?;
         Ok(Interest {
             selector: Selector::new(&self.types, self.resource_ids),
             filter,
             rendition: self.rendition,
-            composer,
+            composer: shown.composer,
+            sight: sight.clone(),
             include_previous: self.include_previous,
             buffer,
             policy: self.policy,
@@ -120,27 +129,34 @@ impl WatchRequest {
 impl UseCases {
     /// Begins a watch of a kind. Its position is fixed when it is returned.
     pub async fn watch(&self, call: &Call, kind: &Kind, request: WatchRequest) -> Result<WatchStream, Error> {
-        self.watch_composed(call, kind, request, None).await
+        let (inner, grant) = self.enter(call, Action::Watch, Some(kind.name()))?;
+        let shown = Shown { schema: &kind.schema, composer: None };
+        self.watch_granted(call, (kind, shown), request, (&inner.means, &grant)).await
     }
 
-    /// The same, with rows as this composes them.
-    pub(super) async fn watch_composed(
+    /// The same of what was granted, with rows as they are to be shown.
+    pub(super) async fn watch_granted(
         &self,
         call: &Call,
-        kind: &Kind,
+        (kind, shown): (&Kind, Shown<'_>),
         request: WatchRequest,
-        composer: Option<Arc<Composer>>,
+        (means, grant): (&Means, &Grant),
     ) -> Result<WatchStream, Error> {
-        let means = &self.enter(call, Action::Watch, Some(kind.name()))?.means;
+        let open = self.door.open_watch(call)?;
+        let mark = grant.mark().to_owned();
+        if !request.mark.is_empty() && request.after.is_some() && request.mark != mark {
+            return Err(Error::PolicyChanged);
+        }
         if request.initial_state && request.after.is_some() {
             return Err(Error::invalid(
                 "send_initial_state",
                 "goes with no after_revision: the state is that of now",
             ));
         }
-        let bookmarks = request.bookmarks.map(Bookmarks::every).transpose()?;
+        let earliest = if grant.sight().is_whole() { Duration::ZERO } else { EARLIEST };
+        let bookmarks = request.bookmarks.map(|interval| Bookmarks::every(interval, earliest)).transpose()?;
         let (initial, after, epoch) = (request.initial_state, request.after, request.epoch.clone());
-        let interest = request.interest(kind, composer, means.broker.limits())?;
+        let interest = request.interest(shown, grant.sight(), means.broker.limits())?;
         let era = means.era(call).await?;
         if !epoch.is_empty() && epoch != era.epoch.as_str() {
             return Err(Error::EpochChanged { current: era.epoch.clone() });
@@ -156,7 +172,7 @@ impl UseCases {
         let (state, subscription) = means.broker.unless_draining(opening).await.map_err(ended)??;
         let subscription = subscription.of(call.clone());
         let stage = state.map_or(Stage::Events, Stage::State);
-        Ok(WatchStream { epoch: era.epoch.clone(), stage, subscription, bookmarks })
+        Ok(WatchStream { epoch: era.epoch.clone(), mark, stage, subscription, bookmarks, _open: open })
     }
 }
 
@@ -225,13 +241,14 @@ struct Bookmarks {
 }
 
 impl Bookmarks {
-    fn every(interval: Duration) -> Result<Self, Error> {
+    fn every(interval: Duration, earliest: Duration) -> Result<Self, Error> {
         if !BOOKMARK_INTERVALS.contains(&interval) {
             return Err(Error::invalid(
                 "bookmark_interval",
                 format!("must be within {BOOKMARK_INTERVALS:?}"),
             ));
         }
+        let interval = interval.max(earliest);
         Ok(Self { interval, due: Box::pin(tokio::time::sleep(jittered(interval))) })
     }
 
@@ -290,9 +307,17 @@ pub struct WatchStream {
     stage: Stage,
     subscription: Subscription,
     bookmarks: Option<Bookmarks>,
+    mark: String,
+    /// Counted among its principal's.
+    _open: Option<OpenWatch>,
 }
 
 impl WatchStream {
+    /// What names what can be seen, to be said again with a position; empty: there is no policy.
+    pub fn mark(&self) -> &str {
+        &self.mark
+    }
+
     /// The history that it is of.
     pub fn epoch(&self) -> &Epoch {
         &self.epoch

@@ -91,6 +91,9 @@ impl Fault {
 #[derive(Debug)]
 pub struct DatabaseError(tokio_postgres::Error);
 
+/// With which `hub.refuse_unseen` says that a row would not be seen by who writes it.
+const UNSEEN: &str = "TX003";
+
 impl DatabaseError {
     /// What it is about.
     pub fn fault(&self) -> Fault {
@@ -112,6 +115,10 @@ impl DatabaseError {
     /// Only for statements on the application's tables. Their triggers and policies may choose any SQLSTATE.
     pub fn refusal(&self, kind: &KindName) -> Option<Error> {
         let answer = self.answer()?;
+        if answer.code().code() == UNSEEN {
+            let why = "the row would be one that the policy does not let you see".into();
+            return Some(Error::Denied { why, revoked: false });
+        }
         let in_a_function = answer.where_().is_some_and(|context| !context.is_empty());
         match self.fault() {
             Fault::Taken => return Some(Error::AlreadyExists { kind: kind.clone() }),

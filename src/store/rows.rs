@@ -54,7 +54,7 @@ pub struct Page {
 }
 
 /// Columns to write, with their values.
-pub type Columns<'a> = [(&'a str, &'a (dyn ToSql + Sync))];
+pub type Columns<'a> = [(&'a str, &'a str)];
 
 impl Store {
     /// The row with this key.
@@ -75,7 +75,7 @@ impl Store {
             "INSERT INTO {} AS t ({names}) VALUES ({places}) RETURNING pg_catalog.to_json(t.*)::text",
             table.name
         );
-        let values: Vec<_> = columns.iter().map(|(_, value)| *value).collect();
+        let values: Vec<_> = columns.iter().map(|(_, value)| value as &(dyn ToSql + Sync)).collect();
         self.write_row(call, (table, ""), "insert", &sql, &values).await
     }
 
@@ -98,7 +98,7 @@ impl Store {
             "UPDATE {name} t SET {assignments} WHERE {key} = $1 RETURNING pg_catalog.to_json(t.*)::text"
         );
         let mut values: Vec<&(dyn ToSql + Sync)> = vec![&id];
-        values.extend(columns.iter().map(|(_, value)| *value));
+        values.extend(columns.iter().map(|(_, value)| value as &(dyn ToSql + Sync)));
         self.write_row(call, (table, id), "update", &sql, &values).await
     }
 

@@ -6,10 +6,13 @@ mod follower;
 mod inspector;
 mod issuers;
 mod keys;
+mod policy;
 
 pub use fetch::Place;
 pub(crate) use follower::Follower;
 pub use issuers::{Issuing, KeySource, TokenRules};
+pub(crate) use policy::follow as follow_policy;
+pub use policy::read_policy;
 
 use crate::{
     auth::Authenticator,

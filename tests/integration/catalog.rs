@@ -43,6 +43,7 @@ fn everything() -> Interest {
     Interest {
         selector: Selector::ALL,
         filter: None,
+        sight: trex::model::filter::Sight::Whole,
         rendition: Rendition::Grpc,
         composer: None,
         include_previous: false,

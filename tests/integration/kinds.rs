@@ -35,6 +35,7 @@ fn subscribe(hub: &TestHub, interest: Interest) -> Subscription {
 const EVERYTHING: Interest = Interest {
     selector: Selector::ALL,
     filter: None,
+    sight: trex::model::filter::Sight::Whole,
     rendition: Rendition::Grpc,
     composer: None,
     include_previous: false,

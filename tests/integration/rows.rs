@@ -50,7 +50,7 @@ impl Shop {
     }
 
     async fn insert(&self, row: &str) -> Result<String, Error> {
-        Ok(self.store.insert_row(&self.call, &self.table, row).await?.resource_id)
+        Ok(self.store.insert_row(&self.call, &self.table, row, None).await?.resource_id)
     }
 
     async fn get(&self, id: &str) -> Result<String, Error> {

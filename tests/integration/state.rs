@@ -415,6 +415,7 @@ async fn the_state_of_a_partitioned_table_is_exact() {
     let everything = Interest {
         selector: Selector::ALL,
         filter: None,
+        sight: trex::model::filter::Sight::Whole,
         rendition: Rendition::Grpc,
         composer: None,
         include_previous: false,

@@ -8,6 +8,7 @@ use crate::support::broker::{Broker, KIND};
 use anyhow::Context;
 use std::{sync::Arc, time::Duration};
 use trex::{
+    auth::PolicyCell,
     catalog::Catalog,
     faces::Registry,
     faces::grpc::Grpc,
@@ -15,7 +16,7 @@ use trex::{
     log::Batch,
     model::Revision,
     service::{
-        Means, UseCases,
+        Door, Means, UseCases,
         import::{self, Bulk},
     },
     store::{Store, Target},
@@ -37,7 +38,8 @@ pub(super) fn serve(grpc: &mut Grpc, metrics: &Arc<Metrics>) -> anyhow::Result<B
     let capture = feed::Settings::default();
     let feed = Arc::new(SealedFeed::new(target, capture, metrics.clone(), Default::default()));
     let catalog = Catalog::new(registry.kinds());
-    let cases = UseCases::new(Means {
+    let door = Door::new(PolicyCell::default(), catalog.clone());
+    let means = Means {
         bulk: Bulk::new(store.clone(), 1, import::Limits::default(), metrics),
         store,
         broker: broker.broker.clone(),
@@ -46,7 +48,8 @@ pub(super) fn serve(grpc: &mut Grpc, metrics: &Arc<Metrics>) -> anyhow::Result<B
         catalog,
         metrics: metrics.clone(),
         keeps_audit: false,
-    });
+    };
+    let cases = UseCases::new(means, door);
     registry.serve(&cases, grpc);
     let sweeping = broker.broker.clone();
     tokio::spawn(async move {

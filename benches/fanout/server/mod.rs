@@ -54,11 +54,8 @@ trait Feed: Send {
 /// Serves until its input ends.
 pub(crate) async fn program(arguments: Arguments) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new([crate::support::broker::KIND])?);
-    let limits = ConnectionLimits {
-        streams: 1024,
-        send_buffer: arguments.send_buffer,
-        keepalive: Duration::from_secs(20),
-    };
+    let limits =
+        ConnectionLimits { streams: 1024, send_buffer: arguments.send_buffer, ..ConnectionLimits::default() };
     let lanes = arguments.lanes.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
     let listeners = server::bind("address", "127.0.0.1:0").await?;
     let streams = listeners.first().context("a listener")?.local_addr()?.to_string();

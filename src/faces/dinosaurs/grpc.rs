@@ -76,7 +76,7 @@ impl DinosaurService for Service {
     ) -> Result<Response<pb::Dinosaur>, Status> {
         answer(request, async |call, request| {
             let species = rules::new_species(&request.species)?;
-            message(&self.cases.create(&call, &self.kind, &[("species", &species)]).await?)
+            message(&self.cases.create(&call, &self.kind, &[("species", species)]).await?)
         })
         .await
     }
@@ -90,7 +90,7 @@ impl DinosaurService for Service {
             let row = match &request.species {
                 Some(species) => {
                     let species = rules::species(species)?;
-                    self.cases.update(&call, &self.kind, id, &[("species", &species)]).await?
+                    self.cases.update(&call, &self.kind, id, &[("species", species)]).await?
                 }
                 None => self.cases.update(&call, &self.kind, id, &[]).await?,
             };

@@ -128,7 +128,7 @@ impl Rest {
         }
         let species = species.unwrap_or_default();
         let species = rules::new_species(&species)?;
-        let row = self.cases.create(&call, &self.kind, &[("species", &species)]).await?;
+        let row = self.cases.create(&call, &self.kind, &[("species", species)]).await?;
         resource(StatusCode::CREATED, &row)
     }
 
@@ -143,7 +143,7 @@ impl Rest {
             }
             Some(species) => {
                 let species = rules::species(&species)?;
-                self.cases.update(&call, &self.kind, id, &[("species", &species)]).await?
+                self.cases.update(&call, &self.kind, id, &[("species", species)]).await?
             }
             None => self.cases.update(&call, &self.kind, id, &[]).await?,
         };

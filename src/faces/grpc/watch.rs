@@ -74,6 +74,7 @@ macro_rules! watch_request {
             buffer: $request.buffer.into(),
             initial_state: $request.send_initial_state,
             bookmarks: $crate::faces::grpc::bookmark_interval($request.bookmark_interval),
+            mark: $request.policy,
         }
     };
 }
@@ -86,6 +87,11 @@ pub fn answer_watch<T>(call: &Call, stream: WatchStream) -> Response<EventStream
     metadata.insert("hub-revision", stream.revision_at_start().get().into());
     if let Ok(epoch) = MetadataValue::try_from(stream.epoch().as_str()) {
         metadata.insert("hub-epoch", epoch);
+    }
+    if let Ok(mark) = MetadataValue::try_from(stream.mark())
+        && !stream.mark().is_empty()
+    {
+        metadata.insert("hub-policy", mark);
     }
     response.extensions_mut().insert(RawBody::new(WatchBody { call: call.clone(), stream }));
     response

@@ -153,9 +153,10 @@ fn add(frames: &mut Vec<u8>, row: &SnapshotRow, kind: &Kind, interest: &Interest
         return Ok(());
     }
     let (change, json) = (ChangeType::Snapshot, row.json()?);
-    if let Some(filter) = &interest.filter {
+    let (filter, sight) = (interest.filter.as_ref(), &interest.sight);
+    if filter.is_some() || !sight.is_whole() {
         let event = RowEvent { change, resource_id, occurred_at: None, old: None, new: json };
-        if filter.judge_rows(event)? == Verdict::Unwanted {
+        if sight.judge(filter, event)? == Verdict::Unwanted {
             return Ok(());
         }
     }

@@ -123,6 +123,32 @@ pub enum Verdict {
     Leaves,
 }
 
+/// Which rows of an event count.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rows {
+    pub(super) old: bool,
+    pub(super) new: bool,
+}
+
+impl Rows {
+    /// Without those that a change does not have.
+    pub(super) fn of(self, change: ChangeType) -> Self {
+        let has_old = matches!(change, ChangeType::Updated | ChangeType::Deleted);
+        Self { old: self.old && has_old, new: self.new && change != ChangeType::Deleted }
+    }
+
+    /// What becomes of a change with these rows, as what it is seen, and which row tells of it; `None`: nothing.
+    pub(super) fn verdict(self, change: ChangeType) -> Option<(Verdict, ChangeType, Which)> {
+        Some(match (change, self.old, self.new) {
+            (_, false, false) => return None,
+            (ChangeType::Updated, false, true) => (Verdict::Enters, ChangeType::Created, Which::New),
+            (ChangeType::Updated, true, false) => (Verdict::Leaves, ChangeType::Deleted, Which::Old),
+            (ChangeType::Deleted, ..) => (Verdict::Same, change, Which::Old),
+            _ => (Verdict::Same, change, Which::New),
+        })
+    }
+}
+
 /// The event's own fields, where they are decided.
 struct Facts {
     seen_as: ChangeType,
@@ -134,16 +160,16 @@ impl Filter {
     /// fields left open: a row matches if the filter could hold for some event of it. That decides what the
     /// event is seen as. Then the whole filter is tested on the event as it would be seen.
     pub fn judge(&self, event: &impl Event) -> Result<Verdict, Malformed> {
-        let change = event.change();
+        self.judge_part(event, Rows { old: true, new: true })
+    }
+
+    /// The same where some of the rows do not exist for whoever watches.
+    fn judge_part(&self, event: &impl Event, seen: Rows) -> Result<Verdict, Malformed> {
         let matches = |row| Ok(self.holds(event, row, None)? != Some(false));
-        let old = matches!(change, ChangeType::Updated | ChangeType::Deleted) && matches(Which::Old)?;
-        let new = change != ChangeType::Deleted && matches(Which::New)?;
-        let (verdict, seen_as, row) = match (change, old, new) {
-            (_, false, false) => return Ok(Verdict::Unwanted),
-            (ChangeType::Updated, false, true) => (Verdict::Enters, ChangeType::Created, Which::New),
-            (ChangeType::Updated, true, false) => (Verdict::Leaves, ChangeType::Deleted, Which::Old),
-            (ChangeType::Deleted, ..) => (Verdict::Same, change, Which::Old),
-            _ => (Verdict::Same, change, Which::New),
+        let seen = seen.of(event.change());
+        let rows = Rows { old: seen.old && matches(Which::Old)?, new: seen.new && matches(Which::New)? };
+        let Some((verdict, seen_as, row)) = rows.verdict(event.change()) else {
+            return Ok(Verdict::Unwanted);
         };
         if !self.0.on_event {
             return Ok(verdict);
@@ -155,7 +181,13 @@ impl Filter {
 
     /// Judges an event whose rows are JSON.
     pub fn judge_rows(&self, event: RowEvent<'_>) -> Result<Verdict, Malformed> {
-        self.judge(&Scanned { event, wanted: &self.0.wanted, old: OnceCell::new(), new: OnceCell::new() })
+        self.judge_seen(event, Rows { old: true, new: true })
+    }
+
+    /// The same where some of the rows do not exist for whoever watches.
+    pub(super) fn judge_seen(&self, event: RowEvent<'_>, seen: Rows) -> Result<Verdict, Malformed> {
+        let scanned = Scanned { event, wanted: &self.0.wanted, old: OnceCell::new(), new: OnceCell::new() };
+        self.judge_part(&scanned, seen)
     }
 
     /// Scans a row for the columns that this filter tests.

@@ -14,6 +14,7 @@ mod predicate;
 mod row;
 mod schema;
 mod search;
+mod sight;
 mod time;
 mod token;
 mod value;
@@ -25,6 +26,7 @@ pub use predicate::{Comparison, Float, Operand, Pattern, Predicate, Subject, Tes
 pub use row::{Members, RowView, escaped};
 pub use schema::{Field, Schema, Scope, Unset, Value, ValueType};
 pub use search::{Search, fields};
+pub use sight::{Part, Sight};
 pub use value::message_time;
 
 use super::ChangeType;
@@ -56,6 +58,21 @@ impl Fault {
     fn at(position: usize, problem: impl Into<String>) -> Self {
         Self { position, problem: problem.into() }
     }
+}
+
+/// Whether a text is an expression, whatever it speaks of; one without anything in it is none.
+pub fn check_syntax(text: &str) -> Result<(), Fault> {
+    match parser::parse(text)? {
+        Some(_) => Ok(()),
+        None => Err(Fault::at(1, "there is nothing in it")),
+    }
+}
+
+/// The claims that a rule of rows speaks of, in the order in which it does.
+pub fn claims_in(text: &str) -> Vec<Vec<String>> {
+    let words = text.split(|c: char| !(c.is_alphanumeric() || matches!(c, '$' | '_' | '.' | '-')));
+    let names = words.filter_map(|word| word.strip_prefix('$'));
+    names.map(|name| name.split('.').map(str::to_owned).collect()).collect()
 }
 
 /// A checked filter. Cheap to clone; two are equal if they test the same in the same order, however they were

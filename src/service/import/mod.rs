@@ -17,6 +17,7 @@ use crate::{
     telemetry::{BulkMetrics, Metrics},
 };
 use futures_util::Stream;
+use sha2::{Digest, Sha256};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -108,11 +109,26 @@ impl UseCases {
     where
         S: Stream<Item = Result<Item, Error>> + Unpin,
     {
-        let bulk = &self.enter(call, Action::Import, Some(&table.table.kind))?.means.bulk;
+        let bulk = &self.enter_whole(call, Action::Import, Some(&table.table.kind))?.means.bulk;
         let opened = bulk.0.drain.run_until_cancelled(opening).await;
-        let (opening, items) = opened.ok_or_else(draining)??;
+        let (mut opening, items) = opened.ok_or_else(draining)??;
+        if let Some(resumable) = &mut opening.resumable {
+            resumable.id = owned(call, &resumable.id);
+        }
         bulk.begin(call, table, opening, items).await
     }
+}
+
+/// An import's id, which is its client's own: nobody goes on with another's, or finds out that there is one.
+fn owned(call: &Call, id: &str) -> String {
+    let Some(principal) = call.principal() else { return id.to_owned() };
+    let mut digest = Sha256::new();
+    for part in [&principal.issuer, &principal.subject] {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
+    let owner: String = digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!("{owner}/{id}")
 }
 
 impl Bulk {

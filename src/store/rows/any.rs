@@ -207,8 +207,15 @@ impl Store {
         one(table, resource_id, &rows)
     }
 
-    /// A new row, of a JSON object; columns that it does not name take their defaults.
-    pub async fn insert_row(&self, call: &Call, table: &RowTable, row: &str) -> Result<TableRow, Error> {
+    /// A new row, of a JSON object; columns that it does not name take their defaults. One that its maker would not
+    /// see is not made.
+    pub async fn insert_row(
+        &self,
+        call: &Call,
+        table: &RowTable,
+        row: &str,
+        visible: Visible<'_>,
+    ) -> Result<TableRow, Error> {
         let (names, mut parameters) = (table.named("row", row)?, Vec::new());
         let record = table.record(row, &mut parameters);
         let values = match names.is_empty() {
@@ -222,7 +229,8 @@ impl Store {
             parameters.clear();
         }
         let (id, json) = (table.resource_id(), table.json(&[]));
-        let sql = format!("INSERT INTO {} AS t {values} RETURNING {id}, {json}", table.name);
+        let kept = kept(visible, &mut parameters);
+        let sql = format!("INSERT INTO {} AS t {values} RETURNING {id}, {json}{kept}", table.name);
         let rows = self.formatted("insert row", call, table, (&sql, &parameters)).await?;
         // A trigger may leave a row out without a word.
         rows.first().map_or(Err(Error::LeftOut), read)
@@ -262,9 +270,9 @@ impl Store {
         let values: Vec<_> = names.iter().map(|name| format!("r.{name}")).collect();
         let is = table.is(resource_id, &mut parameters).ok_or_else(|| missing(table, resource_id))?;
         let unchanged = unchanged(table, expected, &mut parameters)?;
-        let seen = seen(visible, &mut parameters);
+        let (seen, kept) = (seen(visible, &mut parameters), kept(visible, &mut parameters));
         let sql = format!(
-            "UPDATE {} AS t SET ({}) = (SELECT {} FROM {record}) WHERE {is}{unchanged}{seen} RETURNING {}, {}",
+            "UPDATE {} AS t SET ({}) = (SELECT {} FROM {record}) WHERE {is}{unchanged}{seen} RETURNING {}, {}{kept}",
             table.name,
             names.join(", "),
             values.join(", "),
@@ -399,6 +407,12 @@ fn missing(table: &RowTable, resource_id: &str) -> Error {
 
 fn seen(visible: Visible<'_>, parameters: &mut Vec<Value>) -> String {
     visible.map(|(rule, claims)| format!(" AND {}", policy(rule, claims, parameters))).unwrap_or_default()
+}
+
+/// Undoes what would leave a row that its writer does not see: a trigger may have had a part in it.
+fn kept(visible: Visible<'_>, parameters: &mut Vec<Value>) -> String {
+    let rule = visible.map(|(rule, claims)| policy(rule, claims, parameters));
+    rule.map(|rule| format!(", CASE WHEN {rule} THEN 0 ELSE hub.refuse_unseen() END")).unwrap_or_default()
 }
 
 /// Whether a row is still as it was seen. Both sides are what the columns' types make of them, as texts.

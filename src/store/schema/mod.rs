@@ -96,6 +96,7 @@ const FUNCTIONS: &[Function] = functions![
     "parts",
     "put_in_order",
     "raise_floor",
+    "refuse_unseen",
     "row_expression",
     "same_key",
     "seal",

@@ -1,12 +1,16 @@
 //! Who may call, and what they may see.
 
+mod compiled;
 mod keys;
+mod policy;
 mod streams;
 mod tokens;
 
 use crate::support::{Database, TestHub};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use prost::Message;
+use prost_types::FileDescriptorSet;
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -15,15 +19,17 @@ use std::{
 };
 use tempfile::TempDir;
 use tonic::{
-    Status,
+    Request, Status,
+    client::Grpc,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
     transport::Channel,
 };
+use tonic_prost::ProstCodec;
 use tonic_types::StatusExt;
 use trex::{
     app::{Authentication, Settings},
-    proto::rh_trex::v1::dinosaur_service_client::DinosaurServiceClient,
+    proto::{self, rh_trex::v1::dinosaur_service_client::DinosaurServiceClient},
     upkeep::{Issuing, KeySource, TokenRules},
 };
 
@@ -66,7 +72,8 @@ impl Issuer {
 
     /// Settings of a hub that knows its callers by tokens and by keys.
     pub(crate) fn settings(&self, database: &Database) -> Settings {
-        let authentication = Authentication { tokens: Some(self.rules()), keys: true };
+        let authentication =
+            Authentication { tokens: Some(self.rules()), keys: true, ..Authentication::default() };
         Settings { authentication, ..Settings::new(database.target()) }
     }
 }
@@ -120,4 +127,26 @@ pub(crate) async fn dinosaurs(hub: &TestHub, credential: Option<&str>) -> Dinosa
 /// What an error says to programs.
 pub(crate) fn reason(status: &Status) -> String {
     status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
+}
+
+/// Calls a method with an empty message.
+pub(crate) async fn call(link: Link, path: &str) -> Result<(), Status> {
+    let mut grpc = Grpc::new(link);
+    grpc.ready().await.map_err(|error| Status::unknown(error.to_string()))?;
+    let path = path.parse().unwrap();
+    grpc.unary(Request::new(()), path, ProstCodec::<(), ()>::default()).await.map(drop)
+}
+
+/// The path of every method of our services, from their descriptors: a new one is in by itself.
+pub(crate) fn methods() -> Vec<String> {
+    let files = FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap().file;
+    let methods = files.iter().flat_map(|file| {
+        file.service.iter().flat_map(move |service| {
+            let path = move |name| format!("/{}.{}/{name}", file.package(), service.name());
+            service.method.iter().map(move |method| path(method.name()))
+        })
+    });
+    let methods: Vec<_> = methods.collect();
+    assert!(methods.len() > 20, "the descriptors are elsewhere");
+    methods
 }

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, fs, time::Duration};
 use tokio::time::timeout;
 use tonic::Code;
 use trex::{
+    app::Settings,
     client::{Access, Hub, Notice, Token, Watch, WatchOptions, WatchStart},
     faces::Registry,
     proto::rh_trex::v1::{BackpressurePolicy, WatchDinosaursRequest},
@@ -88,5 +89,44 @@ async fn a_watch_goes_on_with_new_tokens_and_has_every_event_once() {
     renewing.abort();
     assert!(ends >= 2, "{ends} ends in six seconds");
     assert!(seen.values().all(|times| *times == 1), "{seen:?}");
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_old_enough_ends_with_where_its_streams_stand() {
+    let database = Database::create().await;
+    let mut settings = Settings::new(database.target());
+    settings.connections.max_age = Some(Duration::from_millis(700));
+    let hub = TestHub::start_with(settings, Registry::of_this_program()).await;
+    let mut client = hub.client().await;
+    let mut stream = client.watch_dinosaurs(WatchDinosaursRequest::default()).await.unwrap().into_inner();
+    let ended = timeout(PATIENCE, stream.message()).await.expect("its end").unwrap_err();
+    assert_eq!((ended.code(), &*reason(&ended)), (Code::Unavailable, "UNAVAILABLE"));
+    assert!(ended.metadata().contains_key("hub-revision"), "{ended:?}");
+    let options = WatchOptions {
+        types: vec![],
+        resource_ids: vec![],
+        filter: String::new(),
+        start: WatchStart::Now,
+        backpressure: BackpressurePolicy::CatchUp,
+    };
+    let address = hub.app().addresses().grpc.clone().unwrap();
+    let mut watch = Watch::new(Hub::new(&address, &Access::default()).unwrap(), options);
+    assert!(matches!(watch.next().await.unwrap(), Notice::Connected { .. }));
+    let session = database.connect().await;
+    let (mut seen, mut ends) = (0, 0);
+    while ends < 3 {
+        let sql = format!("INSERT INTO dinosaurs (species) VALUES ('{seen}')");
+        session.batch_execute(&sql).await.unwrap();
+        let event = loop {
+            match timeout(PATIENCE, watch.next()).await.expect("a notice").unwrap() {
+                Notice::Event(event) => break event,
+                Notice::Disconnected { .. } => ends += 1,
+                Notice::Connected { .. } | Notice::Complete { .. } => {}
+            }
+        };
+        assert_eq!(event.dinosaur.unwrap().species, seen.to_string());
+        seen += 1;
+    }
     hub.stop().await;
 }

@@ -11,6 +11,7 @@ use std::{
 use tokio::{task::JoinSet, time::timeout};
 use tonic::Streaming;
 use trex::{
+    auth::PolicyCell,
     broker::{EventBroker, Fetch, History, Interest, Limits, Page, Policy},
     call::Call,
     catalog::Catalog,
@@ -23,7 +24,7 @@ use trex::{
         ListDinosaursRequest, WatchDinosaursRequest,
     },
     service::{
-        Means, UseCases, WatchRequest,
+        Door, Means, UseCases, WatchRequest,
         import::{self, Bulk},
     },
     store::Store,
@@ -180,7 +181,8 @@ async fn a_watch_that_waited_for_the_hub_and_finds_no_place_is_told_that() {
     let store = Store::new(&database.target(), 1).unwrap();
     let capture = feed::Settings::default();
     let feed = Arc::new(SealedFeed::new(database.target(), capture, metrics.clone(), Default::default()));
-    let cases = UseCases::new(Means {
+    let door = Door::new(PolicyCell::default(), catalog.clone());
+    let means = Means {
         bulk: Bulk::new(store.clone(), 1, import::Limits::default(), metrics),
         store,
         broker: broker.clone(),
@@ -189,7 +191,8 @@ async fn a_watch_that_waited_for_the_hub_and_finds_no_place_is_told_that() {
         catalog: catalog.clone(),
         metrics: metrics.clone(),
         keeps_audit: false,
-    });
+    };
+    let cases = UseCases::new(means, door);
     let request = WatchRequest { after: Some(Revision::new(1)), ..WatchRequest::default() };
     let (call, kinds) = (Call::default(), catalog.kinds());
     let mut watch = pin!(cases.watch(&call, kinds.get(KIND).unwrap(), request));
@@ -198,6 +201,7 @@ async fn a_watch_that_waited_for_the_hub_and_finds_no_place_is_told_that() {
     let interest = Interest {
         selector: Selector::ALL,
         filter: None,
+        sight: trex::model::filter::Sight::Whole,
         rendition: Rendition::Grpc,
         composer: None,
         include_previous: false,

@@ -63,6 +63,7 @@ fn subscribe(hub: &TestHub, kind: &str, start: Start) -> Subscription {
     let interest = Interest {
         selector: Selector::ALL,
         filter: None,
+        sight: trex::model::filter::Sight::Whole,
         rendition: Rendition::Grpc,
         composer: None,
         include_previous: false,
