@@ -1,7 +1,8 @@
 //! What a start makes of a database that is not a new one: an older schema, a table that is there, an encoding, a lock.
 
 use super::{full, scopes};
-use crate::support::{Database, TestHub};
+use crate::support::{Database, PATIENCE, TestHub};
+use tokio::time::timeout;
 use trex::{
     proto::rh_trex::v1::WatchDinosaursRequest,
     store::{MigrateError, Target, migrate},
@@ -111,6 +112,10 @@ async fn behind_an_open_transaction_writers_pass_and_nothing_is_locked_when_noth
     holder.batch_execute("BEGIN; INSERT INTO dinosaurs (species) VALUES ('open')").await.unwrap();
     let target = database.target();
     let mending = tokio::spawn(async move { migrate(&target, &scopes()).await });
+    // It has come to the table, and found it locked.
+    let waits = "SELECT FROM pg_locks WHERE relation = 'dinosaurs'::regclass AND NOT granted";
+    let waiting = async { while holder.query(waits, &[]).await.unwrap().is_empty() {} };
+    timeout(PATIENCE, waiting).await.expect("it waits");
     writer.batch_execute("SET statement_timeout = '2s'").await.unwrap();
     for _ in 0..200 {
         writer.batch_execute("INSERT INTO dinosaurs (species) VALUES ('passes')").await.unwrap();
