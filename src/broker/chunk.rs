@@ -6,7 +6,7 @@ use bytes::Bytes;
 pub(super) struct Chunk {
     pub(super) frames: Bytes,
     pub(super) events: u64,
-    /// How many others they stand for.
+    /// How many events they replace.
     pub(super) conflated: u64,
     /// When the oldest of them was sealed.
     pub(super) sealed_at: u64,

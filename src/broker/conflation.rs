@@ -1,17 +1,18 @@
-//! What a slow stream with policy LATEST is to get: of each resource the newest event, with how many it stands for.
+//! What a slow stream with policy LATEST will get: the newest event of each resource, with the number of
+//! events that it stands for.
 
 use super::chunk::Chunk;
 use crate::{model::Revision, wire::Rendition};
 use std::collections::{BTreeMap, HashMap};
 
-/// Bytes, from which on it is sent as it is: no stream holds more.
+/// At this many bytes it is sent: no stream holds more.
 const PORTION: usize = 256 * 1024;
-/// What a resource costs beside its frame and its id, about.
+/// The bytes that a resource takes besides its frame and its id, about.
 const OVERHEAD: usize = 128;
 
 /// The newest event of each resource, of those passed since a revision.
 pub(super) struct Conflation {
-    /// Everything up to here was delivered: what was passed since then is in here and nowhere else.
+    /// Everything up to here was delivered; what was passed since then is held only here.
     pub(super) since: Revision,
     newest: HashMap<Box<str>, Revision>,
     events: BTreeMap<Revision, Newest>,
@@ -30,7 +31,7 @@ impl Conflation {
         Self { since, newest: HashMap::new(), events: BTreeMap::new(), bytes: 0, sealed_at: None }
     }
 
-    /// Takes an event in the place of the one before of its resource.
+    /// Replaces the earlier event of a resource.
     pub(super) fn absorb(&mut self, resource_id: &str, revision: Revision, sealed_at: u64, frame: Vec<u8>) {
         self.bytes += frame.len();
         self.sealed_at.get_or_insert(sealed_at);
@@ -51,7 +52,7 @@ impl Conflation {
         self.events.insert(revision, Newest { frame, stands_for });
     }
 
-    /// Whether there is as much of it as a stream may hold.
+    /// Whether it holds as much as a stream may.
     pub(super) fn is_full(&self) -> bool {
         self.bytes >= PORTION
     }

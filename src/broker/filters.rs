@@ -1,5 +1,5 @@
-//! Verdicts of filters, shared by the subscribers that have the same one: an event is judged once per distinct filter, by whoever comes
-//! to it first.
+//! Verdicts of filters, shared by the subscribers with the same filter: an event is judged once per distinct
+//! filter, by the first subscriber that reaches it.
 
 use crate::{
     log::Segment,
@@ -26,7 +26,7 @@ const MAX_FILTERS: usize = 1000;
 const MAX_SIGHTS: usize = 20_000;
 /// Verdicts on events of the window, a byte each, that all filters of a kind keep together; each keeps an equal part of them,
 const KEPT: usize = 4 << 20;
-/// but at least so many.
+/// The least number of verdicts on events of the window that each of them keeps.
 const LEAST_KEPT: usize = 4096;
 /// Pages of history whose verdicts a filter keeps.
 const PAGES: usize = 16;
@@ -40,7 +40,8 @@ pub(super) enum Source {
     Page(Revision, Revision),
 }
 
-/// By a segment's first ordinal, which it keeps as it grows: the verdicts on its events, as far as somebody asked for them.
+/// The verdicts on a segment's events that were asked for, by its first ordinal, which stays the same as it
+/// grows.
 #[derive(Default)]
 struct Shelf {
     segments: BTreeMap<u64, Vec<Option<Verdict>>>,
@@ -57,7 +58,7 @@ impl Shelf {
         known.get_mut(events).unwrap_or_default()
     }
 
-    /// Lets go of the oldest until there are at most so many.
+    /// Drops the oldest until there are at most this many.
     fn keep(&mut self, most: usize) {
         while self.events > most
             && let Some((_, oldest)) = self.segments.pop_first()
@@ -70,7 +71,7 @@ impl Shelf {
 #[derive(Default)]
 struct Shelves {
     log: Shelf,
-    /// The last to be read is the last here.
+    /// The most recently read is the last.
     pages: VecDeque<(Source, Shelf)>,
 }
 
@@ -90,7 +91,7 @@ impl Shelves {
     }
 }
 
-/// A filter, and its verdicts. It goes with its last subscriber.
+/// A filter, and its verdicts. It is dropped with its last subscriber.
 pub(super) struct Column {
     filter: Option<Filter>,
     sight: Sight,
@@ -141,7 +142,8 @@ impl Drop for Column {
     }
 }
 
-/// The filters that the subscribers of a kind have. Asked once per subscription, and by many at once when a crowd comes back.
+/// The filters that the subscribers of a kind have. Asked once per subscription, and by many at once when
+/// many clients reconnect.
 pub(super) struct Filters {
     columns: DashMap<(Option<Filter>, Sight), Weak<Column>>,
     in_use: Arc<AtomicUsize>,
@@ -149,7 +151,7 @@ pub(super) struct Filters {
 
 impl Default for Filters {
     fn default() -> Self {
-        // A shard for each lane of a large machine is enough, and an empty one costs memory in every kind.
+        // One shard for each lane of a large machine is enough; an empty shard costs memory in every kind.
         Self { columns: DashMap::with_shard_amount(16), in_use: Arc::default() }
     }
 }
@@ -167,7 +169,7 @@ impl Filters {
             return Some(column);
         }
         let others = self.in_use.fetch_add(1, Ordering::Relaxed);
-        // Dropped, it is no longer in use.
+        // It was dropped, so it is no longer in use.
         let column = Arc::new(Column {
             filter: filter.cloned(),
             sight: sight.clone(),

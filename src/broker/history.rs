@@ -1,4 +1,4 @@
-//! What the broker asks of the retained history: pages of sealed events that have left the window.
+//! What the broker needs of the retained history: pages of sealed events that have left the window.
 
 use super::filters::Source;
 use crate::{
@@ -11,11 +11,11 @@ use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc};
 /// Events of all kinds in a range of revisions.
 #[derive(Debug)]
 pub struct Page {
-    /// Every event after this,
+    /// It holds every event after this revision.
     after: Revision,
-    /// and up to here, is in it.
+    /// It holds every event up to this revision.
     upto: Revision,
-    /// Of these kinds: the list as it was when the page was read.
+    /// Of these kinds: the list at the time the page was read.
     kinds: Kinds,
     segments: HashMap<KindName, Vec<Segment>>,
 }
@@ -34,12 +34,12 @@ impl Page {
         }
     }
 
-    /// Whether the events of a kind are in it: those of one that came into the catalog later are not.
+    /// Whether the events of a kind are in it: a kind that was added to the catalog later is not.
     pub fn knows(&self, kind: &KindId) -> bool {
         self.kinds.has(kind)
     }
 
-    /// Makes this of the events of a kind, where it costs no stream its turn.
+    /// Encodes this part of a kind's events, away from the streams.
     pub fn make(&self, kind: &KindName, parts: Parts) {
         self.segments.get(kind).into_iter().flatten().for_each(|segment| segment.make(parts));
     }
@@ -75,27 +75,28 @@ pub(super) enum Glimpse<'a> {
     Event(&'a Segment, usize),
     /// Nothing of this kind.
     NothingUpTo(Revision),
-    /// It begins after where the reader stands.
+    /// It begins after the reader's position.
     Compacted(Compacted),
 }
 
-/// Why the history cannot be read on.
+/// Why reading of the history cannot go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Compacted {
     /// The oldest revision that a reader can stand at.
     pub oldest: Revision,
 }
 
-/// A page on its way.
+/// A page that is being read.
 pub type Fetch = Pin<Box<dyn Future<Output = Result<Arc<Page>, Compacted>> + Send>>;
 
 /// The retained history. Pages are shared: a thousand readers of the same past cost the database one.
 pub trait History: Send + Sync {
-    /// The page with the event after a revision, if one that knows the kind is at hand; of events up to `head` at most.
+    /// The page with the event after a revision, if one that knows the kind is cached; of events up to `head`
+    /// at most.
     fn cached(&self, kind: &KindId, after: Revision, head: Revision) -> Option<Arc<Page>>;
 
-    /// Reads that page, of events up to `head` at most, and makes these parts of the kind's events. Waits as long as the database is out of
-    /// sight; for ever, if the kind is not watched any more.
+    /// Reads that page, of events up to `head` at most, and encodes these parts of the kind's events. Waits
+    /// as long as the database is unreachable; for ever, if the kind is no longer watched.
     fn fetch(&self, kind: &KindId, after: Revision, head: Revision, parts: Parts) -> Fetch;
 
     /// The oldest revision that a reader can stand at.

@@ -11,7 +11,7 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// What a stream does that falls further behind than it may.
+/// What happens to a stream that falls further behind than it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
     /// It loses events and is told how many.
@@ -35,18 +35,18 @@ pub struct Interest {
     pub sight: Sight,
     /// How they are spelt.
     pub rendition: Rendition,
-    /// What composes their rows; `None`: they stay as they are.
+    /// What composes their rows; `None`: rows are sent unchanged.
     pub composer: Option<Arc<Composer>>,
     /// Whether the row before goes with them.
     pub include_previous: bool,
     /// How many events it may fall behind while its connection takes no bytes.
     pub buffer: u64,
-    /// And what happens then.
+    /// What happens when it falls further behind.
     pub policy: Policy,
 }
 
 impl Interest {
-    /// What has to be made of events for this subscriber and for others.
+    /// The parts of events that this subscriber shares with others.
     pub(super) fn parts(&self) -> Parts {
         // Who sees a part is written to apart.
         if self.composer.is_some() || !self.sight.is_whole() {

@@ -1,7 +1,8 @@
-//! The `EventBroker`: publishes sealed events into per-kind logs and hands out subscriptions to them. The publisher never waits,
-//! and judges nothing.
+//! The `EventBroker`: publishes sealed events into per-kind logs and hands out subscriptions to them. The
+//! publisher never waits, and judges nothing.
 //!
-//! Locks, in this order: a topic's registry, a subscriber's position, the log's window, a filter's verdicts. None is held across an await.
+//! Locks, in this order: a topic's registry, a subscriber's position, the log's window, a filter's verdicts.
+//! None is held across an await.
 
 mod chunk;
 mod clock;
@@ -44,14 +45,14 @@ use tokio::sync::watch;
 /// Why the hub ends a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
-    /// The hub shuts down; another, or the same one later, goes on.
+    /// The hub shuts down; another hub, or the same one later, goes on.
     ShuttingDown {
         /// When to try again.
         retry_after: Duration,
     },
-    /// The revisions of this stream belong to a history that is no more.
+    /// The revisions of this stream belong to a history that has ended.
     EpochChanged {
-        /// The history that is.
+        /// The current history.
         epoch: Epoch,
     },
     /// The kind is not watched any more.
@@ -67,7 +68,7 @@ pub enum Ending {
     FilterFailed,
     /// What the stream would read next is no longer retained.
     Compacted {
-        /// Where it stands.
+        /// Its revision.
         asked: Revision,
         /// The oldest revision that a watch can start after.
         oldest: Revision,
@@ -84,7 +85,7 @@ pub struct Era {
 }
 
 struct Topics {
-    /// What is published of: the list that this era follows.
+    /// The kinds that are published: the version of the list that this era follows.
     kinds: Kinds,
     by_kind: HashMap<KindName, Arc<Topic>>,
 }
@@ -95,7 +96,7 @@ impl Era {
         self.topics.read().by_kind.get(kind).cloned()
     }
 
-    /// The kinds that are published: what is published next is of these.
+    /// The kinds that are published.
     pub fn kinds(&self) -> Kinds {
         self.topics.read().kinds.clone()
     }
@@ -127,15 +128,15 @@ pub struct EventBroker {
     /// Told of each history that begins.
     begun: watch::Sender<()>,
     projections: Projections,
-    /// Why no stream goes on, once the hub drains. Set under the lock of the state.
+    /// Why every stream ends, once the hub drains. Set under the lock of the state.
     draining: watch::Sender<Option<Ending>>,
 }
 
 #[derive(Default)]
 struct State {
-    /// `None` until the database was seen for the first time.
+    /// `None` until the database has been seen for the first time.
     era: Option<Arc<Era>>,
-    /// Topics of histories that are over, as long as some of their streams have not noticed.
+    /// Topics of ended histories, until all of their streams have noticed.
     past: Vec<Weak<Topic>>,
 }
 
@@ -159,7 +160,7 @@ impl EventBroker {
         self.clock
     }
 
-    /// How some watches want their rows.
+    /// The projections of watches.
     pub fn projections(&self) -> &Projections {
         &self.projections
     }
@@ -176,7 +177,7 @@ impl EventBroker {
 
     /// The history being served, as soon as there is one.
     pub async fn first_era(&self) -> Arc<Era> {
-        // Subscribed before the look: one that begins in between is heard of.
+        // Subscribed before the check, so that a history that begins in between is not missed.
         let mut begun = self.begun.subscribe();
         loop {
             if let Some(era) = self.era() {
@@ -187,8 +188,8 @@ impl EventBroker {
         }
     }
 
-    /// Starts to serve a history from its head. What was served before ends: with [`Ending::EpochChanged`], or with
-    /// [`Ending::Compacted`] if it is the same history and has been lost sight of for too long.
+    /// Starts to serve a history from its head. What was served before ends: with [`Ending::EpochChanged`],
+    /// or with [`Ending::Compacted`] if it is the same history and the hub was cut off from it for too long.
     pub fn begin(&self, epoch: Epoch, head: Revision, history: &Arc<dyn History>) -> Arc<Era> {
         let mut state = self.state.write();
         let kinds = self.catalog.kinds();
@@ -238,9 +239,9 @@ impl EventBroker {
         era.topics.read().kinds.version() != self.catalog.kinds().version()
     }
 
-    /// Makes the topics of an era agree with the catalog: those of kinds that came begin at `head`, up to which their publisher has
-    /// published, and the streams of kinds that went end. The others notice nothing. Returns the kinds that went. Nothing may be published
-    /// meanwhile.
+    /// Makes the topics of an era agree with the catalog: topics of added kinds begin at `head`, up to which
+    /// their publisher has published, and the streams of removed kinds end. The others notice nothing.
+    /// Returns the removed kinds. Nothing may be published meanwhile.
     pub fn follow(&self, era: &Era, head: Revision) -> Vec<KindName> {
         let kinds = self.catalog.kinds();
         let mut state = self.state.write();
@@ -258,7 +259,7 @@ impl EventBroker {
         drop(topics);
         drop(state);
         for (name, topic) in &gone {
-            // A kind that is not there went, and the catalog knows why.
+            // A kind that is missing was removed, and the catalog knows why.
             let why = kinds.removal(name.as_str()).unwrap_or(Removal::Detached);
             topic.end(Ending::Removed { kind: name.clone(), why });
             if kinds.get(name.as_str()).is_none() {
@@ -271,8 +272,8 @@ impl EventBroker {
         gone.into_iter().map(|(name, _)| name).collect()
     }
 
-    /// Publishes sealed events by kind and notes for each of these kinds that everything up to `head` has been published. The other
-    /// kinds stay where they are.
+    /// Publishes sealed events by kind and notes for each of these kinds that everything up to `head` has
+    /// been published. The other kinds stay where they are.
     pub fn publish(
         &self,
         era: &Era,
@@ -291,7 +292,7 @@ impl EventBroker {
         self.draining.borrow().clone()
     }
 
-    /// What a stream still waits for before it begins, unless a drain comes first.
+    /// Awaits what a stream needs before it begins, unless a drain comes first.
     pub async fn unless_draining<T>(&self, opening: impl Future<Output = T>) -> Result<T, Ending> {
         let mut draining = self.draining.subscribe();
         let drained = async {
@@ -308,8 +309,8 @@ impl EventBroker {
         }
     }
 
-    /// Every subscription as it is now, those of histories that are over included, in no order. No lock is held for longer than it takes to
-    /// copy a registry, or to look at one position.
+    /// Every subscription as it is now, those of ended histories included, in no order. Locks are held only
+    /// to copy a registry, or to read one position.
     pub fn subscriptions(&self) -> Vec<SubscriptionStatus> {
         let state = self.state.read();
         let present = state.era.iter().flat_map(|era| era.topics());
@@ -318,7 +319,7 @@ impl EventBroker {
         topics.iter().flat_map(|topic| status::of(topic)).collect()
     }
 
-    /// Ends every stream, and every one that comes, for this reason.
+    /// Ends every stream, and every later one, for this reason.
     pub fn drain(&self, ending: Ending) {
         let state = self.state.write();
         self.draining.send_replace(Some(ending.clone()));
@@ -329,8 +330,9 @@ impl EventBroker {
         }
     }
 
-    /// Tells subscribers that are blocked beyond their buffer that they lose events, and refreshes the gauges. To be called a few times
-    /// a second: what a blocked stream loses is counted while it is blocked, not when it wakes.
+    /// Tells subscribers that are blocked beyond their buffer that they lose events, and refreshes the
+    /// gauges. To be called a few times a second: what a blocked stream loses is counted while it is blocked,
+    /// not when it wakes.
     pub fn sweep(&self) {
         if let Some(era) = self.era() {
             let now = self.clock.now();

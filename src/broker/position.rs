@@ -1,5 +1,5 @@
-//! A subscriber's cursor: its state, every transition between states, and what becomes of the events that it passes. No clock, no I/O:
-//! time comes as an argument.
+//! A subscriber's cursor: its state, every transition between states, and what happens to the events that it
+//! passes. No clock, no I/O: time comes as an argument.
 //!
 //! ```text
 //!   starts in the window            starts before it
@@ -17,8 +17,8 @@
 //!      └─ falls behind, DISCONNECT ──► Lost
 //! ```
 //!
-//! While it conflates, a stream that the window passes goes on from the history, and returns as any other. With DROP, a stream that wants
-//! every event is counted at once and stays where it is.
+//! A conflating stream that the window passes goes on from the history, and returns as any other. With DROP,
+//! the loss of a stream that wants every event is counted at once, and the stream stays in its state.
 
 use super::{chunk::Chunk, conflation::Conflation, filters::Source, interest::Policy, view::View};
 use crate::{
@@ -40,9 +40,10 @@ pub(super) enum At {
 
 /// What a subscriber is doing.
 enum State {
-    /// It gets what comes.
+    /// It gets every event that it wants.
     Following(At),
-    /// It goes on from this ordinal once it is known how many of the events that it passed it wanted: the next event tells.
+    /// It goes on from this ordinal once it is known how many of the events that it passed it wanted: the
+    /// next event reports them.
     Counting {
         ordinal: u64,
         /// Not empty.
@@ -50,7 +51,7 @@ enum State {
     },
     /// It keeps the newest event of each resource until it reaches the head.
     Conflating { at: At, newest: Box<Conflation> },
-    /// It was too slow, and its client wants to know that rather than anything else.
+    /// It was too slow, and its client asked to be disconnected then.
     Lost,
     /// Its filter cannot be evaluated.
     Failed,
@@ -63,15 +64,16 @@ pub(super) enum Next {
     Events(u64),
     /// A page of the history.
     Page,
-    /// To know what it has lost.
+    /// The count of what it has lost.
     Count,
-    /// To be told that it was too slow.
+    /// The report that it was too slow.
     Lost,
-    /// To be told that its filter failed.
+    /// The report that its filter failed.
     Failed,
 }
 
-/// Events that a stream has passed without a look: those of them that it wanted are lost, and somebody has to find out how many.
+/// Events that a stream has passed without examining them: those that it wanted are lost, and have yet to be
+/// counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Passed {
     pub(super) ordinals: Range<u64>,
@@ -80,17 +82,19 @@ pub(super) struct Passed {
     reason: Reason,
 }
 
-/// Where a subscriber stands. Every event up to `revision` was delivered, dropped, not wanted, or is in the conflation.
+/// A subscriber's position. Every event up to `revision` was delivered, dropped, not wanted, or is in the
+/// conflation.
 pub(super) struct Position {
     state: State,
     pub(super) revision: Revision,
     pub(super) delivered: u64,
     pub(super) dropped: u64,
-    /// The part of `dropped` that the next event is to tell.
+    /// The part of `dropped` that the next event will report.
     untold: u64,
-    /// When the connection last asked for bytes, or, if it had been waiting for the hub, was first seen to leave events.
+    /// When the connection last asked for bytes, or, if it had been waiting for the hub, was first seen to
+    /// leave events.
     pub(super) polled_at: u64,
-    /// What it has been waiting for since it last asked, if it is the hub that lets it wait.
+    /// What it has been waiting for since it last asked, if it waits for the hub.
     pub(super) wait: Wait,
 }
 
@@ -103,13 +107,13 @@ pub(super) enum Wait {
     ForEvents,
     /// Its initial state comes first.
     ForState,
-    /// A page of history is on its way.
+    /// A page of history is being read.
     ForPage,
     /// What it lost is being counted.
     ForCount,
 }
 
-/// What falling behind did.
+/// The effect of falling behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fall {
     /// This many wanted events are lost.
@@ -122,7 +126,7 @@ pub(super) enum Fall {
     Nothing,
     /// The stream ends.
     Lost,
-    /// The stream ends, for its filter cannot be evaluated.
+    /// The stream ends, because its filter cannot be evaluated.
     Failed,
 }
 
@@ -162,15 +166,15 @@ impl Position {
         }
     }
 
-    /// Goes on from the window, which has its next event at this ordinal.
+    /// Goes on from the window, where its next event has this ordinal.
     pub(super) fn enter_window(&mut self, ordinal: u64) {
         if let State::Following(at) | State::Conflating { at, .. } = &mut self.state {
             *at = At::Window(ordinal);
         }
     }
 
-    /// Passes the rest of a segment, from the event at `index`, before which this position stands. Nothing wanted there: nothing is
-    /// returned.
+    /// Passes the rest of a segment, from the event at `index`, which is the next one. Returns nothing if
+    /// nothing there is wanted.
     pub(super) fn take(
         &mut self,
         source: Source,
@@ -194,8 +198,8 @@ impl Position {
         self.compose(source, (segment, index), view)
     }
 
-    /// As `take`, for a stream whose bytes are not the log's: some events left out, or additions to them. A plain stream that has a
-    /// drop to tell gets one event so, and slices of the log from then on.
+    /// As `take`, for a stream whose bytes are not the log's: some events left out, or additions to them. A
+    /// plain stream with a drop to report gets one event this way, and slices of the log from then on.
     fn compose(
         &mut self,
         source: Source,
@@ -219,7 +223,8 @@ impl Position {
         Ok(sealed_at.map(|sealed_at| Chunk { frames: frames.into(), events, conflated: 0, sealed_at }))
     }
 
-    /// As `take`, for a stream that is behind with policy LATEST: what is wanted is kept until the head is reached, or there is a portion.
+    /// As `take`, for a stream that is behind with policy LATEST: what is wanted is kept until the head is
+    /// reached, or a portion is full.
     fn conflate(
         &mut self,
         source: Source,
@@ -273,12 +278,13 @@ impl Position {
         matches!(self.state, State::Conflating { .. })
     }
 
-    /// How many were dropped since that was last told: to be told now.
+    /// How many were dropped since the last report: to be reported now.
     pub(super) fn tell(&mut self) -> u64 {
         std::mem::take(&mut self.untold)
     }
 
-    /// Sees that events wait. A stream that waited for the hub could take nothing before: whether it is blocked is seen from now on.
+    /// Notes that events wait. A stream that waited for the hub could take nothing before: it may count as
+    /// blocked only from now on.
     pub(super) fn notice_events(&mut self, now: u64) {
         let is_counted = !matches!(self.state, State::Counting { .. });
         if self.wait == Wait::ForEvents || (self.wait == Wait::ForCount && is_counted) {
@@ -292,8 +298,9 @@ impl Position {
         self.ordinal().map(|ordinal| next.saturating_sub(ordinal))
     }
 
-    /// Does as the policy says to a live stream that is further behind than it may be, or that stands before `floor`, which the window
-    /// is about to leave. Looks at no event: what filters have to judge is counted later, and nobody waits for that but the stream.
+    /// Does as the policy says to a live stream that is further behind than it may be, or that stands before
+    /// `floor`, which the window is about to leave. Looks at no event: what filters have to judge is counted
+    /// later, and nobody waits for that but the stream.
     pub(super) fn fall_behind(&mut self, log: &Log, floor: u64, view: &View, reason: Reason) -> Fall {
         let Some(ordinal) = self.ordinal() else { return Fall::Nothing };
         match view.interest.policy {

@@ -1,4 +1,5 @@
-//! Rows as some watches want them: some of the columns, numbers as strings. A row is composed once for all watches that want it so.
+//! Rows as watches may ask for them: some of the columns, numbers as strings. A row is composed once for all
+//! watches that ask for the same.
 
 use crate::{
     model::{KindId, Revision, filter::Malformed},
@@ -13,7 +14,7 @@ use std::{
 
 /// Distinct projections at a time, of all kinds.
 const MOST: usize = 1000;
-/// Bytes of rows that each of them keeps for the watches that come later.
+/// Bytes of rows that each of them keeps for later watches.
 const KEPT: usize = 1 << 20;
 
 /// The projections that watches have, by kind.
@@ -21,7 +22,7 @@ const KEPT: usize = 1 << 20;
 pub struct Projections(Mutex<HashMap<(KindId, Projection), Weak<Composer>>>);
 
 impl Projections {
-    /// The composer of a projection; `None`: there are as many others as there may be.
+    /// The composer of a projection; `None`: there are too many others.
     pub fn composer(&self, kind: &KindId, projection: Projection) -> Option<Arc<Composer>> {
         let mut known = self.0.lock();
         let key = (kind.clone(), projection);
@@ -38,7 +39,7 @@ impl Projections {
     }
 }
 
-/// Composes rows for the watches that want the same of them. It goes with its last watch.
+/// Composes rows for the watches that ask for the same. It is dropped with its last watch.
 pub struct Composer {
     projection: Projection,
     /// Locked for a look and for an insertion, never while a row is composed.
@@ -53,7 +54,7 @@ struct Composed {
 }
 
 impl Composer {
-    /// A row of the event of a revision, or its row before: composed by whoever asks first.
+    /// A row of the event of a revision, or its row before, composed for the first watch that asks.
     pub(super) fn row(&self, revision: Revision, is_before: bool, row: &str) -> Result<Arc<str>, Malformed> {
         let key = (revision, is_before);
         let known = self.composed.lock().rows.get(&key).cloned();
@@ -65,7 +66,7 @@ impl Composer {
         Ok(composed)
     }
 
-    /// A row, composed for one who alone wants it.
+    /// A row, composed for a single watch.
     pub fn compose(&self, row: &str) -> Result<String, Malformed> {
         let mut composed = Vec::with_capacity(row.len());
         self.projection.write(row, &mut composed)?;

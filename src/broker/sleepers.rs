@@ -1,16 +1,17 @@
 use parking_lot::Mutex;
 use std::{collections::HashMap, task::Waker};
 
-/// The subscriptions that stand at the head and wait. Only they are woken by an append; one that is still sending looks at the log
-/// by itself when its connection takes more.
+/// The subscriptions that wait at the head. An append wakes only these; one that is still sending looks at
+/// the log itself when its connection takes more.
 ///
-/// One lock, held for an insertion: it is cheaper than a map in shards, each of which an append would have to visit. Measured against a
-/// broadcast channel as the doorbell: `benches/doorbell.rs`.
+/// One lock, held for an insertion: cheaper than a sharded map, whose shards an append would all have to
+/// visit. `benches/doorbell.rs` measures it against a broadcast channel.
 #[derive(Default)]
 pub(super) struct Sleepers(Mutex<HashMap<u64, Waker>>);
 
 impl Sleepers {
-    /// Puts a subscription to sleep. It must look at the log once more after this: an append may have come in between.
+    /// Puts a subscription to sleep. It must look at the log once more after this: an append may have come in
+    /// between.
     pub(super) fn add(&self, id: u64, waker: &Waker) {
         self.0.lock().insert(id, waker.clone());
     }
@@ -20,7 +21,7 @@ impl Sleepers {
     }
 
     pub(super) fn wake(&self, id: u64) {
-        // The lock is given back first, here and below: who is woken may sleep again at once.
+        // The lock is released first, here and below: a woken subscription may sleep again at once.
         let waker = self.0.lock().remove(&id);
         if let Some(waker) = waker {
             waker.wake();

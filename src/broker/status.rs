@@ -1,4 +1,5 @@
-//! What the subscriptions of a topic are doing: read from what they keep anyway, so that being observable costs them nothing.
+//! What the subscriptions of a topic are doing, read from state that they keep anyway: observing them costs
+//! nothing.
 
 use super::{
     interest::Interest,
@@ -46,7 +47,7 @@ pub struct SubscriptionStatus {
     pub sent: u64,
     /// Wanted events that it lost.
     pub dropped: u64,
-    /// How long it has been there.
+    /// How long it has existed.
     pub age: Duration,
     /// How long its connection has taken no bytes, if it is blocked.
     pub blocked_for: Option<Duration>,
@@ -63,13 +64,14 @@ impl SubscriptionStatus {
         self.subscriber.call.get()
     }
 
-    /// Whether it reads the window: for others only the database knows how old the first event is that they have not seen.
+    /// Whether it reads the window: for others only the database knows how old the first event is that they
+    /// have not seen.
     pub fn reads_window(&self) -> bool {
         self.lag.is_some() || self.lag_events == 0
     }
 }
 
-/// Those of a topic.
+/// The subscriptions of a topic.
 pub(super) fn of(topic: &Topic) -> Vec<SubscriptionStatus> {
     let subscribers = topic.registered();
     subscribers.into_iter().map(|subscriber| look(topic, subscriber)).collect()

@@ -1,4 +1,4 @@
-//! What a topic knows of each of its subscribers.
+//! What a topic knows of each subscriber.
 
 use super::{position::Position, view::View};
 use crate::{call::Call, model::Revision};
@@ -13,7 +13,7 @@ pub(super) struct Subscriber {
     /// When it began, and after which revision.
     pub(super) since: u64,
     pub(super) after: Revision,
-    /// Whose it is; kept for whoever asks.
+    /// The call that it belongs to, for introspection.
     pub(super) call: OnceLock<Call>,
 }
 

@@ -22,7 +22,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-/// A filtered stream looks at so many segments or pages before it lets others run.
+/// A filtered stream scans this many segments or pages before it lets others run.
 const LOOKS_PER_POLL: usize = 64;
 
 /// What a subscription has next.
@@ -38,7 +38,8 @@ pub enum Step {
 pub struct Subscription {
     topic: Arc<Topic>,
     subscriber: Arc<Subscriber>,
-    /// The page of history that is on its way. A page at hand is not kept here: a blocked stream holds no memory.
+    /// The page of history that is being read. A cached page is not kept here: a blocked stream holds no
+    /// memory.
     fetch: Option<Fetch>,
 }
 
@@ -51,9 +52,9 @@ impl Topic {
 }
 
 impl Subscription {
-    /// The same, and known to belong to this call.
+    /// The same, as part of this call.
     pub fn of(self, call: Call) -> Self {
-        // There is one; the first stands.
+        // There is one; the first counts.
         let _ = self.subscriber.call.set(call);
         self
     }
@@ -79,12 +80,13 @@ impl Subscription {
         self.topic.ending().cloned().map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// A BOOKMARK: up to its revision this subscription is complete. It tells of drops, as any event does.
+    /// A BOOKMARK: up to its revision this subscription is complete. It reports drops, as any event does.
     pub fn bookmark(&self) -> Bytes {
         let mut position = self.subscriber.position.lock();
         let revision = complete_up_to(&self.topic, &position);
-        // What was said stays said: the head that this stream stands at may be beyond the last event of its kind, and the next bookmark may
-        // come when there is an event to be read. What is conflated already is passed, and not said.
+        // A bookmark never goes back: the head at which this stream waits may be beyond the last event of its
+        // kind, and the next bookmark may come when there is an event to read. Conflated events are passed,
+        // but not covered by a bookmark.
         position.revision = position.revision.max(revision);
         let mut bookmark = Vec::new();
         let spelling = self.subscriber.view.interest.rendition.spelling();
@@ -92,8 +94,9 @@ impl Subscription {
         bookmark.into()
     }
 
-    /// The next frames, which count as sent. To be called only when the connection has sent off those before: it may hold one chunk until
-    /// there is room, and that it asks for no more meanwhile is how a blocked one is told.
+    /// The next frames, which count as sent. To be called only when the connection has sent those before: it
+    /// may hold one chunk until there is room, and a stream that is not polled meanwhile is recognised as
+    /// blocked.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         for _ in 0..LOOKS_PER_POLL {
             if let Some(ending) = self.topic.ending() {
@@ -153,14 +156,14 @@ impl Subscription {
         if self.topic.ending().is_some() { Poll::Ready(Looked::Nothing) } else { Poll::Pending }
     }
 
-    /// Reads history, until the window reaches where this stream stands.
+    /// Reads history, until the window reaches this stream's position.
     fn look_back(&mut self, cx: &mut Context<'_>) -> Poll<Looked> {
         let Self { topic, subscriber, fetch } = self;
         if fetch.is_none() && topic.go_live(subscriber) {
             return Poll::Ready(Looked::Nothing);
         }
         let after = subscriber.position.lock().revision;
-        // Other kinds may be further. What this one has not published yet is no history.
+        // Other kinds may be further. What this kind has not published yet is no history.
         let head = topic.head();
         let page = match topic.history.cached(&topic.kind, after, head) {
             Some(page) => page,
@@ -212,10 +215,10 @@ impl Subscription {
     }
 }
 
-/// What a look for events came to.
+/// The result of a look for events.
 enum Looked {
     Found(Chunk),
-    /// Nothing that is wanted here; look further.
+    /// Nothing wanted here; look further.
     Nothing,
     End(Ending),
 }

@@ -1,5 +1,5 @@
-//! The broker against a model: random publishing, reading, blocking and trimming, with every policy and every kind of interest. Time is
-//! an argument, the history a vector.
+//! The broker against a model: random publishing, reading, blocking and trimming, with every policy and every
+//! kind of interest. Time is an argument, the history a vector.
 
 mod blocked;
 mod filters;
@@ -31,7 +31,8 @@ use std::{
 const KIND: &str = "Test";
 /// Events per page of the history.
 const GRID: u64 = 7;
-/// A time at which every stream that was polled before is blocked; one that waited for events then is, if it was seen to leave some `SOON`.
+/// A time at which every stream that was polled before is blocked; one that waited for events then is, if it
+/// was seen to leave some `SOON`.
 const SOON: u64 = LATER / 2;
 const LATER: u64 = u64::MAX / 2;
 
@@ -92,7 +93,7 @@ impl Happened {
         batch.push(&Change { after: after.as_deref(), before: before.as_deref(), ..change }, 0);
     }
 
-    /// What it is to somebody with this interest, by the book and without the code under test.
+    /// What a subscriber with this interest must see, computed without the code under test.
     fn seen_as(&self, interest: &Interest) -> Option<ChangeType> {
         let is_wanted = |species: Option<&str>| species.is_some_and(|species| species.starts_with('T'));
         let seen_as = match (is_wanted(self.old), is_wanted(self.new)) {
@@ -106,7 +107,7 @@ impl Happened {
     }
 }
 
-/// What was published, and the history made of it.
+/// What was published, as a history.
 #[derive(Clone, Default)]
 pub(super) struct Published(Events);
 
@@ -207,12 +208,12 @@ pub(super) fn interest(selector: Selector, include_previous: bool, policy: Polic
     }
 }
 
-/// The same of those that a filter wants.
+/// The same for the events that a filter wants.
 fn filtered(interest: Interest) -> Interest {
     Interest { filter: Filter::parse("species = T*", &SCHEMA, Scope::Events).unwrap(), ..interest }
 }
 
-/// A subscription and what it has brought.
+/// A subscription and what it has delivered.
 struct Reader {
     subscription: Subscription,
     interest: Interest,
@@ -226,7 +227,7 @@ impl Reader {
         Self { subscription, interest, received: Vec::new(), ended: None }
     }
 
-    /// Takes at most so many chunks; whether there was nothing left.
+    /// Takes at most this many chunks. Returns whether there was nothing left.
     fn read(&mut self, chunks: usize) -> bool {
         let woken = Arc::new(CountingWaker::default());
         let waker = Waker::from(woken.clone());
@@ -298,7 +299,8 @@ impl Reader {
         assert_eq!(self.subscription.dropped(), 0);
     }
 
-    /// The row is there unless it went; the row before on request, and always where an update left the filter.
+    /// The row is there unless it was deleted; the row before on request, and always where an update left the
+    /// filter.
     fn validate_rows(&self, event: &Event, seen_as: ChangeType, happened: &Happened) {
         let species = |row: &Option<Row>| row.as_ref().map(|row| row.species.clone());
         let row = happened.new.filter(|_| seen_as != ChangeType::Deleted);
@@ -319,7 +321,7 @@ fn is_uncounted(topic: &Topic) -> bool {
 #[derive(Debug, Clone)]
 enum Act {
     Publish(u64),
-    /// A revision that is not of this kind.
+    /// A revision of another kind.
     Skip,
     Read(usize, usize),
     Sweep,
@@ -339,7 +341,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens_every_event_is_accounted_for(acts in acts(), window in prop_oneof![Just(4_000usize), Just(40_000)]) {
+    fn whatever_happens_every_event_is_accounted_for(
+        acts in acts(),
+        window in prop_oneof![Just(4_000usize), Just(40_000)],
+    ) {
         let published = Published::default();
         let topic = topic(&published, window);
         let some = || Selector::new(&[ChangeType::Created], vec![]);
@@ -404,10 +409,11 @@ fn a_sleeper_is_woken_by_an_append_and_leaves_nothing_behind() {
     assert!(subscription.poll_next(&mut Context::from_waker(&second)).is_pending());
     topic.publish(published.batch(1..=3), Revision::new(3));
     topic.publish(published.batch(4..=4), Revision::new(4));
-    assert_eq!(waker.0.load(Ordering::SeqCst), 1, "once, for it did not sleep again");
-    assert!(
-        matches!(subscription.poll_next(&mut Context::from_waker(&first)), Poll::Ready(Step::Frames(bytes)) if decode(bytes.clone()).len() == 4)
-    );
+    assert_eq!(waker.0.load(Ordering::SeqCst), 1, "once, because it did not sleep again");
+    let Poll::Ready(Step::Frames(bytes)) = subscription.poll_next(&mut Context::from_waker(&first)) else {
+        panic!("frames were appended");
+    };
+    assert_eq!(decode(bytes).len(), 4);
     assert!(subscription.poll_next(&mut Context::from_waker(&first)).is_pending());
     drop(subscription);
     assert_eq!(topic.sleepers.len(), 0);

@@ -26,9 +26,9 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// Bytes of events beside the window that wait to be counted by those who lost them.
+/// Bytes of events outside the window that are kept until their loss is counted.
 const UNCOUNTED: usize = 64 << 20;
-/// A sweep counts for so long, in microseconds: then it is the turn of other kinds.
+/// How long a sweep counts, in microseconds, before it is the turn of other kinds.
 const COUNTING: u64 = 100_000;
 
 /// Bounds on a kind's log and its subscribers.
@@ -40,7 +40,7 @@ pub struct Limits {
     pub default_buffer: u64,
     /// The most that a request may ask for.
     pub max_buffer: u64,
-    /// A stream whose connection took no byte for so long is blocked.
+    /// A stream whose connection has taken no byte for this long is blocked.
     pub blocked_after: Duration,
     /// Streams at a time, per kind.
     pub max_subscribers: usize,
@@ -71,16 +71,16 @@ pub enum Refused {
         /// The oldest revision that a watch can start after.
         oldest: Revision,
     },
-    /// As many streams as the hub may hold.
+    /// There are too many streams.
     TooMany,
-    /// As many distinct filters as the hub may hold.
+    /// There are too many distinct filters.
     TooManyFilters,
 }
 
 /// One kind's log and its subscribers.
 pub struct Topic {
     pub(super) kind: KindId,
-    /// Nothing of this kind is known up to here: no stream can stand before it.
+    /// Nothing of this kind is known up to here: no stream can start before it.
     since: Revision,
     pub(super) log: Log,
     pub(super) history: Arc<dyn History>,
@@ -89,11 +89,12 @@ pub struct Topic {
     pub(super) clock: Clock,
     filters: Filters,
     limits: Limits,
-    /// How many subscribers need each part of what can be made of events.
+    /// How many subscribers need each part of the encoded events.
     needed: [AtomicUsize; Part::COUNT],
     /// The head, for those who wait for it.
     reached: watch::Sender<Revision>,
-    /// Held while a subscription takes its place and while the window is trimmed, so that no position is ever left behind the window.
+    /// Held while a subscription takes its place and while the window is trimmed, so that no position is ever
+    /// before the window.
     registry: Mutex<HashMap<u64, Arc<Subscriber>>>,
     next_id: AtomicU64,
     ending: OnceLock<Ending>,
@@ -131,7 +132,7 @@ impl Topic {
         &self.kind.name
     }
 
-    /// The kind, told from others that had its name.
+    /// The kind, distinct from others that had its name.
     pub(super) fn id(&self) -> &KindId {
         &self.kind
     }
@@ -177,7 +178,7 @@ impl Topic {
         self.sleepers.len()
     }
 
-    /// Gives a subscriber its place in the log. Whoever takes it must unsubscribe.
+    /// Gives a subscriber its place in the log. It must be unsubscribed.
     pub(super) fn register(&self, start: Start, interest: Interest) -> Result<Arc<Subscriber>, Refused> {
         let (filter, sight) = (interest.filter.as_ref(), &interest.sight);
         let column = (filter.is_some() || !sight.is_whole())
@@ -195,7 +196,8 @@ impl Topic {
                 (head, At::Window(ordinal))
             }
             Start::After(revision) => (revision, self.at(revision)?),
-            // Not live: a stream that is still sending its initial state does not take events, and must not lose any for that.
+            // Not live: a stream that is still sending its initial state takes no events, and must not lose
+            // any because of that.
             Start::AfterStateAt(revision) => (revision, At::History),
         };
         let mut position = Position::new(at, revision, now);
@@ -224,8 +226,8 @@ impl Topic {
         }
     }
 
-    /// Hands a subscriber over from history to the window, if the window reaches where it stands. Under the registry's lock, so that the
-    /// window does not move on in between.
+    /// Hands a subscriber over from history to the window, if the window reaches its position. Under the
+    /// registry's lock, so that the window does not move on in between.
     pub(super) fn go_live(&self, subscriber: &Subscriber) -> bool {
         let _registry = self.registry.lock();
         let mut position = subscriber.position.lock();
@@ -258,7 +260,7 @@ impl Topic {
         Part::all().filter(|part| count(part).is_some_and(|needed| needed > 0)).collect()
     }
 
-    /// Appends events, if there are some, and wakes those that wait for them.
+    /// Appends events, if there are any, and wakes the subscriptions that wait for them.
     pub(super) fn publish(&self, batch: Option<Batch>, head: Revision) {
         match batch.filter(|batch| !batch.is_empty()) {
             Some(batch) => {
@@ -274,7 +276,7 @@ impl Topic {
     }
 
     pub(super) fn end(&self, ending: Ending) {
-        // The first reason stands.
+        // The first reason counts.
         let _ = self.ending.set(ending);
         self.sleepers.wake_all();
     }
@@ -283,8 +285,9 @@ impl Topic {
         self.ending.get()
     }
 
-    /// Keeps the window within its bound. Subscribers that stand in what goes lose it: they are moved before the log is trimmed. What they
-    /// have yet to count is kept, and counted by the sweep: the publisher judges nothing.
+    /// Keeps the window within its bound. Subscribers whose position is in the trimmed part lose it: they are
+    /// moved before the log is trimmed. What they have yet to count is kept, and counted by the sweep: the
+    /// publisher judges nothing.
     fn make_room(&self) {
         let Some(floor) = self.log.excess(self.limits.window_bytes) else { return };
         let registry = self.registry.lock();
@@ -303,7 +306,7 @@ impl Topic {
             }
         }
         if self.log.trim(floor, first_needed) > UNCOUNTED {
-            // Their filters take longer to judge than others take to publish.
+            // Judging their filters takes longer than publishing.
             for subscriber in registry.values() {
                 let mut position = subscriber.position.lock();
                 if position.uncounted().is_some() {
@@ -364,7 +367,7 @@ impl Topic {
         self.metrics.lag(slowest);
     }
 
-    /// Counts what these have lost. Nothing is locked while their filters judge that, so that nobody else waits for it.
+    /// Counts what these have lost. Nothing is locked while their filters judge, so that nobody else waits.
     fn count<'a>(&self, subscribers: impl Iterator<Item = &'a Subscriber>) {
         let until = self.clock.now() + COUNTING;
         let first_of = |subscriber: &Subscriber| subscriber.position.lock().uncounted().cloned();

@@ -47,13 +47,13 @@ impl View {
         self.column.is_none() && self.interest.sight.is_whole() && self.interest.selector.is_all()
     }
 
-    /// Whether this subscriber gets what its rendition makes of the events, as it is.
+    /// Whether this subscriber gets the shared bytes of its rendition, unchanged.
     pub(super) fn is_plain(&self) -> bool {
         let Interest { include_previous, composer, sight, .. } = &self.interest;
         !include_previous && composer.is_none() && sight.is_whole() && self.is_whole()
     }
 
-    /// What the filter says of some events of a segment.
+    /// The filter's verdicts on some events of a segment.
     pub(super) fn judge(
         &self,
         source: Source,
@@ -91,7 +91,7 @@ impl View {
         Ok(count)
     }
 
-    /// Appends an event that is seen, with word of so many events that were lost before it.
+    /// Appends an event that is seen, with the number of events that were lost before it.
     pub(super) fn write(
         &self,
         out: &mut Vec<u8>,
@@ -101,9 +101,9 @@ impl View {
     ) -> Result<(), Malformed> {
         let change = segment.change(event);
         let shows_previous = match verdict {
-            // The last that was this subscriber's.
+            // The last event of this row that the subscriber sees.
             Verdict::Leaves => true,
-            // Before, the row was none of this subscriber's.
+            // Before, the subscriber did not see the row.
             Verdict::Enters => false,
             Verdict::Same | Verdict::Unwanted => self.interest.include_previous,
         };
@@ -138,7 +138,7 @@ impl View {
     }
 }
 
-/// An event with its rows as they are wanted, and what shows the row before.
+/// An event with its rows as this subscriber wants them, and the encoded row before.
 fn composed(
     composer: Option<&Composer>,
     change: &Change<'_>,
@@ -158,7 +158,8 @@ fn composed(
     let spelling = rendition.spelling();
     let written = spelling.event(&change, renderer, &mut spelt);
     if let Err(error) = written.and(spelling.previous(&change, renderer, &mut previous)) {
-        tracing::error!(kind = change.kind, revision = %change.revision, %error, "a row does not fit its kind");
+        tracing::error!(kind = change.kind, revision = %change.revision, %error, "a row does not fit its \
+            kind");
     }
     Ok((spelt, previous))
 }

@@ -1,4 +1,4 @@
-//! Kinds that are made of the descriptions of attached tables.
+//! Kinds made from the descriptions of attached tables.
 
 use super::Kind;
 use crate::{
@@ -11,18 +11,18 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// What an attached table's kind was made of.
+/// What an attached table's kind was made from.
 #[derive(Debug)]
 pub struct Attached {
     /// Its description.
     pub table: AttachedTable,
-    /// What those know who read and write its rows.
+    /// The table as its readers and writers need it.
     pub rows: RowTable,
 }
 
 impl Attached {
-    /// What rows look like for one who wants these columns, or if there are none all, and perhaps long numbers as strings. The key is
-    /// always among them.
+    /// The projection for a request of these columns, or of all if there are none, perhaps with long numbers
+    /// as strings. The key is always among them.
     pub fn projection(&self, columns: &[String], quote_numbers: bool) -> Projection {
         let wanted = columns.iter().chain(&self.table.key).map(String::as_str);
         let long = self.table.visible().filter(|column| quote_numbers && column.is_long_number);
@@ -61,6 +61,6 @@ fn field(column: &TableColumn) -> Field {
     };
     let is_other = value == ValueType::Other;
     let field = Field::new(&column.name, value, &column.sql_type);
-    // Of types that filters do not know the database says whether they have an order.
+    // For types that filters do not know, the database says whether they have an order.
     if is_other { field.sortable(column.sortable) } else { field }
 }

@@ -15,15 +15,15 @@ use std::{fmt, sync::Arc};
 pub struct Kind {
     /// Its name, its table and the key of that.
     pub table: Table,
-    /// What filters and orders may say of its rows.
+    /// The fields that filters and orders may name.
     pub schema: Arc<Schema>,
-    /// What makes its table; `None`: the table is not ours to make.
+    /// The migrations that create its table; `None`: the table is not ours.
     pub scope: Option<Scope>,
-    /// Changes have been captured since after this revision; ZERO: for as long as the history reaches back.
+    /// Its changes are captured after this revision; ZERO: from the beginning of the history.
     pub since: Revision,
     /// How its rows are written.
     pub renderer: Arc<dyn Renderer>,
-    /// What it was made of; `None`: it is compiled.
+    /// The table that it was made from; `None`: it is compiled.
     pub attached: Option<Arc<Attached>>,
 }
 
@@ -40,8 +40,8 @@ impl fmt::Debug for Kind {
     }
 }
 
-/// For `#[serde(deserialize_with)]`: a timestamp as Postgres writes it in JSON. What no protobuf timestamp can say (`infinity`,
-/// years before 1 and after 9999) is unset.
+/// For `#[serde(deserialize_with)]`: a timestamp as Postgres writes it in JSON. What no protobuf timestamp
+/// can say (`infinity`, years before 1 and after 9999) is unset.
 pub fn timestamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
     let text = Option::<std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
     let micros = text.and_then(|text| crate::model::filter::message_time(&text));

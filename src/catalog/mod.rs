@@ -1,7 +1,7 @@
 //! The watched kinds: values in a versioned list, which changes while the hub runs.
 //!
-//! Whoever learns that a kind came, changed or went says so to the [`Catalog`]. Whoever works with kinds takes a [`Kinds`], the list as it
-//! was at one version, and uses that for the whole of a piece of work.
+//! Code that learns that a kind was added, changed or removed tells the [`Catalog`]. Code that works with
+//! kinds takes a [`Kinds`], the list at one version, and uses it for a whole piece of work.
 
 mod attached;
 mod batches;
@@ -32,9 +32,9 @@ pub struct Kinds(Arc<List>);
 #[derive(Debug, Clone, Default)]
 struct List {
     version: u64,
-    /// In the order in which they came.
+    /// In the order in which they were added.
     kinds: Vec<Listed>,
-    /// Why those went that were there and are not, or are there again.
+    /// Why kinds were removed, including those that were added again.
     removals: HashMap<KindName, Removal>,
 }
 
@@ -42,8 +42,8 @@ struct List {
 struct Listed {
     kind: Arc<Kind>,
     id: KindId,
-    /// One for as long as the kind stays as it is: events that are written by the same can stand side by side. Made when the first event
-    /// comes.
+    /// One for as long as the kind stays as it is: events that are written by the same can stand side by
+    /// side. Made when the first event comes.
     counting: Arc<OnceLock<Arc<Counting>>>,
 }
 
@@ -98,12 +98,12 @@ impl Kinds {
         Some((kind.name().clone(), counting.clone()))
     }
 
-    /// What makes the tables that are ours to make.
+    /// The migrations of the tables that are ours.
     pub fn scopes(&self) -> Vec<Scope> {
         self.iter().filter_map(|kind| kind.scope).collect()
     }
 
-    /// What tells the kind of this name from others that had the name.
+    /// The id that distinguishes this kind from others that had its name.
     pub fn id(&self, name: &str) -> Option<&KindId> {
         self.0.kinds.iter().map(|listed| &listed.id).find(|id| id.name == *name)
     }
@@ -113,7 +113,7 @@ impl Kinds {
         self.0.kinds.iter().any(|listed| listed.id == *id)
     }
 
-    /// Why the kind of this name went, the last time that one did.
+    /// Why the kind of this name was removed, the last time.
     pub fn removal(&self, name: &str) -> Option<Removal> {
         self.0.removals.get(name).copied()
     }
@@ -139,12 +139,12 @@ impl Catalog {
         self.0.borrow().clone()
     }
 
-    /// Lists from now on; the one of now counts as seen.
+    /// The lists from now on; the current one counts as seen.
     pub fn changes(&self) -> watch::Receiver<Kinds> {
         self.0.subscribe()
     }
 
-    /// Adds a kind, or puts it in the place of the one of its name, whose streams go on. Returns the new version.
+    /// Adds a kind, or replaces the one of its name, whose streams go on. Returns the new version.
     pub fn put(&self, kind: Kind) -> u64 {
         self.change(|list| {
             match list.kinds.iter_mut().find(|listed| listed.kind.name() == kind.name()) {
@@ -155,7 +155,7 @@ impl Catalog {
         })
     }
 
-    /// Takes a kind away; its streams end for this reason. Returns the version of a list that does not have it.
+    /// Removes a kind; its streams end for this reason. Returns the version of a list without it.
     pub fn remove(&self, name: &str, why: Removal) -> u64 {
         self.change(|list| {
             let at = list.kinds.iter().position(|listed| *listed.kind.name() == *name);

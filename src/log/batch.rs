@@ -10,10 +10,10 @@ use crate::{
 };
 use std::{fmt, sync::Arc};
 
-/// A segment has no more bytes of rows after, and of rows before, than this, unless it is a single event. A subscriber takes a segment at
-/// a time, so a large one spares everybody work; HTTP/2 cuts it into data frames.
+/// The most bytes of rows after, and of rows before, in a segment, unless it is a single event. A subscriber
+/// takes a segment at a time, so large ones save work; HTTP/2 cuts them into data frames.
 const SEGMENT_BYTES: usize = 64 * 1024;
-/// What an event takes on the wire beside its id and its row, about: small rows make no large segments either.
+/// The bytes of an event on the wire besides its id and its row, about: small rows count, too.
 const ENVELOPE_BYTES: usize = 32;
 
 /// Events of one kind on their way into the log.
@@ -37,7 +37,7 @@ impl Batch {
         Self { kind, renderer, closed: Vec::new(), open: Open::default() }
     }
 
-    /// Adds an event, and when its seal was acknowledged: on the clock of whoever appends, in microseconds.
+    /// Adds an event, and when its seal was acknowledged, in microseconds on the appender's clock.
     pub fn push(&mut self, change: &Change<'_>, sealed_at: u64) {
         let (after, before) = (with_envelope(change), length(change.before));
         let Text { after: afters, before: befores, .. } = &self.open.text;
@@ -79,7 +79,7 @@ impl fmt::Debug for Batch {
 impl Open {
     fn push(&mut self, change: &Change<'_>, sealed_at: u64) {
         let Self { entries, writers, text } = self;
-        // Events in a row are mostly by one writer.
+        // Consecutive events mostly have the same writer.
         if writers.last().is_none_or(|last| last.said(&text.all) != change.writer) {
             let Writer { actor, origin, trace } = change.writer;
             let start = offset(text.all.len());

@@ -1,8 +1,9 @@
-//! The in-memory log of one kind: a bounded window onto the sealed log. It holds events as the database told of them, and what renditions
-//! make of them for the wire: each made once, when somebody asks for it, and handed out as slices.
+//! The in-memory log of one kind: a bounded window onto the sealed log. It holds events as the database gave
+//! them, and their encodings for the wire: each made once, when it is first needed, and handed out as slices.
 //!
-//! Events are counted by a dense *ordinal* per kind, from 0 at the start of the hub: revisions count all kinds and have gaps here,
-//! ordinals have none, so a lag is a subtraction. No async, no clock, no knowledge of who reads.
+//! Events are counted by a dense *ordinal* per kind, from 0 at the start of the hub: revisions count all
+//! kinds and have gaps here, ordinals have none, so a lag is a subtraction. No async, no clock, no knowledge
+//! of who reads.
 
 mod batch;
 mod segment;
@@ -34,17 +35,17 @@ struct Window {
     segments: VecDeque<Kept>,
     /// The ordinal of the event to come.
     next: u64,
-    /// Everything up to here, of this kind, is or was in the window.
+    /// Everything of this kind up to here is or was in the window.
     head: Revision,
-    /// Everything after this, of this kind, is still in the window.
+    /// Everything of this kind after this is still in the window.
     floor: Revision,
     bytes: usize,
-    /// What has left the window last, and is kept for those who have yet to count it.
+    /// What has left the window last, and is kept until its loss is counted.
     passed: VecDeque<Kept>,
     passed_bytes: usize,
 }
 
-/// A segment, and its bytes when they were counted last.
+/// A segment, and its bytes at the last count.
 struct Kept {
     segment: Arc<Segment>,
     bytes: usize,
@@ -58,20 +59,20 @@ impl Kept {
 
 /// Where an ordinal is found.
 pub enum Place {
-    /// It is the event to come.
+    /// It is the next event.
     Head,
     /// At this index of this segment.
     In(Arc<Segment>, usize),
-    /// It is not kept any more.
+    /// It is no longer kept.
     Trimmed,
 }
 
-/// A revision that the window does not reach.
+/// A revision outside the window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outside {
     /// Events after it have left the window; the oldest position to start after is `floor`.
     TooOld {
-        /// The oldest revision that a reader can stand at.
+        /// The oldest revision that can be read from.
         floor: Revision,
     },
     /// It is ahead of what this log has seen.
@@ -86,12 +87,12 @@ pub enum Outside {
 pub struct Size {
     /// Number of events.
     pub events: u64,
-    /// Their bytes in memory, the index and what was made of them included.
+    /// Their bytes in memory, the index and the encodings included.
     pub bytes: usize,
 }
 
 impl Log {
-    /// An empty log that stands at `head`.
+    /// An empty log at `head`.
     pub fn new(head: Revision) -> Self {
         let window = Window {
             segments: VecDeque::new(),
@@ -105,9 +106,10 @@ impl Log {
         Self { window: RwLock::new(window), next: AtomicU64::new(0) }
     }
 
-    /// Appends events, of which the first is newer than any before, and notes that nothing of this kind up to `head` is missing. There is
-    /// one who appends. What is made of the events for those who wait for them is made here, before anybody sees them, so that nobody waits
-    /// for another to do it: `parts`, and whatever was made of the segment that they may become a part of.
+    /// Appends events, of which the first is newer than any before, and notes that nothing of this kind up to
+    /// `head` is missing. There is only one appender. What waiting streams need is encoded here, before any
+    /// of them sees the events, so that none waits for another to do it: `parts`, and whatever was encoded of
+    /// the segment that the events may be merged into.
     pub fn append(&self, batch: Batch, head: Revision, parts: Parts) {
         let window = self.window.read();
         let (next, tail) = (window.next, window.segments.back().map(|tail| tail.segment.clone()));
@@ -152,7 +154,7 @@ impl Log {
         (window.head, window.next)
     }
 
-    /// Finds an ordinal, in the window or in what is kept of before.
+    /// Finds an ordinal, in the window or in what is kept from before.
     pub fn locate(&self, ordinal: u64) -> Place {
         self.window.read().locate(ordinal)
     }
@@ -173,8 +175,9 @@ impl Log {
         }))
     }
 
-    /// If the window is over `limit` bytes: the first ordinal to keep. A sixteenth is freed at a time, so that those who must be told
-    /// are looked for once in many appends. At least the newest segment stays.
+    /// If the window is over `limit` bytes: the first ordinal to keep. A sixteenth is freed at a time, so
+    /// that the subscribers concerned are looked for only once in many appends. At least the newest segment
+    /// stays.
     pub fn excess(&self, limit: usize) -> Option<u64> {
         let window = self.window.read();
         if window.bytes <= limit {
@@ -190,8 +193,9 @@ impl Log {
         window.segments.get(keep.unwrap_or(last)).map(|kept| kept.segment.first_ordinal)
     }
 
-    /// Takes everything before an ordinal that begins a segment out of the window, and lets go of it as far as it is before the other:
-    /// the first that somebody has yet to count. Returns the bytes that are kept beside the window.
+    /// Takes everything before an ordinal that begins a segment out of the window, and lets go of it as far
+    /// as it is before the other: the first that somebody has yet to count. Returns the bytes that are kept
+    /// beside the window.
     pub fn trim(&self, first_kept: u64, first_needed: u64) -> usize {
         let mut freed = Vec::new();
         let mut window = self.window.write();
@@ -212,7 +216,8 @@ impl Log {
         kept
     }
 
-    /// Counts the window's bytes again: what was made of events since they were appended counts from now on. To be called now and then.
+    /// Counts the window's bytes again, so that encodings made after the append count, too. To be called now
+    /// and then.
     pub fn recount(&self) {
         let mut window = self.window.write();
         let mut bytes = 0;

@@ -1,5 +1,5 @@
-//! Events side by side, as the database told of them: their texts in one piece of memory, and an index. Beside them stands what was made of
-//! them for the wire.
+//! A run of events as the database gave them: their texts in one piece of memory, and an index; with their
+//! encodings for the wire.
 
 use super::{
     offset,
@@ -12,7 +12,7 @@ use crate::{
 use bytes::Bytes;
 use std::{fmt, ops::Range, sync::Arc};
 
-/// Up to here a segment grows by the appends that come after it: each of them copies what is there.
+/// Up to this size a segment grows by later appends, each of which copies what is there.
 const GROWN_BYTES: usize = 16 * 1024;
 
 /// What is known of an event without reading its texts.
@@ -20,7 +20,7 @@ const GROWN_BYTES: usize = 16 * 1024;
 pub struct Entry {
     /// Its revision.
     pub revision: Revision,
-    /// When its seal was acknowledged, on the clock of whoever appends, in microseconds.
+    /// When its seal was acknowledged, in microseconds on the appender's clock.
     pub sealed_at: u64,
     /// What happened.
     pub change: ChangeType,
@@ -37,9 +37,9 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Stands for the time of an event that has none.
+    /// The time of an event without one.
     pub(super) const NOT_CAPTURED: i64 = i64::MIN;
-    /// Stands for the end of a row that there is not.
+    /// The end of an absent row.
     pub(super) const NO_ROW: u32 = u32::MAX;
 
     fn moved(self, texts: u32, writers: u32) -> Self {
@@ -55,11 +55,11 @@ impl Entry {
     }
 }
 
-/// Who made events: where the texts begin, and where each of them ends that there is.
+/// Who made events: where the texts begin, and where each present one ends.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wrote {
     pub(super) start: u32,
-    /// Of the actor, the origin and the trace, which stand in this order.
+    /// The ends of the actor, the origin and the trace, in this order.
     pub(super) ends: [Option<u32>; 3],
 }
 
@@ -92,8 +92,8 @@ impl Text {
     }
 }
 
-/// A run of events with contiguous ordinals; they never change once they are in the log. It holds no more memory than they need, and than
-/// what was made of them: that is what the window is bounded by.
+/// A run of events with contiguous ordinals; they never change once they are in the log. It holds no more
+/// memory than the events and their encodings need: this is what bounds the window.
 pub struct Segment {
     /// The ordinal of the first event.
     pub first_ordinal: u64,
@@ -152,7 +152,7 @@ impl Segment {
         self.entries.get(event).map_or("", |entry| self.text(entry.id_start, entry.id_end))
     }
 
-    /// An event, as the database told of it. There must be one.
+    /// An event, as the database gave it. It must exist.
     pub fn change(&self, event: usize) -> Change<'_> {
         let Some(entry) = self.entries.get(event) else { return self.nothing() };
         let after = (entry.after_end != Entry::NO_ROW).then(|| self.text(entry.id_end, entry.after_end));
@@ -173,13 +173,14 @@ impl Segment {
         }
     }
 
-    /// The events of a run as a rendition spells them, shared and not copied. Made now, if nobody has asked before.
+    /// A run of events as a rendition encodes them, shared and not copied; encoded now, if this is the first
+    /// request.
     pub fn frames(&self, rendition: Rendition, events: Range<usize>) -> Bytes {
         let spelt = self.part(Part::Events(rendition));
         spelt.map(|spelt| spelt.shared(events)).unwrap_or_default()
     }
 
-    /// An event as a rendition spells it.
+    /// An event as a rendition encodes it.
     pub fn spelt(&self, rendition: Rendition, event: usize) -> &[u8] {
         let spelt = self.part(Part::Events(rendition));
         spelt.map(|spelt| spelt.of_event(event)).unwrap_or_default()
@@ -191,7 +192,7 @@ impl Segment {
         spelt.map(|spelt| spelt.of_event(event)).unwrap_or_default()
     }
 
-    /// Makes these parts, as far as nobody has asked for them.
+    /// Encodes these parts, unless they are there already.
     pub(crate) fn make(&self, parts: Parts) {
         for part in Part::all().filter(|&part| parts.contains(part)) {
             self.part(part);
@@ -216,12 +217,12 @@ impl Segment {
         }
     }
 
-    /// The parts that were made.
+    /// The parts that are encoded.
     pub(super) fn made(&self) -> Parts {
         self.spelt.made()
     }
 
-    /// Bytes in memory, now: what is made of the events counts, too.
+    /// Bytes in memory now, the encodings included.
     pub(crate) fn bytes(&self) -> usize {
         size_of_val(&*self.entries) + size_of_val(&*self.writers) + self.text.all.len() + self.spelt.bytes()
     }
@@ -233,8 +234,9 @@ impl Segment {
             && Arc::ptr_eq(&self.renderer, &other.renderer)
     }
 
-    /// This segment and the next as one, with what was made of both. Copying at most `GROWN_BYTES` once per append keeps small appends in
-    /// one piece: without it each of them would be a data frame of its own to every subscriber that lags a little.
+    /// This segment and the next as one, with the encodings of both. Copying at most `GROWN_BYTES` once per
+    /// append keeps small appends in one piece: without it each of them would be a separate data frame to
+    /// every subscriber that lags a little.
     pub(super) fn grown_by(&self, next: &Self) -> Self {
         let (texts, writers) = (offset(self.text.all.len()), offset(self.writers.len()));
         let wrote = |wrote: &Wrote| Wrote {

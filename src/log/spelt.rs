@@ -1,14 +1,14 @@
-//! What a rendition makes of the events of a segment: made once, by whoever asks first, and shared.
+//! The encodings of a segment's events: made once, for the first stream that asks, and shared.
 
 use super::offset;
 use crate::wire::Rendition;
 use bytes::Bytes;
 use std::{ops::Range, sync::OnceLock};
 
-/// What is made of the events of a segment in one go.
+/// A part of the encoding of a segment, made in one go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// Events, as every stream sees them that asks for nothing else.
+    /// Events, as every stream without special wishes sees them.
     Events(Rendition),
     /// What shows the rows before, too.
     Previous(Rendition),
@@ -70,7 +70,7 @@ impl Spelt {
             offset(bytes.len())
         });
         let ends = ends.collect();
-        // It may be kept for long: no more memory than it needs.
+        // It may be kept for a long time: no more memory than it needs.
         Self { bytes: bytes.into_boxed_slice().into(), ends }
     }
 
@@ -89,12 +89,12 @@ impl Spelt {
         before(events.start)..before(events.end)
     }
 
-    /// What some events were spelt as, shared and not copied.
+    /// The encoding of some events, shared and not copied.
     pub(super) fn shared(&self, events: Range<usize>) -> Bytes {
         self.bytes.slice(self.bounds(events))
     }
 
-    /// What one event was spelt as.
+    /// The encoding of one event.
     pub(super) fn of_event(&self, event: usize) -> &[u8] {
         self.bytes.get(self.bounds(event..event + 1)).unwrap_or_default()
     }
@@ -116,7 +116,7 @@ impl Shelf {
         Part::all().filter(is_made).collect()
     }
 
-    /// Of two segments that become one: what both of them have.
+    /// The parts of two merged segments: those that both have.
     pub(super) fn joined(&self, next: &Self) -> Self {
         let join = |(one, two): (&OnceLock<Spelt>, &OnceLock<Spelt>)| match (one.get(), two.get()) {
             (Some(one), Some(two)) => one.joined(two).into(),

@@ -19,7 +19,7 @@ impl Renderer for AsTheyAre {
     }
 }
 
-/// The texts of the event of a revision, whose row has so many bytes.
+/// The texts of the event of a revision, with a row of this many bytes.
 struct Told {
     id: String,
     after: String,
@@ -77,7 +77,7 @@ fn append_by(
     log.append(batch_by(renderer, revisions, size), Revision::new(head), Parts::default());
 }
 
-/// Where every event is found as it was told, and spelt.
+/// Checks that every event is found as it was given, and encoded.
 fn read_all(log: &Log, mut ordinal: u64, size: usize) -> Vec<u64> {
     let mut revisions = Vec::new();
     while let Place::In(segment, index) = log.locate(ordinal) {

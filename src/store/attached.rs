@@ -1,4 +1,4 @@
-//! Attaching and detaching tables, and what is known of those that are attached.
+//! Attaching and detaching tables, and the descriptions of attached ones.
 
 use super::{DatabaseError, Fault, Store, fault::is_about_encoding};
 use crate::{
@@ -11,11 +11,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 
-/// With which the hub's own functions say that a table cannot be attached.
+/// The SQLSTATE by which the hub's functions say that a table cannot be attached.
 const CANNOT_ATTACH: &str = "TX002";
-/// A table that is locked for this long is given up.
+/// How long to wait for a locked table.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Between two tries, which let the writers pass that queued behind the first.
+/// The pause between two tries, which lets the writers pass that queued behind the first.
 const PAUSES: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(1));
 
 /// Which columns of a table may be seen.
@@ -25,18 +25,18 @@ pub struct AttachChoice {
     pub columns: Vec<String>,
     /// Not these.
     pub exclude: Vec<String>,
-    /// Nor these, which are not captured either.
+    /// Not these, which are not captured either.
     pub never_store: Vec<String>,
 }
 
-/// A table or view that somebody may wish to be attached.
+/// A table or view that may be attached.
 #[derive(Debug)]
 pub struct Candidate {
-    /// What it is called.
+    /// Its name.
     pub name: TableName,
     /// Whether it is attached.
     pub is_attached: bool,
-    /// Whether it was, and somebody ended that.
+    /// Whether it was detached.
     pub was_detached: bool,
     /// Why it cannot be.
     pub fault: Option<String>,
@@ -81,19 +81,24 @@ impl From<Column> for TableColumn {
 }
 
 impl Store {
-    /// The attached tables, after what is known of them was brought up to date.
+    /// The attached tables, after their descriptions were brought up to date.
     pub async fn attached_tables(&self) -> Result<Vec<AttachedTable>, Error> {
         self.run("look_after_attached", "SELECT hub.look_after_attached()", &[]).await?;
-        // Whoever wrote to a table before its capture began has finished, and has no number: no history goes back before this seal.
-        let floor = "UPDATE hub.attached a SET attached_revision = s.revision FROM hub.seal() s WHERE a.attached_revision IS NULL AND a.relation IS NOT NULL";
-        if !self.run("unsettled", "SELECT FROM hub.attached a JOIN hub.watched w ON w.id = a.id WHERE a.attached_revision IS NULL", &[]).await?.is_empty() {
+        // Transactions that wrote to a table before its capture began have finished, without a number: no
+        // history goes back before this seal.
+        let floor = "UPDATE hub.attached a SET attached_revision = s.revision FROM hub.seal() s
+                     WHERE a.attached_revision IS NULL AND a.relation IS NOT NULL";
+        if !self.run("unsettled", "SELECT FROM hub.attached a JOIN hub.watched w ON w.id = a.id
+                                   WHERE a.attached_revision IS NULL", &[]).await?.is_empty() {
             self.run("settle", floor, &[]).await?;
         }
-        let sql = "SELECT w.id, w.kind, n.nspname, c.relname, a.schema_version, a.attached_revision, hub.attached_columns(w.id)::text,
+        let sql = "SELECT w.id, w.kind, n.nspname, c.relname, a.schema_version, a.attached_revision,
+                   hub.attached_columns(w.id)::text,
                      hub.column_names(w.relation, w.key), obj_description(c.oid, 'pg_class')
                    FROM hub.attached a JOIN hub.watched w ON w.id = a.id JOIN pg_class c ON c.oid = w.relation
                    JOIN pg_namespace n ON n.oid = c.relnamespace
-                   WHERE a.attached_revision IS NOT NULL AND a.schema_version > 0 ORDER BY n.nspname, c.relname";
+                   WHERE a.attached_revision IS NOT NULL AND a.schema_version > 0 ORDER BY n.nspname,
+                   c.relname";
         let rows = self.run("attached_tables", sql, &[]).await?;
         let table = |row: &tokio_postgres::Row| {
             let columns: Vec<Column> = serde_json::from_str(row.try_get(6)?).map_err(anyhow::Error::from)?;
@@ -124,7 +129,7 @@ impl Store {
         Ok(Revision::from_sql(rows.first().map_or(Ok(0), |row| row.try_get(0))?))
     }
 
-    /// Attaches a table, or says anew which of its columns may be seen.
+    /// Attaches a table, or changes which of its columns may be seen.
     pub async fn attach(&self, table: &TableName, choice: &AttachChoice) -> Result<(), Error> {
         let AttachChoice { columns, exclude, never_store } = choice;
         let sql = "SELECT hub.attach($1, $2, $3, $4, $5)";
@@ -133,7 +138,8 @@ impl Store {
 
     /// Ends the capture of a table, and perhaps blanks what was captured of it.
     pub async fn detach(&self, table: &TableName, purge: bool) -> Result<(), Error> {
-        let find = "SELECT w.id FROM hub.attached a JOIN hub.watched w ON w.id = a.id JOIN pg_class c ON c.oid = w.relation
+        let find = "SELECT w.id FROM hub.attached a JOIN hub.watched w ON w.id = a.id JOIN pg_class c
+                    ON c.oid = w.relation
                     JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2";
         let rows = match self.run("find_attached", find, &[&table.schema, &table.name]).await {
             Err(error) if is_about_encoding(&error) => Vec::new(),
@@ -144,13 +150,15 @@ impl Store {
         self.alter("detach", "SELECT hub.detach($1, $2)", &[&id, &purge]).await
     }
 
-    /// What may be wished to be attached: tables and views that are not the system's.
+    /// What may be attached: tables and views that are not the system's.
     pub async fn candidates(&self) -> Result<Vec<Candidate>, Error> {
         let sql = "SELECT n.nspname, c.relname, w.id IS NOT NULL,
-                     EXISTS (SELECT FROM hub.attached a WHERE a.relation = c.oid AND a.detached_at IS NOT NULL), hub.attach_fault(c.oid)
+                     EXISTS (SELECT FROM hub.attached a WHERE a.relation = c.oid
+                       AND a.detached_at IS NOT NULL), hub.attach_fault(c.oid)
                    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                    LEFT JOIN hub.watched w ON w.relation = c.oid AND left(w.kind, 1) = '#'
-                   WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition AND c.relpersistence <> 't'
+                   WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition
+                   AND c.relpersistence <> 't'
                      AND n.nspname NOT IN ('hub', 'pg_catalog', 'information_schema', 'pg_toast')
                    ORDER BY n.nspname, c.relname";
         let rows = self.run("candidates", sql, &[]).await?;
@@ -165,7 +173,7 @@ impl Store {
         rows.iter().map(candidate).collect()
     }
 
-    /// Runs a function that locks a table, again while somebody else has it.
+    /// Runs a function that locks a table, again while another session has the lock.
     async fn alter(
         &self,
         name: &'static str,

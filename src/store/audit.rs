@@ -51,7 +51,7 @@ pub struct AuditPlace {
     pub epoch: Epoch,
 }
 
-/// Which records are wanted; what is `None` is any.
+/// Which records are wanted; `None` matches any.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuditFilter {
     /// Of this kind.
@@ -70,7 +70,8 @@ const COLUMNS: &str =
     "epoch, revision, kind, resource_id, type, after::text, before::text, captured_at, actor, origin, trace";
 
 impl Turn<'_> {
-    /// Writes changes into the trail. One that is there already is an error, and not passed over: the position moves in this transaction.
+    /// Writes changes into the trail. A change that is there already is an error: the position moves in this
+    /// transaction.
     pub async fn record(&self, changes: &[AttributedChange]) -> Result<(), DatabaseError> {
         let columns = Unnested::new(changes.iter());
         let sql = format!(
@@ -82,16 +83,17 @@ impl Turn<'_> {
         self.query(&sql, &columns.parameters()).await.map(drop)
     }
 
-    /// Says in the trail that changes may be missing up to a place.
+    /// Records in the trail that changes may be missing up to a place.
     pub async fn record_gap(&self, gap: &Gap) -> Result<(), DatabaseError> {
-        let sql = "INSERT INTO hub.audit (revision, epoch, kind, resource_id, type, captured_at) VALUES ($1, $2, '', '', 0, clock_timestamp())";
+        let sql = "INSERT INTO hub.audit (revision, epoch, kind, resource_id, type, captured_at)
+                   VALUES ($1, $2, '', '', 0, clock_timestamp())";
         let (revision, epoch) = (gap.resume.to_sql(), gap.epoch.as_str());
         self.query(sql, &[(&revision, Type::INT8), (&epoch, Type::TEXT)]).await.map(drop)
     }
 }
 
 impl Store {
-    /// Up to where the trail is complete, and in which history; `None`: none was ever kept.
+    /// Up to where the trail is complete, and in which history; `None`: no trail was ever kept.
     pub async fn audited(&self, controller: &str) -> Result<Option<AuditPlace>, Error> {
         let sql = "SELECT revision, epoch FROM hub.controller WHERE name = $1 AND epoch <> ''";
         let rows = self.run("audited", sql, &[&controller]).await?;
@@ -132,7 +134,7 @@ impl Store {
         }
     }
 
-    /// At most `most` records after a place and up to a revision, oldest first. Gaps are wanted by everybody.
+    /// At most `most` records after a place and up to a revision, oldest first. Gaps match every query.
     pub async fn audit_after(
         &self,
         filter: &AuditFilter,
@@ -166,13 +168,15 @@ impl Store {
         rows.iter().map(record).collect()
     }
 
-    /// Lets at most `step` of the oldest records go that are older than this. Returns how many went.
+    /// Deletes at most `step` of the oldest records that are older than this. Returns how many.
     pub async fn audit_trim(&self, age: Duration, step: u32) -> Result<u64, Error> {
-        // The oldest by revision are looked at, and no more: time is nearly in that order.
+        // Only the oldest by revision are examined: time is nearly in that order.
         let sql = "WITH gone AS (
                      DELETE FROM hub.audit a
-                     USING (SELECT o.revision, o.epoch, o.captured_at FROM hub.audit o ORDER BY o.revision, o.epoch LIMIT $2) oldest
-                     WHERE a.revision = oldest.revision AND a.epoch = oldest.epoch AND oldest.captured_at < clock_timestamp() - make_interval(secs => $1)
+                     USING (SELECT o.revision, o.epoch, o.captured_at FROM hub.audit o ORDER BY o.revision,
+                       o.epoch LIMIT $2) oldest
+                     WHERE a.revision = oldest.revision AND a.epoch = oldest.epoch
+                     AND oldest.captured_at < clock_timestamp() - make_interval(secs => $1)
                      RETURNING a.revision)
                    SELECT count(*) FROM gone";
         let rows = self.run("audit_trim", sql, &[&age.as_secs_f64(), &i64::from(step)]).await?;
@@ -181,7 +185,8 @@ impl Store {
     }
 }
 
-/// Only those that are asked for stand in the statement: with others in it, turned off by a NULL, no plan fits.
+/// The statement has only the conditions that are asked for: with others in it, switched off by a NULL, no
+/// plan would fit.
 #[derive(Default)]
 struct Conditions<'a> {
     text: String,
@@ -189,7 +194,7 @@ struct Conditions<'a> {
 }
 
 impl<'a> Conditions<'a> {
-    /// `or`: what is wanted in any case.
+    /// `or`: what matches in any case.
     fn of(filter: &'a AuditFilter, or: &str) -> Self {
         let AuditFilter { kind, resource_id, actor, from, until } = filter;
         let mut conditions = Self::default();

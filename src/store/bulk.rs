@@ -1,5 +1,6 @@
-//! Rows by the batch. A batch is one statement in a transaction of its own, and one round trip: it is in or out, never half, and a connection
-//! that its caller leaves does not go back to the pool within a transaction. Where the batch belongs to an import, the same statement moves its position.
+//! Rows by the batch. A batch is one statement in its own transaction, and one round trip: it is committed as
+//! a whole or not at all, and an abandoned connection never returns to the pool within a transaction. Where
+//! the batch belongs to an import, the same statement moves its position.
 
 use super::{DatabaseError, Fault, Store};
 use crate::{
@@ -13,20 +14,21 @@ use tokio_postgres::{
     types::ToSql,
 };
 
-/// A setting that there is not: a statement that asks for it fails, which SQL has no other word for.
+/// A setting that does not exist: asking for it makes a statement fail, for which SQL has no other means.
 const OPEN_FATE: &str = "hub.the_fate_of_a_row_is_open";
 /// In `pg_trigger.tgtype`: of a row, before, and of an INSERT.
 const BEFORE_INSERT_OF_A_ROW: i16 = 1 | 2 | 4;
 
-/// What a bulk call writes: a table, and the columns beside its key, each with the type that its text is cast to.
+/// What a bulk call writes: a table, and the columns besides its key, each with the type that its text is
+/// cast to.
 #[derive(Debug, Clone)]
 pub struct BulkTable {
     /// The table.
     pub table: Table,
     /// Names and types, quoted where they need it.
     pub columns: &'static [(&'static str, &'static str)],
-    /// Whether `ON CONFLICT` can go by the key, as long as nothing else is known: rows whose keys exist are passed over then, and told
-    /// in [`Written::taken`]. Else they are refused like any other.
+    /// Whether `ON CONFLICT` can use the key, until proven otherwise: rows whose keys exist are then skipped
+    /// and listed in [`Written::taken`]. Else they are refused like any other.
     pub arbiter: bool,
 }
 
@@ -40,7 +42,7 @@ pub struct NewRow {
 }
 
 impl NewRow {
-    /// What it takes in memory, about.
+    /// Its size in memory, about.
     pub fn bytes(&self) -> usize {
         let values = self.values.iter().chain([&self.key]).flatten();
         values.map(String::len).sum::<usize>() + size_of::<Self>()
@@ -96,7 +98,7 @@ impl Import {
 /// What became of a batch.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Written {
-    /// Rows that are in now.
+    /// Rows that were created.
     pub created: u64,
     /// Indices of the rows whose keys exist already.
     pub taken: Vec<u64>,
@@ -105,33 +107,34 @@ pub struct Written {
 /// Why a batch was not written.
 #[derive(Debug)]
 pub enum NotWritten {
-    /// The database refuses a row of it, and nothing of the batch is in.
+    /// The database refuses a row of it; nothing was written.
     Refused(Error),
-    /// Nothing of it is in, for the sake of another transaction: try again.
+    /// It lost to another transaction; nothing was written: try again.
     Conflict,
-    /// Nothing of it is in: it takes longer than a statement may.
+    /// It takes longer than a statement may; nothing was written.
     TooSlow,
-    /// Nothing of it is in: the table's key is deferrable, or not unique, and so none that `ON CONFLICT` can go by.
+    /// The table's key is deferrable, or not unique, so `ON CONFLICT` cannot use it; nothing was written.
     NoArbiter,
     /// Another stream goes on with this import, or it has expired.
     TakenOver,
-    /// The database does not serve.
+    /// The database fails.
     Failed {
         /// Why.
         error: Error,
-        /// Whether the batch may be in all the same.
+        /// Whether the batch may have been committed nevertheless.
         uncertain: bool,
     },
 }
 
 impl Store {
-    /// Begins an import, or goes on with one in place of whoever was at it. `acknowledged`: its client knows that everything below is
-    /// decided, so an import that is not as far is another one, and is left alone.
+    /// Begins an import, or takes one over from its earlier stream. `acknowledged`: its client knows that
+    /// everything below is decided, so an import that has not come as far is another one, and is left alone.
     pub async fn open_import(&self, kind: &str, id: &str, acknowledged: u64) -> Result<Import, Error> {
         let asked = sql_index(acknowledged);
         let rows = if acknowledged == 0 {
             let sql = "INSERT INTO hub.import AS i (kind, id) VALUES ($1, $2)
-                       ON CONFLICT (kind, id) DO UPDATE SET generation = i.generation + 1, updated_at = clock_timestamp()
+                       ON CONFLICT (kind, id) DO UPDATE SET generation = i.generation + 1,
+                       updated_at = clock_timestamp()
                        RETURNING number, generation, next_index, created, failed";
             self.run("begin_import", sql, &[&kind, &id]).await?
         } else {
@@ -178,7 +181,8 @@ impl Store {
         Ok((rows.iter().map(failure).collect::<Result<_, tokio_postgres::Error>>()?, total))
     }
 
-    /// Writes a batch, recorded under whoever makes the call. `taken`: the failure of a row whose key exists, but for the index.
+    /// Writes a batch, recorded under the caller's name. `taken`: the failure of a row whose key exists,
+    /// without its index.
     pub async fn write_batch(
         &self,
         call: &Call,
@@ -208,7 +212,8 @@ impl Store {
         read().map_err(|error| NotWritten::Failed { error: error.into(), uncertain: true })
     }
 
-    /// Forgets imports that have rested for longer than `age`; at most about `step` rows go. Returns how many went.
+    /// Deletes imports that have rested for longer than `age`, at most about `step` rows. Returns how many
+    /// rows.
     pub async fn expire_imports(&self, age: Duration, step: i32) -> Result<i64, Error> {
         let sql = "SELECT hub.expire_imports(make_interval(secs => $1), $2)";
         let rows = self.run("expire_imports", sql, &[&age.as_secs_f64(), &step]).await?;
@@ -220,7 +225,7 @@ impl Store {
 struct Parameters<'a>(Vec<Box<dyn ToSql + Sync + Send + 'a>>);
 
 impl<'a> Parameters<'a> {
-    /// Adds one, and says how a statement names it.
+    /// Adds one, and returns its name in a statement.
     fn add(&mut self, value: impl ToSql + Sync + Send + 'a) -> String {
         self.0.push(Box::new(value));
         format!("${}", self.0.len())
@@ -233,15 +238,16 @@ impl<'a> Parameters<'a> {
 }
 
 impl BulkTable {
-    /// `WITH …`: `bare` creates the rows without a key, `keyed` those with one that is free, and `taken` has the indices of those whose
-    /// keys are proven to exist. `counted` has how many were created, and which were taken; if that leaves a row's fate open, because a
-    /// trigger swallowed rows or gave them other keys, it fails the statement. A row that is alone has no open fate but to be left out.
-    /// `fence` is empty, or a query that has one row if the batch may be written, with a comma.
+    /// `WITH …`: `bare` creates the rows without a key, `keyed` those with one that is free, and `taken` has
+    /// the indices of those whose keys are proven to exist. `counted` has how many were created, and which
+    /// were taken; if that leaves a row's fate open, because a trigger swallowed rows or gave them other
+    /// keys, it fails the statement. The only open fate of a single row is to be left out. `fence` is empty,
+    /// or a query that has one row if the batch may be written, with a comma.
     fn insert<'a>(&self, batch: &'a Batch, fence: &str, parameters: &mut Parameters<'a>) -> String {
         let Table { name, key, .. } = &self.table;
         let rows = &batch.rows;
         if rows.is_empty() {
-            // Not even the triggers of a statement without rows may refuse what is known of its items.
+            // Else the triggers of a statement without rows could refuse items that have already failed.
             return format!(
                 "WITH {fence} counted AS (SELECT 0::bigint AS created, '{{}}'::bigint[] AS taken)"
             );
@@ -261,15 +267,17 @@ impl BulkTable {
         });
         let places = places.collect::<Vec<_>>().join(", ");
         let open = format!("current_setting('{OPEN_FATE}')::bigint");
-        // Without a row that brings its key, the statement is a simpler one.
+        // If no row brings its key, the statement is simpler.
         if rows.iter().all(|(_, row)| row.key.is_none()) {
             let rows = parameters.add(i64::try_from(rows.len()).unwrap_or(i64::MAX)) + "::bigint";
-            // Nothing is asked for if the fence has no row.
+            // Nothing is expected if the fence has no row.
             let asked = if fence.is_empty() { rows } else { format!("(SELECT {rows} FROM fence)") };
             return format!(
                 "WITH {fence}
-                 bare AS (INSERT INTO {name} ({columns}) SELECT {values} FROM {from}unnest({places}) u ({names}) RETURNING 1),
-                 counted AS (SELECT CASE WHEN n <> {asked} THEN {open} ELSE n END AS created, '{{}}'::bigint[] AS taken
+                 bare AS (INSERT INTO {name} ({columns}) SELECT {values}
+                   FROM {from}unnest({places}) u ({names}) RETURNING 1),
+                 counted AS (SELECT CASE WHEN n <> {asked} THEN {open} ELSE n END AS created,
+                   '{{}}'::bigint[] AS taken
                              FROM (SELECT count(*) AS n FROM bare) b)"
             );
         }
@@ -278,36 +286,46 @@ impl BulkTable {
         let literal = format!("'{}'", name.replace('\'', "''"));
         let on_conflict =
             if self.arbiter { format!("ON CONFLICT ({key}) DO NOTHING") } else { String::new() };
-        // Of equal keys the first is created. NOT IN, and no join: it is hashed, whatever the planner thinks of the size of an array.
-        // Only a trigger can leave out a row whose key is free: without one no key is looked for in the table, and with one the newest
-        // rows of others, which the statement does not see, are found when the row is alone.
+        // Of equal keys the first is created. NOT IN instead of a join: it is hashed, whatever size the
+        // planner assumes for an array. Only a trigger can leave out a row whose key is free: without one no
+        // key is looked for in the table; with one, rows that others have just committed, which the statement
+        // does not see, are found when the row is alone.
         format!(
             "WITH {fence}
-             given AS MATERIALIZED (SELECT u.* FROM {from}unnest({at}::bigint[], {keys}::text[], {places}) u (at, key, {names})),
-             bare AS (INSERT INTO {name} ({columns}) SELECT {values} FROM given WHERE key IS NULL RETURNING 1),
-             keyed AS (INSERT INTO {name} ({key}, {columns}) SELECT key, {values} FROM given WHERE key IS NOT NULL ORDER BY at
+             given AS MATERIALIZED (SELECT u.*
+               FROM {from}unnest({at}::bigint[], {keys}::text[], {places}) u (at, key, {names})),
+             bare AS (INSERT INTO {name} ({columns}) SELECT {values} FROM given WHERE key IS NULL
+               RETURNING 1),
+             keyed AS (INSERT INTO {name} ({key}, {columns}) SELECT key, {values} FROM given
+               WHERE key IS NOT NULL ORDER BY at
                        {on_conflict} RETURNING {key}::text AS key),
              missing AS MATERIALIZED (
                SELECT at, key, nth
-               FROM (SELECT at, key, row_number() OVER (PARTITION BY key ORDER BY at) AS nth FROM given WHERE key IS NOT NULL) k
-               WHERE (SELECT count(*) FROM keyed) < (SELECT count(key) FROM given) AND (nth > 1 OR key NOT IN (SELECT key FROM keyed))),
+               FROM (SELECT at, key, row_number() OVER (PARTITION BY key ORDER BY at) AS nth FROM given
+                 WHERE key IS NOT NULL) k
+               WHERE (SELECT count(*) FROM keyed) < (SELECT count(key) FROM given)
+               AND (nth > 1 OR key NOT IN (SELECT key FROM keyed))),
              taken AS (
                SELECT at FROM missing m WHERE nth > 1
                OR NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid IN (SELECT part FROM hub.parts({literal}))
-                              AND tgtype & {BEFORE_INSERT_OF_A_ROW} = {BEFORE_INSERT_OF_A_ROW} AND tgenabled <> 'D')
+                              AND tgtype & {BEFORE_INSERT_OF_A_ROW} = {BEFORE_INSERT_OF_A_ROW}
+                              AND tgenabled <> 'D')
                OR EXISTS (SELECT FROM {name} t WHERE t.{key} = m.key)),
              counted AS (
-               SELECT CASE WHEN bare.n = asked.bare AND keyed.n + missing.n = asked.keyed AND taken.n = missing.n
+               SELECT CASE WHEN bare.n = asked.bare AND keyed.n + missing.n = asked.keyed
+               AND taken.n = missing.n
                            THEN bare.n + keyed.n ELSE {open} END AS created, taken.indices AS taken
                FROM (SELECT count(*) AS n FROM bare) bare, (SELECT count(*) AS n FROM keyed) keyed,
                     (SELECT count(*) AS n FROM missing) missing,
-                    (SELECT count(*) AS n, coalesce(array_agg(at ORDER BY at), '{{}}') AS indices FROM taken) taken,
+                    (SELECT count(*) AS n, coalesce(array_agg(at ORDER BY at), '{{}}') AS indices
+                      FROM taken) taken,
                     (SELECT count(*) - count(key) AS bare, count(key) AS keyed FROM given) asked)"
         )
     }
 }
 
-/// The batch, its failures and the new position, if the import is where the batch begins and still this stream's; else no row.
+/// Writes the batch, its failures and the new position, if the import is where the batch begins and still
+/// belongs to this stream; else returns no row.
 fn import_statement<'a>(
     table: &BulkTable,
     batch: &'a Batch,
@@ -318,9 +336,11 @@ fn import_statement<'a>(
     let [number, generation, start, end] =
         [import.number, import.generation, sql_index(batch.start), sql_index(batch.end)]
             .map(|value| parameters.add(value));
-    // Locks the position: whoever comes now waits for this batch, and whoever came before has changed the generation.
+    // Locks the position: a stream that takes over now waits for this batch, and one that took over before
+    // has changed the generation.
     let fence = format!(
-        "fence AS MATERIALIZED (SELECT FROM hub.import WHERE number = {number} AND generation = {generation} AND next_index = {start} FOR UPDATE),"
+        "fence AS MATERIALIZED (SELECT FROM hub.import WHERE number = {number}
+           AND generation = {generation} AND next_index = {start} FOR UPDATE),"
     );
     let insert = table.insert(batch, &fence, parameters);
     let failures = &batch.failures;
@@ -333,16 +353,19 @@ fn import_statement<'a>(
     format!(
         "{insert},
          failures AS (INSERT INTO hub.import_failure (import, index, code, reason, message)
-           SELECT {number}::bigint, f.* FROM fence, unnest({indices}::bigint[], {codes}::int[], {reasons}::text[], {messages}::text[]) f
-           UNION ALL SELECT {number}::bigint, at, {code}::int, {reason}::text, {message}::text FROM counted c, unnest(c.taken) at)
+           SELECT {number}::bigint, f.* FROM fence,
+           unnest({indices}::bigint[], {codes}::int[], {reasons}::text[], {messages}::text[]) f
+           UNION ALL SELECT {number}::bigint, at, {code}::int, {reason}::text, {message}::text
+           FROM counted c, unnest(c.taken) at)
          UPDATE hub.import i SET next_index = {end}, created = i.created + c.created,
-           failed = i.failed + cardinality({indices}::bigint[]) + cardinality(c.taken), updated_at = clock_timestamp()
+           failed = i.failed + cardinality({indices}::bigint[]) + cardinality(c.taken),
+           updated_at = clock_timestamp()
          FROM counted c WHERE i.number = {number} AND EXISTS (SELECT FROM fence)
          RETURNING c.created, c.taken"
     )
 }
 
-/// Whether the items are at fault, the moment, or the database.
+/// Whether the items are at fault, a conflict, or the database.
 fn not_written(kind: &KindName, error: tokio_postgres::Error) -> NotWritten {
     let error = DatabaseError::from(error);
     match (error.fault(), error.answer()) {
@@ -352,7 +375,8 @@ fn not_written(kind: &KindName, error: tokio_postgres::Error) -> NotWritten {
         (_, Some(answer)) if answer.message().contains(OPEN_FATE) => NotWritten::Refused(Error::LeftOut),
         (fault, answer) => match error.refusal(kind) {
             Some(refused) => NotWritten::Refused(refused),
-            // Without an answer nothing is known; and a session that is ended while it waits for a standby has committed.
+            // Without an answer nothing is known; a session that is ended while it waits for a standby has
+            // committed.
             None => NotWritten::Failed {
                 uncertain: answer.is_none() || fault == Fault::Unavailable,
                 error: error.into(),
@@ -361,7 +385,7 @@ fn not_written(kind: &KindName, error: tokio_postgres::Error) -> NotWritten {
     }
 }
 
-/// Whether `ON CONFLICT` cannot go by the key. The same SQLSTATEs are used for other things.
+/// Whether `ON CONFLICT` cannot use the key. The same SQLSTATEs are used for other things.
 fn is_about_the_arbiter(answer: &DbError) -> bool {
     let routine = answer.routine().unwrap_or_default();
     match *answer.code() {

@@ -1,9 +1,9 @@
-//! Filters and orders as SQL. Names come from the schema, quoted; values travel as parameters. The table is called `t`, and the
-//! statement runs with the settings of [`super::snapshot::FORMATS`].
+//! Filters and orders as SQL. Names come from the schema, quoted; values travel as parameters. The table is
+//! called `t`, and the statement runs with the settings of [`super::snapshot::FORMATS`].
 //!
-//! What a filter says of a row must be what it says of the row's JSON, `model/filter/value.rs`. So texts compare by bytes, whatever the
-//! database's collation; a test of a value that is unset does not hold, and its negation does; and in a column of a message a time that
-//! no message can say is unset.
+//! A filter must give the same result for a row as for the row's JSON (`model/filter/value.rs`). So texts
+//! compare by bytes, whatever the database's collation; a test of an unset value does not hold, and its
+//! negation does; and in a column of a message, a time that no message can represent is unset.
 
 use super::values::Value;
 use crate::model::filter::{
@@ -11,10 +11,10 @@ use crate::model::filter::{
     ValueType,
 };
 
-/// The times that a message can say: those of a protobuf timestamp.
+/// The times that a message can represent: those of a protobuf timestamp.
 const TIMES: &str = "'0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'";
-/// Pairs of surrogates in JSON, which are one character, and what is left of escapes that no text can hold: a NUL, and half a pair.
-/// The backslash is doubled for the regular expression, and again for the string.
+/// Surrogate pairs in JSON, each one character, and the remaining escapes that no text can hold: a NUL, and
+/// half a pair. The backslash is doubled for the regular expression, and again for the string.
 const PAIR: &str = r"E'\\\\ud[89ab]..\\\\ud[c-f]..'";
 const BEYOND_TEXT: &str = r"E'\\\\u(0000|d[89a-f])'";
 /// Numbers within JSON that are compared; `model/filter/value.rs` has the same bounds.
@@ -65,7 +65,7 @@ pub(super) fn column(field: &Field) -> String {
 
 struct Writer<'a> {
     schema: &'a Schema,
-    /// Those of a policy; `None`: it is a filter.
+    /// The claims of a policy; `None`: it is a filter.
     claims: Option<&'a Bound>,
     parameters: &'a mut Vec<Value>,
 }
@@ -147,7 +147,7 @@ impl Writer<'_> {
         }
     }
 
-    /// A test of a value that has an order of its own.
+    /// A test of a value of an ordered type.
     fn compared(&mut self, column: &str, test: &Test, sql_type: &str) -> String {
         match test {
             Test::Compare(comparison, operand) => {
@@ -181,7 +181,7 @@ impl Writer<'_> {
             _ if nullable => format!("{column}::pg_catalog.text COLLATE pg_catalog.\"C\""),
             _ => format!("coalesce({column}, '') COLLATE pg_catalog.\"C\""),
         };
-        // Under every collation this is exact.
+        // This is exact under every collation.
         let exact = match test {
             Test::Matches(pattern) => {
                 return format!("({bytes} LIKE {})", self.place(Value::text(like(pattern))));
@@ -205,7 +205,7 @@ impl Writer<'_> {
         }
     }
 
-    /// A test of what stands at a path of a document.
+    /// A test of the value at a path of a document.
     fn within_json(&mut self, field: &Field, path: &[String], test: &Test) -> String {
         let place = self.place(Value::texts(path.iter().cloned()));
         let column = column(field);
@@ -232,7 +232,7 @@ impl Writer<'_> {
             Test::Type(_) | Test::Claim(..) | Test::InClaim(_) => "false".to_owned(),
         };
         match field.value {
-            // As jsonb has none of these.
+            // Because jsonb has none of these.
             ValueType::Json => {
                 format!("CASE WHEN {} THEN {} ELSE {test} END", beyond_text(&column), self.unset(&test))
             }
@@ -240,7 +240,7 @@ impl Writer<'_> {
         }
     }
 
-    /// What a test of an unset document says.
+    /// The result of a test of an unset document.
     fn unset(&self, test: &str) -> &'static str {
         if test.starts_with("coalesce(") { "false" } else { "NULL::pg_catalog.bool" }
     }
@@ -260,7 +260,8 @@ impl Writer<'_> {
             Operand::Decimal(_) => {
                 let value = self.value(operand, "numeric");
                 format!(
-                    "CASE WHEN {} AND pg_catalog.length({said}) <= 15000 AND {said} ~ '{JSON_NUMBER}' THEN {said}::pg_catalog.numeric {sign} {value} END",
+                    "CASE WHEN {} AND pg_catalog.length({said}) <= 15000 AND {said} ~ '{JSON_NUMBER}'
+                     THEN {said}::pg_catalog.numeric {sign} {value} END",
                     of_type("number")
                 )
             }
@@ -280,7 +281,7 @@ fn present(column: &str) -> String {
     format!("({column} IS DISTINCT FROM NULL)")
 }
 
-/// The text of a value as it stands in JSON.
+/// The text of a value as JSON writes it.
 fn in_json(column: &str) -> String {
     let json = format!("pg_catalog.to_json({column})");
     format!(

@@ -1,4 +1,4 @@
-//! Controllers' positions, and the transactions in which these move together with the effects.
+//! Controllers' positions, and the transactions in which a position moves together with its effects.
 
 use super::{
     DatabaseError, Driven, LogPosition, Store, Target,
@@ -18,8 +18,8 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-/// A hub that is silent for so long within a turn is frozen or gone: the server ends its session, which undoes the turn and frees it for
-/// another hub.
+/// A hub that is silent for this long within a turn is frozen or gone: the server ends its session, which
+/// rolls back the turn and frees it for another hub.
 const SILENCE: Duration = Duration::from_secs(1);
 /// No statement of a turn may take longer.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -35,13 +35,13 @@ pub struct Standing {
     pub epoch: String,
     /// The epoch of the database.
     pub current: Epoch,
-    /// The oldest revision that a reader can stand at.
+    /// The oldest revision that can be read from.
     pub oldest: Revision,
     /// The newest sealed revision.
     pub head: Revision,
-    /// Whether it has dead letters, which may hold back what comes.
+    /// Whether it has dead letters, which may hold back later changes.
     pub letters: bool,
-    /// Whether one of them is to be tried now.
+    /// Whether one of them is due.
     pub due: bool,
 }
 
@@ -88,13 +88,16 @@ pub struct ControllerStatus {
 }
 
 impl Store {
-    /// Where a controller stands; one that is not known yet is entered.
+    /// The position of a controller; a new controller gets a row.
     pub async fn standing(&self, name: &str) -> Result<Standing, Error> {
-        // Subselects, not a join: to the planner four tables of a row each may be a billion rows, and worth compiling for.
-        let sql = "SELECT c.turn, c.epoch, c.revision, c.seq, (SELECT epoch FROM hub.incarnation), (SELECT compacted FROM hub.retention),
+        // Subselects, not a join: the planner may take four tables of one row each for a billion rows, and
+        // compile the query.
+        let sql = "SELECT c.turn, c.epoch, c.revision, c.seq, (SELECT epoch FROM hub.incarnation),
+                   (SELECT compacted FROM hub.retention),
                      (SELECT revision FROM hub.head),
                      EXISTS (SELECT FROM hub.dead_letter d WHERE d.controller = c.name),
-                     EXISTS (SELECT FROM hub.dead_letter d WHERE d.controller = c.name AND d.due_at <= clock_timestamp())
+                     EXISTS (SELECT FROM hub.dead_letter d WHERE d.controller = c.name
+                       AND d.due_at <= clock_timestamp())
                    FROM hub.controller c WHERE c.name = $1";
         loop {
             let rows = self.run("standing", sql, &[&name]).await?;
@@ -111,7 +114,9 @@ impl Store {
 
     /// All controllers that ever ran on this database, by name.
     pub async fn controllers(&self) -> Result<Vec<ControllerStatus>, Error> {
-        let sql = "SELECT c.name, c.revision, coalesce(greatest((SELECT revision FROM hub.head) - c.revision, 0), 0), c.holder, c.moved_at,
+        let sql = "SELECT c.name, c.revision,
+                   coalesce(greatest((SELECT revision FROM hub.head) - c.revision, 0), 0), c.holder,
+                   c.moved_at,
                      (SELECT count(*) FROM hub.dead_letter d WHERE d.controller = c.name)
                    FROM hub.controller c ORDER BY c.name";
         let rows = self.run("controllers", sql, &[]).await?;
@@ -148,7 +153,8 @@ fn standing(row: &Row) -> Result<Option<Standing>, DatabaseError> {
     }))
 }
 
-/// From the columns kind, resource_id, type, after, before, captured_at, actor, origin, trace, of which the first is at `first`.
+/// From the columns kind, resource_id, type, after, before, captured_at, actor, origin, trace, of which the
+/// first is at `first`.
 pub(super) fn change(
     row: &Row,
     first: usize,
@@ -184,18 +190,21 @@ impl ControllerConnection {
         Ok(Self(target.open().await?))
     }
 
-    /// Takes a turn of a controller, if nobody else has taken it or is at it. The row's lock is the lease: it goes with the session. The
-    /// turn's number is the fence: whoever was frozen and wakes finds another one.
+    /// Takes a turn of a controller, if no other hub has taken it or holds it. The row's lock is the lease:
+    /// it ends with the session. The turn's number is the fence: a hub that was frozen and wakes finds
+    /// another number.
     pub async fn take_turn(&self, name: &str, turn: i64) -> Result<Option<Turn<'_>>, DatabaseError> {
-        // Position and effects are in one transaction: a crash of the server that loses it loses both, and it is done again. So nobody
-        // waits for the disk. Statements here answer with few bytes: a hub that freezes is seen idle, and not as a slow reader.
+        // Position and effects are in one transaction: a crash that loses it loses both, and the turn is
+        // repeated. So the commit need not wait for the disk. Statements here return few bytes: a frozen hub
+        // shows as idle, not as a slow reader.
         let transaction = Begin::new("turn", Isolation::ReadCommitted)
             .limit("idle_in_transaction_session_timeout", SILENCE)
             .limit("statement_timeout", STATEMENT_TIMEOUT)
             .set("synchronous_commit", "off")
             .on(&*self.0)
             .await?;
-        let claim = "SELECT set_config('hub.origin', 'controller/' || name, true) FROM hub.controller WHERE name = $1 AND turn = $2
+        let claim = "SELECT set_config('hub.origin', 'controller/' || name, true) FROM hub.controller
+                     WHERE name = $1 AND turn = $2
                      FOR UPDATE SKIP LOCKED";
         let claimed = transaction.query_typed(claim, &[(&name, Type::TEXT), (&turn, Type::INT8)]).await?;
         if claimed.is_empty() {
@@ -205,7 +214,8 @@ impl ControllerConnection {
         Ok(Some(Turn { transaction, name: name.to_owned() }))
     }
 
-    /// Keeps the server from taking this hub for frozen while a controller works on something else. Ends only with an error.
+    /// Shows the server that this hub is alive while a controller works on something else. Ends only with an
+    /// error.
     pub async fn stay_awake(&self) -> DatabaseError {
         let mut interval = tokio::time::interval(SILENCE / 4);
         loop {
@@ -217,7 +227,8 @@ impl ControllerConnection {
     }
 }
 
-/// A controller's turn: a transaction that holds its row. What is not committed is undone when its connection is dropped.
+/// A controller's turn: a transaction that holds its row. Dropping its connection rolls back what is not
+/// committed.
 pub struct Turn<'a> {
     transaction: Transaction<&'a Client>,
     name: String,
@@ -227,24 +238,25 @@ pub struct Turn<'a> {
 pub type Parameters<'a> = [(&'a (dyn ToSql + Sync), Type)];
 
 impl Turn<'_> {
-    /// Runs a statement in the transaction of the turn: its effect is committed together with the position, once. Returns its rows.
+    /// Runs a statement in the transaction of the turn: its effect is committed together with the position,
+    /// once. Returns its rows.
     pub async fn query(&self, sql: &str, parameters: &Parameters<'_>) -> Result<Vec<Row>, DatabaseError> {
         Ok(self.transaction.query_typed(sql, parameters).await?)
     }
 
-    /// What follows can be undone by itself.
+    /// What follows can be rolled back separately.
     pub async fn savepoint(&self) -> Result<(), DatabaseError> {
         Ok(self.transaction.batch_execute("SAVEPOINT attempt").await?)
     }
 
-    /// What followed the savepoint stays, if it keeps what is checked at the commit otherwise. That is as deferred as it was for what
-    /// comes next.
+    /// Keeps what followed the savepoint, after checking the constraints that are deferred to the commit.
+    /// They are deferred again for what comes next.
     pub async fn release(&self) -> Result<(), DatabaseError> {
         let check = "SAVEPOINT checked; SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK TO SAVEPOINT checked";
         Ok(self.transaction.batch_execute(&format!("{check}; RELEASE SAVEPOINT attempt")).await?)
     }
 
-    /// Undoes what followed the savepoint, and forgets that.
+    /// Rolls back what followed the savepoint, and releases it.
     pub async fn undo(&self) -> Result<(), DatabaseError> {
         Ok(self.transaction.batch_execute("ROLLBACK TO SAVEPOINT attempt; RELEASE SAVEPOINT attempt").await?)
     }
@@ -256,7 +268,8 @@ impl Turn<'_> {
         epoch: &Epoch,
         holder: &str,
     ) -> Result<(), DatabaseError> {
-        let sql = "UPDATE hub.controller SET revision = $2, seq = $3, epoch = $4, turn = turn + 1, moved_at = clock_timestamp(),
+        let sql = "UPDATE hub.controller SET revision = $2, seq = $3, epoch = $4, turn = turn + 1,
+                   moved_at = clock_timestamp(),
                      holder = coalesce(host(inet_client_addr()) || ' ', '') || $5 WHERE name = $1";
         let revision = position.revision.to_sql();
         let parameters: [(&(dyn ToSql + Sync), Type); 5] = [
@@ -300,7 +313,8 @@ impl Turn<'_> {
         let kinds: Vec<_> = changes.iter().map(|change| change.kind.as_str()).collect();
         let ids: Vec<_> = changes.iter().map(|change| change.resource_id.as_str()).collect();
         let sql = "SELECT DISTINCT d.kind, d.resource_id FROM unnest($2, $3) u(kind, resource_id)
-                   JOIN hub.dead_letter d ON d.controller = $1 AND d.kind = u.kind AND d.resource_id = u.resource_id";
+                   JOIN hub.dead_letter d ON d.controller = $1 AND d.kind = u.kind
+                   AND d.resource_id = u.resource_id";
         let parameters: [(&(dyn ToSql + Sync), Type); 3] =
             [(&self.name, Type::TEXT), (&kinds, Type::TEXT_ARRAY), (&ids, Type::TEXT_ARRAY)];
         let rows = self.query(sql, &parameters).await?;
@@ -357,12 +371,13 @@ impl<'a> Unnested<'a> {
         ]
     }
 
-    /// The columns to insert into,
+    /// The columns to insert into.
     pub(super) const COLUMNS: &'static str =
         "revision, epoch, kind, resource_id, type, after, before, captured_at, actor, origin, trace";
-    /// what goes into them,
-    pub(super) const VALUES: &'static str = "u.revision, u.epoch, u.kind, u.resource_id, u.type, u.after::json, u.before::json, u.captured_at, u.actor, u.origin, u.trace";
-    /// and where from: the first eleven parameters.
+    /// What goes into them.
+    pub(super) const VALUES: &'static str = "u.revision, u.epoch, u.kind, u.resource_id, u.type, \
+        u.after::json, u.before::json, u.captured_at, u.actor, u.origin, u.trace";
+    /// Where it comes from: the first eleven parameters.
     pub(super) const ROWS: &'static str =
         "unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) WITH ORDINALITY
         u(revision, epoch, kind, resource_id, type, after, before, captured_at, actor, origin, trace, place)";

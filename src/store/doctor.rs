@@ -1,11 +1,11 @@
-//! What `trex doctor` asks a database. It changes nothing, and needs no right but to connect.
+//! What `trex doctor` asks a database. It changes nothing, and needs no privilege except to connect.
 
 use super::{Driven, Migration, Scope, Store, Target, keeps_sessions, lock::HubLock, schema};
 use crate::error::chain;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio_postgres::{Row, types::Type};
 
-/// A server that has not answered within this is not there.
+/// A server that does not answer within this counts as down.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a database says of itself.
@@ -17,17 +17,17 @@ pub struct Examination {
     pub version_number: i32,
     /// Whether it only follows another server.
     pub standby: bool,
-    /// How the database spells text.
+    /// The encoding of the database.
     pub encoding: String,
-    /// Whether transactions are read-only unless they say otherwise.
+    /// Whether transactions are read-only by default.
     pub read_only: bool,
-    /// What a transaction's isolation is unless it says otherwise.
+    /// The default isolation of transactions.
     pub isolation: String,
     /// Whether commits survive a crash.
     pub fsync: bool,
     /// More than 0 forbids NOTIFY in the capture triggers' transactions.
     pub max_prepared_transactions: i32,
-    /// Time limits of sessions that the hub does not set for its own, as name and value.
+    /// Time limits of sessions that the hub does not override, as name and value.
     pub limits: Vec<(String, String)>,
     /// From 0 to 1.
     pub notification_queue: f64,
@@ -56,7 +56,7 @@ pub struct Examination {
 pub struct OldTransaction {
     /// Its session; `None`: it is prepared.
     pub pid: Option<i32>,
-    /// What its session calls itself, or the name that it was prepared under.
+    /// The application name of its session, or the name that it was prepared under.
     pub name: String,
     /// How long it has been open.
     pub age: Duration,
@@ -105,8 +105,8 @@ pub fn known_migrations(kinds: &[Scope]) -> Vec<(String, i32)> {
         .collect()
 }
 
-/// Looks at the database. `old`: the age from which an open transaction is named. Fails with a sentence, if the database cannot
-/// be asked at all.
+/// Examines the database. `old`: the age from which an open transaction is listed. Fails with one sentence if
+/// the database cannot be asked at all.
 pub async fn examine(target: &Target, kinds: &[Scope], old: Duration) -> Result<Examination, String> {
     let asked = async {
         let client = target.open().await?;
@@ -146,7 +146,8 @@ async fn names(client: &Driven, sql: &str) -> Result<Vec<String>, tokio_postgres
 
 const EVENT_TRIGGERS: &str = "SELECT evtname::text FROM pg_event_trigger WHERE evtenabled <> 'D' ORDER BY 1";
 
-/// `trex` is how hubs call themselves: one that is stopped for this one gives its connections back.
+/// `trex` is the application name of hubs: a hub that is stopped to make room for this one gives its
+/// connections back.
 const SERVER: &str = "
     SELECT current_setting('server_version'), current_setting('server_version_num')::int, pg_is_in_recovery(),
       pg_encoding_to_char(d.encoding)::text, current_setting('default_transaction_read_only') = 'on',
@@ -156,11 +157,14 @@ const SERVER: &str = "
       has_database_privilege(current_database(), 'CREATE'),
       least(
         current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
-          - (SELECT count(*) FROM pg_stat_activity WHERE datid IS NOT NULL AND application_name IS DISTINCT FROM 'trex'),
+          - (SELECT count(*) FROM pg_stat_activity WHERE datid IS NOT NULL
+            AND application_name IS DISTINCT FROM 'trex'),
         nullif(r.rolconnlimit, -1)
-          - (SELECT count(*) FROM pg_stat_activity WHERE usesysid = r.oid AND application_name IS DISTINCT FROM 'trex'),
+          - (SELECT count(*) FROM pg_stat_activity WHERE usesysid = r.oid
+            AND application_name IS DISTINCT FROM 'trex'),
         nullif(d.datconnlimit, -1)
-          - (SELECT count(*) FROM pg_stat_activity WHERE datid = d.oid AND application_name IS DISTINCT FROM 'trex'))
+          - (SELECT count(*) FROM pg_stat_activity WHERE datid = d.oid
+            AND application_name IS DISTINCT FROM 'trex'))
     FROM pg_database d, pg_roles r WHERE d.datname = current_database() AND r.rolname = current_user";
 
 const LIMITS: &str = "
@@ -173,7 +177,7 @@ async fn server(client: &Driven) -> Result<Examination, tokio_postgres::Error> {
     let waited = before.elapsed().unwrap_or_default();
     let Some(row) = found.first() else { return Ok(Examination::default()) };
     let here = (before + waited / 2).duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    // What the answer itself took can lie on either side of the server's look at its clock.
+    // The time for the answer can lie on either side of the server's clock reading.
     let (ahead, doubt) = (row.try_get::<_, f64>(9)? - here, waited.as_secs_f64() / 2.0);
     let limits = rows(client, LIMITS).await?;
     Ok(Examination {
@@ -200,7 +204,8 @@ async fn old_transactions(
     old: Duration,
 ) -> Result<Vec<OldTransaction>, tokio_postgres::Error> {
     let sql = "SELECT pid, name, age FROM (
-          SELECT pid, application_name::text AS name, extract(epoch FROM clock_timestamp() - xact_start)::float8 AS age
+          SELECT pid, application_name::text AS name,
+          extract(epoch FROM clock_timestamp() - xact_start)::float8 AS age
             FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND datname = current_database()
           UNION ALL
           SELECT NULL, gid, extract(epoch FROM clock_timestamp() - prepared)::float8
@@ -215,12 +220,14 @@ async fn old_transactions(
     found.iter().map(transaction).collect()
 }
 
-/// Those of docs/privileges.md. A relation that this schema does not have is not missed.
+/// The privileges of docs/privileges.md. A relation that this schema does not have is not required.
 const RIGHTS: &str = "
     SELECT relation, privilege FROM (VALUES
       ('hub.log', 'INSERT'), ('hub.head', 'UPDATE'), ('hub.head', 'INSERT'), ('hub.incarnation', 'INSERT'),
-      ('hub.incarnation', 'DELETE'), ('hub.retention', 'UPDATE'), ('hub.change', 'DELETE'), ('hub.log', 'DELETE'),
-      ('hub.import', 'INSERT'), ('hub.import', 'UPDATE'), ('hub.import', 'DELETE'), ('hub.import_failure', 'INSERT'),
+      ('hub.incarnation', 'DELETE'), ('hub.retention', 'UPDATE'), ('hub.change', 'DELETE'),
+      ('hub.log', 'DELETE'),
+      ('hub.import', 'INSERT'), ('hub.import', 'UPDATE'), ('hub.import', 'DELETE'),
+      ('hub.import_failure', 'INSERT'),
       ('hub.import_failure', 'DELETE')) v(relation, privilege)
     WHERE to_regclass(relation) IS NOT NULL AND NOT has_table_privilege(to_regclass(relation), privilege)
     UNION ALL
@@ -239,7 +246,8 @@ async fn schema(client: &Driven) -> Result<SchemaState, tokio_postgres::Error> {
     }
     let readable = |table: &str| {
         format!(
-            "SELECT WHERE to_regclass('{table}') IS NOT NULL AND has_table_privilege(to_regclass('{table}'), 'SELECT')"
+            "SELECT WHERE to_regclass('{table}') IS NOT NULL
+             AND has_table_privilege(to_regclass('{table}'), 'SELECT')"
         )
     };
     if exists(client, &readable("hub.migration")).await? {
@@ -254,7 +262,8 @@ async fn schema(client: &Driven) -> Result<SchemaState, tokio_postgres::Error> {
     }
     let hubs = format!(
         "SELECT count(DISTINCT pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2
-         AND classid = {} AND objid = {} AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+         AND classid = {} AND objid = {} AND database = (SELECT oid FROM pg_database
+           WHERE datname = current_database())",
         HubLock::CLASS,
         HubLock::Present as i32
     );
@@ -275,7 +284,7 @@ async fn table(client: &Driven, kind: &Scope) -> Result<Option<WatchedTable>, to
     Ok(Some(WatchedTable { exists: true, owned, readable, rows_hidden, ..table }))
 }
 
-/// A schema that is too old or too new to ask has other faults, which are said before these.
+/// A schema that is too old or too new to ask has other faults, which are listed before these.
 async fn capture(target: &Target, tables: &mut [WatchedTable]) {
     let Ok(store) = Store::new(&target.clone().pooled(), 1) else { return };
     for table in tables.iter_mut().filter(|table| table.exists) {

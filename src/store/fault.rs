@@ -1,4 +1,4 @@
-//! What a failure of the database is about. SQLSTATEs are judged here and nowhere else.
+//! Classifies failures of the database. SQLSTATEs are judged here and nowhere else.
 
 use super::SealError;
 use crate::{
@@ -11,12 +11,12 @@ use tokio_postgres::{
     types::{WasNull, WrongType},
 };
 
-/// The SQLSTATE with which `hub.seal()` says that this database is not the one that it was.
+/// The SQLSTATE by which `hub.seal()` says that this is not the same database as before.
 const HISTORY: &str = "TX001";
-/// When to ask again for what the database does not give now.
+/// After how long to retry what the database cannot do now.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// What a failure is about, and so what there is to do.
+/// The class of a failure, which decides what to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The connection or the server: lost, shutting down, out of resources, a standby. Try again later.
@@ -29,20 +29,20 @@ pub enum Fault {
     Serialization,
     /// A row with this key exists already.
     Taken,
-    /// The row or the statement: whatever the database, or a trigger of the application, refuses in it. Nobody else's would fare worse,
-    /// and this one never better.
+    /// The row or the statement: the database, or a trigger of the application, refuses it. Others are not
+    /// affected, and trying again does not help.
     Row,
-    /// A text that the database's encoding, or UTF-8, cannot say. As a value of a row it is that row's fault; as a value to look for,
-    /// nothing has it.
+    /// A text that the database's encoding, or UTF-8, cannot represent. As a value of a row it is that row's
+    /// fault; as a value to look for, no row has it.
     Encoding,
-    /// The database is not the one that it was.
+    /// It is not the same database as before.
     History,
     /// The hub's own statements, or the server's own consistency.
     Internal,
 }
 
 impl Fault {
-    /// Of a failure of the driver.
+    /// The class of a failure of the driver.
     pub fn of(error: &tokio_postgres::Error) -> Self {
         match error.as_db_error() {
             Some(answer) => Self::of_sqlstate(answer.code().code()),
@@ -66,28 +66,31 @@ impl Fault {
             "55P03" => Self::Locked,
             "40001" | "40P01" => Self::Serialization,
             "23505" => Self::Taken,
-            // A value for a column that the table makes itself.
+            // A value for a generated column.
             "428C9" => Self::Row,
             // Characters without an equivalent, and bytes that are no character.
             "22P05" | "22021" => Self::Encoding,
-            // Read only, or not in a state for it: a standby, before or after a failover. Sessions that were idle or open for too long.
+            // Read-only, or in the wrong state: a standby, before or after a failover. Sessions that were
+            // idle or open for too long.
             "25006" | "55000" | "25P03" | "25P04" | "40003" => Self::Unavailable,
             _ => match code.get(..2).unwrap_or_default() {
-                // Connections, log-ins, databases, resources, and what is outside of Postgres.
+                // Connections, logins, databases, resources, and errors outside Postgres.
                 "08" | "28" | "3D" | "53" | "58" => Self::Unavailable,
                 "57" if code.starts_with("57P") => Self::Unavailable,
-                // What a statement may not say or do; transactions, cursors, prepared statements; files and internal errors.
+                // Statements that are wrong or not allowed; transactions, cursors, prepared statements; files
+                // and internal errors.
                 "0A" | "24" | "25" | "26" | "2B" | "2D" | "34" | "3B" | "3F" | "40" | "42" | "55" | "57"
                 | "72" | "F0" | "XX" => Self::Internal,
-                // Data, constraints, limits of a program, what functions raise, what foreign tables say, and all that an application
-                // makes up for itself.
+                // Data, constraints, program limits, what functions raise, errors of foreign tables, and
+                // codes that an application invents.
                 _ => Self::Row,
             },
         }
     }
 }
 
-/// A failure of the database as it is shown: the server's message, its SQLSTATE and its hint. The detail stays out: it quotes rows.
+/// A failure of the database as it is shown: the server's message, its SQLSTATE and its hint. The detail
+/// stays out: it quotes rows.
 #[derive(Debug)]
 pub struct DatabaseError(tokio_postgres::Error);
 
@@ -100,17 +103,18 @@ impl DatabaseError {
         Fault::of(&self.0)
     }
 
-    /// What the server sent; `None`: it is the connection or the driver.
+    /// The server's message; `None`: the connection or the driver failed.
     pub fn answer(&self) -> Option<&DbError> {
         self.0.as_db_error()
     }
 
-    /// The words for a write of a row of this kind.
+    /// The error of a write of a row of this kind.
     pub(super) fn of_a_row(self, kind: &KindName) -> Error {
         self.refusal(kind).unwrap_or_else(|| self.into())
     }
 
-    /// The words for a write that the database refuses because of its row, of this kind. `None`: the row is not at fault.
+    /// The error of a write that the database refuses because of its row, of this kind. `None`: the row is
+    /// not at fault.
     ///
     /// Only for statements on the application's tables. Their triggers and policies may choose any SQLSTATE.
     pub fn refusal(&self, kind: &KindName) -> Option<Error> {
@@ -145,7 +149,7 @@ impl fmt::Display for DatabaseError {
     }
 }
 
-/// Its causes are in its own words.
+/// Its message includes its causes.
 impl std::error::Error for DatabaseError {}
 
 /// Whether a statement has failed because of a text that the database's encoding, or UTF-8, cannot say.

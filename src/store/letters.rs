@@ -1,4 +1,4 @@
-//! Dead letters: what a controller could not handle, and what waits behind it.
+//! Dead letters: changes that a controller could not handle, and those that wait behind them.
 
 use super::{
     DatabaseError, Driven, Store, Target,
@@ -15,9 +15,9 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-/// Of an error's text so much is kept, in characters.
+/// How much of an error's text is kept, in characters.
 const ERROR_LENGTH: usize = 2000;
-/// A controller's turn is waited for as long: longer than one may take.
+/// How long to wait for a controller's turn: longer than a turn may take.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// A dead letter that is to be tried.
@@ -25,7 +25,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(40);
 pub struct DueLetter {
     /// Names it.
     pub id: i64,
-    /// How often it failed.
+    /// How many times it failed.
     pub attempts: u32,
     /// What happened.
     pub change: AttributedChange,
@@ -44,13 +44,13 @@ pub struct Letter {
     pub resource_id: String,
     /// The change.
     pub revision: Revision,
-    /// How often it failed; 0: it waits behind another of its resource.
+    /// How many times it failed; 0: it waits behind another of its resource.
     pub attempts: u32,
     /// Why it failed the last time.
     pub error: Option<String>,
     /// When that was.
     pub failed_at: Option<SystemTime>,
-    /// When it is tried next; `None`: not by itself.
+    /// When it is tried next; `None`: only on request.
     pub due_at: Option<SystemTime>,
 }
 
@@ -65,8 +65,10 @@ impl Store {
 
     /// The dead letter of a controller that has been due for longest.
     pub async fn due_letter(&self, controller: &str) -> Result<Option<DueLetter>, Error> {
-        let sql = "SELECT id, attempts, epoch, revision, kind, resource_id, type, after::text, before::text, captured_at, actor, origin, trace
-                   FROM hub.dead_letter WHERE controller = $1 AND due_at <= clock_timestamp() ORDER BY due_at LIMIT 1";
+        let sql = "SELECT id, attempts, epoch, revision, kind, resource_id, type, after::text,
+                   before::text, captured_at, actor, origin, trace
+                   FROM hub.dead_letter WHERE controller = $1 AND due_at <= clock_timestamp()
+                   ORDER BY due_at LIMIT 1";
         let rows = self.run("due_letter", sql, &[&controller]).await?;
         rows.first().map(due).transpose()
     }
@@ -99,7 +101,7 @@ impl Turn<'_> {
         self.query(&sql, &parameters).await.map(drop)
     }
 
-    /// Makes a change that failed once a dead letter, to be tried again after this time.
+    /// Makes a dead letter of a change that failed for the first time, to be retried after this time.
     pub async fn bury(
         &self,
         failed: &AttributedChange,
@@ -109,7 +111,8 @@ impl Turn<'_> {
         let columns = Unnested::new(std::iter::once(failed));
         let sql = format!(
             "INSERT INTO hub.dead_letter (controller, attempts, error, failed_at, due_at, {})
-             SELECT $12, 1, $13, clock_timestamp(), clock_timestamp() + make_interval(secs => $14), {} FROM {}",
+             SELECT $12, 1, $13, clock_timestamp(), clock_timestamp() + make_interval(secs => $14), {}
+             FROM {}",
             Unnested::COLUMNS,
             Unnested::VALUES,
             Unnested::ROWS
@@ -128,12 +131,12 @@ impl Turn<'_> {
         Ok(!self.query(sql, &[(&letter, Type::INT8)]).await?.is_empty())
     }
 
-    /// It has been handled: the next of its resource is due.
+    /// Deletes a letter that has been handled; the next of its resource becomes due.
     pub async fn settle(&self, letter: i64) -> Result<(), DatabaseError> {
         remove(self.client(), letter).await.map(drop)
     }
 
-    /// It failed again, and is tried after this time; `None`: not by itself.
+    /// Notes that a letter failed again, to be retried after this time; `None`: only on request.
     pub async fn postpone(
         &self,
         letter: i64,
@@ -155,13 +158,15 @@ fn shortened(error: &str) -> String {
     error.chars().filter(|c| *c != '\0').take(ERROR_LENGTH).collect()
 }
 
-/// Takes a letter away. If it was the first of its resource the next one is due.
+/// Deletes a letter. If it was the first of its resource, the next one becomes due.
 async fn remove(client: &Client, letter: i64) -> Result<bool, DatabaseError> {
-    let sql = "WITH gone AS (DELETE FROM hub.dead_letter WHERE id = $1 RETURNING id, controller, kind, resource_id),
+    let sql = "WITH gone AS (DELETE FROM hub.dead_letter WHERE id = $1 
+                 RETURNING id, controller, kind, resource_id),
                next AS (
                  UPDATE hub.dead_letter d SET due_at = clock_timestamp() FROM gone g
                  WHERE d.id = (SELECT n.id FROM hub.dead_letter n
-                               WHERE n.controller = g.controller AND n.kind = g.kind AND n.resource_id = g.resource_id AND n.id <> g.id
+                               WHERE n.controller = g.controller AND n.kind = g.kind
+                               AND n.resource_id = g.resource_id AND n.id <> g.id
                                ORDER BY n.id LIMIT 1)
                    AND d.attempts = 0)
                SELECT FROM gone";
@@ -171,7 +176,7 @@ async fn remove(client: &Client, letter: i64) -> Result<bool, DatabaseError> {
 /// The dead letters of a database, for an operator.
 pub struct DeadLetters(Driven);
 
-/// Which dead letters are meant.
+/// Which dead letters to act on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Which {
     /// This one.
@@ -190,8 +195,10 @@ impl DeadLetters {
 
     /// At most `most` of them, resource by resource, in the order in which they are tried.
     pub async fn list(&self, controller: Option<&str>, most: u32) -> Result<Vec<Letter>, DatabaseError> {
-        let sql = "SELECT id, controller, kind, resource_id, revision, attempts, error, failed_at, due_at FROM hub.dead_letter
-                   WHERE $1::text IS NULL OR controller = $1 ORDER BY controller, kind, resource_id, id LIMIT $2";
+        let sql = "SELECT id, controller, kind, resource_id, revision, attempts, error, failed_at, due_at
+                   FROM hub.dead_letter
+                   WHERE $1::text IS NULL OR controller = $1 ORDER BY controller, kind, resource_id, id
+                   LIMIT $2";
         let parameters: [(&(dyn ToSql + Sync), Type); 2] =
             [(&controller, Type::TEXT), (&i64::from(most), Type::INT8)];
         let rows = self.0.query_typed(sql, &parameters).await?;
@@ -212,19 +219,21 @@ impl DeadLetters {
             .collect()
     }
 
-    /// Has the first letters of the resources of these tried again, now and as often as new ones; those behind follow in order. Returns how
-    /// many resources that concerns.
+    /// Makes the first letter of each resource of these due now, with as many attempts as a new one; those
+    /// behind follow in order. Returns how many resources are concerned.
     pub async fn retry(&self, which: &Which) -> Result<u64, DatabaseError> {
         self.change("UPDATE hub.dead_letter d SET attempts = 0, due_at = clock_timestamp()
                      WHERE d.id IN (SELECT min(f.id) FROM hub.dead_letter f
-                                    JOIN (SELECT DISTINCT controller, kind, resource_id FROM hub.dead_letter WHERE {which}) w
+                                    JOIN (SELECT DISTINCT controller, kind, resource_id
+                                      FROM hub.dead_letter WHERE {which}) w
                                       USING (controller, kind, resource_id)
                                     GROUP BY f.controller, f.kind, f.resource_id)
                      RETURNING id", which)
             .await
     }
 
-    /// Lets these go without an effect. Where others waited behind them they are due. Returns how many went.
+    /// Deletes these without an effect. Letters that waited behind them become due. Returns how many were
+    /// deleted.
     pub async fn discard(&self, which: &Which) -> Result<u64, DatabaseError> {
         match which {
             Which::One(letter) => {
@@ -240,7 +249,8 @@ impl DeadLetters {
         self.alone(which, async |client| Ok(client.query_typed(&sql, &parameters).await?.len() as u64)).await
     }
 
-    /// Does something while no controller is amid a turn: it might park something behind a letter that is just going.
+    /// Does something while no controller is within a turn, which might park a change behind a letter that is
+    /// being deleted.
     async fn alone(
         &self,
         which: &Which,
@@ -262,7 +272,7 @@ impl DeadLetters {
 }
 
 impl Which {
-    /// What a row must fulfil to be meant, and the values for that.
+    /// The condition that selects these rows, with its values.
     fn condition(&self, [one, of]: [&'static str; 2]) -> (&'static str, Vec<(&(dyn ToSql + Sync), Type)>) {
         match self {
             Self::One(letter) => (one, vec![(letter, Type::INT8)]),

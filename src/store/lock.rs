@@ -1,19 +1,19 @@
-//! The advisory locks by which hubs and writers know of each other.
+//! The advisory locks by which hubs and writers notice each other.
 
 use std::fmt;
 
 /// A lock of the hub. It is written into a statement as its two keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HubLock {
-    /// Held by whoever numbers what was committed.
+    /// Held by the hub that numbers what was committed.
     Seal = 1,
-    /// Held by a hub that looks by itself: writers need not ring.
+    /// Held by a hub that polls: writers need not ring.
     Busy = 2,
-    /// Shared by the hubs that listen: somebody hears when a writer rings.
+    /// Shared by the hubs that listen: somebody hears a writer's bell.
     Present = 3,
-    /// Held by whoever changes the schema of the hub.
+    /// Held while the schema of the hub is changed.
     Migration = 4,
-    /// Held by whoever trims the log, and so touches it without having captured anything.
+    /// Held while the log is trimmed, which touches it without capturing anything.
     Compaction = 5,
 }
 

@@ -1,4 +1,4 @@
-//! Everything that is said to Postgres. SQL text lives here and in the `.sql` files, and nowhere else.
+//! Everything that is sent to Postgres. SQL text lives here and in the `.sql` files, and nowhere else.
 
 mod api_keys;
 mod attached;
@@ -76,14 +76,14 @@ pub struct Store {
 }
 
 impl Store {
-    /// A pool of at most `size` connections; none is made before it is needed. Its connections end with the runtime that this is called
-    /// in.
+    /// A pool of at most `size` connections; none is made before it is needed. Its connections end with the
+    /// runtime that this is called in.
     pub fn new(target: &Target, size: usize) -> Result<Self, deadpool_postgres::BuildError> {
         let session = target.keeps_session();
         let manager = Manager::from_connect(
             target.config().clone(),
             OnRuntime { runtime: Handle::current(), target: target.clone() },
-            // The driver tells a closed connection without asking the server.
+            // The driver recognises a closed connection without asking the server.
             ManagerConfig { recycling_method: RecyclingMethod::Fast },
         );
         let timeouts = Timeouts {
@@ -99,7 +99,8 @@ impl Store {
                     if !session {
                         return Ok(());
                     }
-                    // Whatever the database's default: a statement that waited for another writer goes on with what that one left.
+                    // Whatever the database's default: a statement that waited for another writer goes on
+                    // with what that one left.
                     let settings = format!(
                         "SET statement_timeout = {}; SET default_transaction_isolation = 'read committed'",
                         STATEMENT_TIMEOUT.as_millis()
@@ -122,7 +123,7 @@ impl Store {
         self.pool.close();
     }
 
-    /// What is wrong with the capture of a kind, which is to be that of this table; nothing, if all is well.
+    /// What is wrong with the capture of a kind on this table; empty if nothing is.
     pub async fn capture_faults(&self, kind: &str, table: Option<&str>) -> Result<Vec<String>, Error> {
         let sql = "SELECT fault FROM hub.capture_faults($1, $2)";
         let rows = self.run("capture_faults", sql, &[&kind, &table]).await?;
@@ -148,7 +149,8 @@ impl Store {
             .map(Option::unwrap_or_default)
     }
 
-    /// Lets at most `step` transactions go that are too old or too many. Returns the floor; `None`: another hub is at it.
+    /// Raises the floor past at most `step` transactions that are too old or too many. Returns the floor;
+    /// `None`: another hub is doing it.
     pub async fn raise_floor(
         &self,
         age: Duration,
@@ -160,7 +162,8 @@ impl Store {
         one_revision(&self.run("raise_floor", sql, &[&age, &events, &step]).await?)
     }
 
-    /// Deletes at most about `step` rows below the floor. Returns how many went; 0: none is left, or another hub is at it.
+    /// Deletes at most about `step` rows below the floor. Returns how many; 0: none is left, or another hub
+    /// is doing it.
     pub async fn delete_below_floor(&self, step: i32) -> Result<i64, Error> {
         let rows = self.run("delete_below_floor", "SELECT hub.delete_below_floor($1)", &[&step]).await?;
         Ok(rows.first().map_or(Ok(0), |row| row.try_get(0))?)
@@ -179,8 +182,8 @@ impl Store {
         Ok(Lease::new(self.pool.get().await?, &self.tls, self.session))
     }
 
-    /// Runs one statement that writes a row of this kind, which the database may refuse. What it changes is recorded under whom the call
-    /// is attributed to.
+    /// Runs one statement that writes a row of this kind, which the database may refuse. What it changes is
+    /// recorded under the name of the call's actor.
     async fn write(
         &self,
         call: &Call,
@@ -197,11 +200,12 @@ impl Store {
             lease.query(sql, parameters).await
         };
         let rows = rows.map_err(|error| DatabaseError::from(error).of_a_row(kind))?;
-        tracing::debug!(statement = name, elapsed = ?started.elapsed(), rows = rows.len(), "statement that writes");
+        let (elapsed, returned) = (started.elapsed(), rows.len());
+        tracing::debug!(statement = name, ?elapsed, rows = returned, "statement that writes");
         Ok(rows)
     }
 
-    /// Runs one statement, prepared once per connection, in a transaction of its own.
+    /// Runs one statement, prepared once per connection, in its own transaction.
     async fn run(
         &self,
         name: &'static str,
@@ -215,7 +219,8 @@ impl Store {
         Ok(rows)
     }
 
-    /// The same for a statement whose text the caller shapes: it is not prepared, so that a connection does not collect them.
+    /// The same for a statement whose text varies: it is not prepared, so that connections do not collect
+    /// such statements.
     async fn run_once(
         &self,
         name: &'static str,

@@ -1,5 +1,6 @@
-//! What `--database-url` says, in either of libpq's forms. Every parameter that libpq knows is taken, ignored with a word, or refused by
-//! name; so are those that other tools write into such URLs. No message holds a value, which may be a password.
+//! Parses `--database-url`, in either of libpq's forms. Every parameter that libpq knows is used, ignored
+//! with a note, or refused by name; so are those that other tools write into such URLs. No message holds a
+//! value, which may be a password.
 
 use super::tls::Security;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use tokio_postgres::{
     config::{ChannelBinding, Host, LoadBalanceHosts, TargetSessionAttrs},
 };
 
-/// What is in a URL.
+/// The content of a URL.
 #[derive(Debug, Default)]
 pub(super) struct Parameters {
     pub(super) user: Option<String>,
@@ -24,7 +25,7 @@ pub(super) struct Parameters {
     pub(super) shown: Vec<(String, String)>,
     /// What is ignored, and why.
     pub(super) notes: Vec<String>,
-    /// Everything else, on top of this program's own defaults.
+    /// Everything else, on top of this program's defaults.
     pub(super) config: Config,
 }
 
@@ -56,7 +57,7 @@ const IGNORED: [(&str, &str); 21] = [
     ("tty", "libpq ignores it too"),
 ];
 
-/// Parameters that ask for what is not there, and whose loss would matter.
+/// Parameters that ask for what this program lacks, and whose loss would matter.
 const REFUSED: [(&str, &str); 18] = [
     ("service", "write the connection into the URL"),
     ("servicefile", "write the connection into the URL"),
@@ -180,7 +181,7 @@ impl Parameters {
             "gssencmode" if value == "require" => {
                 return Err("gssencmode=require: Kerberos is not supported; use TLS (sslmode)".to_owned());
             }
-            // They ask for nothing that is not so.
+            // They ask for what is the case anyway.
             "gssencmode" => {}
             "replication" if matches!(value, "" | "false" | "off" | "no" | "0") => {}
             "replication" => return Err("replication: the hub needs ordinary sessions".to_owned()),
@@ -217,7 +218,7 @@ fn is_name(name: &str) -> bool {
     (1..=32).contains(&name.len()) && name.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase())
 }
 
-/// Zero is libpq's word for no limit, or for the system's own.
+/// Zero means no limit in libpq, or the system's own.
 fn seconds(number: u64) -> Duration {
     Duration::from_secs(if number == 0 { u64::from(u32::MAX) } else { number })
 }
@@ -243,7 +244,7 @@ fn decoded(text: &str) -> Option<String> {
     String::from_utf8(plain).ok()
 }
 
-/// The pairs of `host=db user='a b'`: a quote keeps blanks together, a backslash takes the meaning from what follows.
+/// The pairs of `host=db user='a b'`: quotes keep blanks together, a backslash escapes what follows.
 fn pairs(text: &str) -> Option<Vec<(String, String)>> {
     let mut pairs = Vec::new();
     let mut rest = text.trim_start();

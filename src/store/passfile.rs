@@ -1,11 +1,11 @@
-//! A password from where libpq looks for one that is not in the URL: `PGPASSWORD`, then the password file.
+//! A password that is not in the URL, from where libpq looks for it: `PGPASSWORD`, then the password file.
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 /// Permissions of others than the owner.
 const OTHERS: u32 = 0o077;
 
-/// What a line of a password file is looked for by.
+/// What selects a line of a password file.
 pub(super) struct Wanted<'a> {
     pub(super) host: &'a str,
     pub(super) port: u16,
@@ -13,8 +13,8 @@ pub(super) struct Wanted<'a> {
     pub(super) user: &'a str,
 }
 
-/// The password of the first line that fits. A file that is not there has none; one that others may read is not used, as libpq has it,
-/// and the error says so.
+/// The password of the first line that matches. A missing file has none; a file that others may read is not
+/// used, as in libpq, and the error says so.
 pub(super) fn look_up(path: &Path, wanted: &Wanted<'_>) -> Result<Option<String>, String> {
     let Ok(metadata) = fs::metadata(path) else { return Ok(None) };
     if !metadata.is_file() {
@@ -43,7 +43,7 @@ fn fitting(line: &str, wanted: &Wanted<'_>) -> Option<String> {
     fits.then(|| password.clone())
 }
 
-/// Separated by colons; a backslash takes the meaning from what follows it.
+/// Separated by colons; a backslash escapes what follows.
 fn fields(line: &str) -> Vec<String> {
     let mut fields = vec![String::new()];
     let mut characters = line.chars();

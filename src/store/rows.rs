@@ -1,5 +1,5 @@
-//! Statements on a watched table that serve any kind. Rows travel as JSON objects of their columns: what the capture records, and so
-//! what a kind knows how to read.
+//! Statements on a watched table, for any kind. Rows are passed as JSON objects of their columns: what the
+//! capture records, and so what every kind can read.
 
 mod any;
 mod keyset;
@@ -22,7 +22,7 @@ use crate::{
 };
 use tokio_postgres::types::ToSql;
 
-/// Which rows a list has, and in which order.
+/// The rows of a list, and their order.
 #[derive(Debug)]
 pub struct Choice<'a> {
     /// The fields that filter and order speak of.
@@ -38,7 +38,7 @@ pub struct Choice<'a> {
 }
 
 impl Choice<'_> {
-    /// Whether it is every row, in the order of the key.
+    /// Whether it selects every row, in the order of the key.
     fn is_all(&self) -> bool {
         self.filter.is_none() && self.search.is_none() && self.visible.is_none() && self.order_by.is_empty()
     }
@@ -109,7 +109,7 @@ impl Store {
         self.write_row(call, (table, id), "delete", &sql, &[&id]).await.map(drop)
     }
 
-    /// What a statement returns of the row that it writes, which is the one with this key.
+    /// Runs a statement that writes the row with this key, and returns what it says of that row.
     async fn write_row(
         &self,
         call: &Call,
@@ -144,7 +144,8 @@ impl Store {
         };
         let order = order(choice.schema, choice.order_by, key);
         let sql = format!(
-            "SELECT (SELECT count(*) FROM {chosen}), (SELECT coalesce(array_agg(pg_catalog.to_json(t.*)::text ORDER BY {order}), '{{}}')
+            "SELECT (SELECT count(*) FROM {chosen}),
+             (SELECT coalesce(array_agg(pg_catalog.to_json(t.*)::text ORDER BY {order}), '{{}}')
              FROM (SELECT t.* FROM {chosen} ORDER BY {order} LIMIT $1 OFFSET $2) t)"
         );
         let rows = if choice.is_all() {

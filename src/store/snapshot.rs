@@ -16,9 +16,11 @@ use tokio_postgres::{
 };
 
 const NO_PARAMETERS: [(&(dyn ToSql + Sync), Type); 0] = [];
-/// Neither a table nor the seal is waited for for long: the server would go on waiting for one who has given up.
+/// Neither the table's lock nor the seal's is waited for long: the server would go on waiting for a caller
+/// that has given up.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
-/// The lock is held for milliseconds by each who seals; a hub that freezes with it must not keep the others from sealing.
+/// Whoever seals holds the lock for milliseconds; a hub that freezes with it must not keep the others from
+/// sealing.
 const SEALER_IDLE_TIMEOUT: Duration = Duration::from_millis(500);
 /// As the capture writes rows and keys; see `hub.capture_settings`.
 pub(super) const FORMATS: [(&str, &str); 8] = [
@@ -32,8 +34,8 @@ pub(super) const FORMATS: [(&str, &str); 8] = [
     ("quote_all_identifiers", "off"),
 ];
 
-/// A reader of a table as it was at a revision. While it lives, the server keeps what it may yet read: it is to be read at the hub's pace
-/// and never at a client's.
+/// A reader of a table as it was at a revision. While it lives, the server keeps what it may still read: so
+/// read it at the hub's pace and never at a client's.
 pub struct TableSnapshot {
     session: Transaction<Driven>,
     /// The revision, and the history that it belongs to.
@@ -60,10 +62,11 @@ impl SnapshotRow {
 impl TableSnapshot {
     /// Fixes a revision and opens the table of a kind at it; `limit` bounds how long it may be read.
     ///
-    /// One session locks the table; another takes the seal lock; the first takes a snapshot; the other seals up to that very snapshot.
-    /// So what the first sees is the state at the sealed revision, however busy the writers are. The table's lock comes before the
-    /// snapshot, or a TRUNCATE could come between them and be half seen; and before the seal lock, which waits for no writer. All in
-    /// transactions: a pooler may stand in between.
+    /// One session locks the table; another takes the seal lock; the first takes a snapshot; the other seals
+    /// up to that very snapshot. So what the first sees is the state at the sealed revision, however busy the
+    /// writers are. The table's lock comes before the snapshot, or a TRUNCATE could come between them and be
+    /// half visible; and before the seal lock, which waits for no writer. Everything is in transactions,
+    /// because there may be a pooler.
     pub async fn open(target: &Target, kind: &str, limit: Duration) -> Result<Self, SealError> {
         loop {
             let (sealer, session) = (target.open().await?, target.open().await?);
@@ -95,8 +98,8 @@ impl TableSnapshot {
         }
     }
 
-    /// `false`: some of the table was rewritten after the snapshot, and the snapshot would find it empty. That can be a partition that
-    /// was attached after the table was locked, and then truncated.
+    /// `false`: some of the table was rewritten after the snapshot, and the snapshot would find it empty.
+    /// That can be a partition that was attached after the table was locked, and then truncated.
     async fn is_whole(session: &Client, kind: &str) -> Result<bool, SealError> {
         let sql = "SELECT bool_and(c.relfilenode = coalesce(pg_relation_filenode(c.oid), 0))
                    FROM hub.watched w CROSS JOIN hub.parts(w.relation) p JOIN pg_class c ON c.oid = p.part
@@ -104,7 +107,7 @@ impl TableSnapshot {
         Ok(one(session, sql, &[(&kind, Type::TEXT)]).await?.try_get::<_, Option<bool>>(0)?.unwrap_or(true))
     }
 
-    /// The next rows, each as it comes off the wire: the server sends no faster than they are taken. None: that was all.
+    /// The next rows, each as it arrives: the server sends no faster than they are taken. None: that was all.
     pub async fn fetch(&self) -> Result<impl Stream<Item = Result<SnapshotRow, SealError>>, SealError> {
         let rows = self
             .session

@@ -15,7 +15,7 @@ pub struct DatabaseStatus {
     pub listening_hubs: u32,
     /// Transactions that have captured changes and have not ended.
     pub open_writers: u32,
-    /// The one of them that began first.
+    /// The oldest of them.
     pub oldest_writer: Option<OpenTransaction>,
 }
 
@@ -26,11 +26,11 @@ pub struct OpenTransaction {
     pub pid: Option<i32>,
     /// Since when it has been open, or prepared.
     pub age: Option<Duration>,
-    /// What its session does, or `prepared`.
+    /// The state of its session, or `prepared`.
     pub state: Option<String>,
-    /// What its session calls itself, or the name that it was prepared under.
+    /// The application name of its session, or the name that it was prepared under.
     pub application_name: Option<String>,
-    /// Whose it is.
+    /// Its role.
     pub user: Option<String>,
 }
 
@@ -40,26 +40,36 @@ impl Store {
         let (class, compaction, present) =
             (HubLock::CLASS, HubLock::Compaction as i32, HubLock::Present as i32);
         let sql = format!(
-            "WITH here AS (SELECT * FROM pg_locks WHERE database = (SELECT oid FROM pg_database WHERE datname = current_database())),
-             flags AS (SELECT pid, objid FROM here WHERE locktype = 'advisory' AND classid = {class} AND objsubid = 2 AND granted),
-             -- A transaction id is held by its own lock, which everybody may see: so the oldest is known whatever else may not be seen.
+            "WITH here AS (SELECT * FROM pg_locks
+               WHERE database = (SELECT oid FROM pg_database WHERE datname = current_database())),
+             flags AS (SELECT pid, objid FROM here WHERE locktype = 'advisory' AND classid = {class}
+               AND objsubid = 2 AND granted),
+             -- A transaction id is held by its own lock, which every role may see: so the oldest is known even
+             -- if nothing else is visible.
              writers AS (
                SELECT l.pid, l.virtualtransaction, (SELECT x.transactionid FROM pg_locks x
-                 WHERE x.locktype = 'transactionid' AND x.mode = 'ExclusiveLock' AND x.granted AND x.virtualtransaction = l.virtualtransaction
+                 WHERE x.locktype = 'transactionid' AND x.mode = 'ExclusiveLock' AND x.granted
+                 AND x.virtualtransaction = l.virtualtransaction
                  ORDER BY age(x.transactionid) DESC LIMIT 1) AS xid
                FROM here l
-               WHERE l.locktype = 'relation' AND l.relation = 'hub.change'::regclass AND l.mode = 'RowExclusiveLock' AND l.granted
+               WHERE l.locktype = 'relation' AND l.relation = 'hub.change'::regclass
+               AND l.mode = 'RowExclusiveLock' AND l.granted
                  AND NOT EXISTS (SELECT FROM flags f WHERE f.objid = {compaction} AND f.pid = l.pid)),
              oldest AS (SELECT * FROM writers WHERE xid IS NOT NULL ORDER BY age(xid) DESC LIMIT 1)
-             SELECT log.revision, log.compacted, (SELECT count(DISTINCT pid) FROM flags WHERE objid = {present}),
+             SELECT log.revision, log.compacted,
+             (SELECT count(DISTINCT pid) FROM flags WHERE objid = {present}),
                (SELECT count(*) FROM writers WHERE xid IS NOT NULL), o.xid IS NOT NULL, o.pid,
                extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared))::float8,
-               coalesce(a.state, CASE WHEN p.gid IS NOT NULL THEN 'prepared' END), coalesce(a.application_name, p.gid),
+               coalesce(a.state, CASE WHEN p.gid IS NOT NULL THEN 'prepared' END),
+               coalesce(a.application_name, p.gid),
                coalesce(a.usename, p.owner)::text
-             -- Not a join of the two: to the planner, tables of one row may have thousands, and their product be worth compiling for.
-             FROM (SELECT (SELECT revision FROM hub.head) AS revision, (SELECT compacted FROM hub.retention) AS compacted) log
+             -- Not a join of the two: the planner may take tables of one row for thousands of rows, and compile
+             -- the query.
+             FROM (SELECT (SELECT revision FROM hub.head) AS revision,
+               (SELECT compacted FROM hub.retention) AS compacted) log
              LEFT JOIN oldest o ON true
-             LEFT JOIN pg_stat_activity a ON a.pid = o.pid LEFT JOIN pg_prepared_xacts p ON o.pid IS NULL AND p.transaction = o.xid"
+             LEFT JOIN pg_stat_activity a ON a.pid = o.pid LEFT JOIN pg_prepared_xacts p ON o.pid IS NULL
+             AND p.transaction = o.xid"
         );
         let rows = self.run("status", &sql, &[]).await?;
         let row = rows.first().ok_or_else(|| Error::Internal(anyhow::anyhow!("hub.head is empty")))?;
@@ -86,10 +96,11 @@ impl Store {
         })
     }
 
-    /// For each revision, how long ago what comes next was sealed; `None`: nothing does.
+    /// For each revision, how long ago the event after it was sealed; `None`: there is none.
     pub async fn waiting_since(&self, revisions: &[Revision]) -> Result<Vec<Option<Duration>>, Error> {
         let revisions: Vec<i64> = revisions.iter().map(|revision| revision.to_sql()).collect();
-        let sql = "SELECT extract(epoch FROM clock_timestamp() - (SELECT l.sealed_at FROM hub.log l WHERE l.revision > r.at
+        let sql = "SELECT extract(epoch FROM clock_timestamp() - (SELECT l.sealed_at FROM hub.log l
+                     WHERE l.revision > r.at
                      ORDER BY l.revision LIMIT 1))::float8
                    FROM unnest($1::bigint[]) WITH ORDINALITY r(at, n) ORDER BY r.n";
         let rows = self.run("waiting_since", sql, &[&revisions]).await?;

@@ -1,7 +1,8 @@
-//! The envelope of a watch event as a protobuf message: the fields that every kind's watch event has, whatever its rows are. All numbers
-//! of its fields stand here and nowhere else.
+//! The envelope of a watch event as a protobuf message: the fields that every kind's watch event has,
+//! whatever its rows are. All of its field numbers are here and nowhere else.
 //!
-//! Protobuf merges what is concatenated, and the last of a scalar counts: an addition is appended to the message.
+//! Protobuf merges what is concatenated, and the last of a scalar counts: an addition is appended to the
+//! message.
 
 use super::{Renderer, Unreadable};
 use crate::model::{Change, ChangeType, Revision, Writer};
@@ -37,7 +38,8 @@ const TRACE: u8 = 13;
 /// `EVENT_TYPE_BOOKMARK`; the types of changes have the numbers of [`ChangeType`].
 const BOOKMARK: u64 = 5;
 
-/// Appends the watch event of a change. It does so in any case: a row that does not fit its kind is left out, and is the error.
+/// Appends the watch event of a change, in any case: a row that does not fit its kind is left out, and is the
+/// error.
 pub fn event(change: &Change<'_>, renderer: &dyn Renderer, out: &mut Vec<u8>) -> Result<(), Unreadable> {
     number(TYPE, change.change as u64, out);
     let written = row(ROW, change.after, renderer, out);
@@ -51,12 +53,13 @@ pub fn without_row(change: &Change<'_>, renderer: &dyn Renderer, seen_as: Change
     about(change, renderer, out);
 }
 
-/// Appends what must follow an event to show the row before too. One that does not fit its kind is left out, and is the error.
+/// Appends what must follow an event to show the row before too. A row that does not fit its kind is left
+/// out, and is the error.
 pub fn previous(change: &Change<'_>, renderer: &dyn Renderer, out: &mut Vec<u8>) -> Result<(), Unreadable> {
     row(PREVIOUS, change.before, renderer, out)
 }
 
-/// What an event says beside its type and its rows.
+/// The fields of an event besides its type and its rows.
 fn about(change: &Change<'_>, renderer: &dyn Renderer, out: &mut Vec<u8>) {
     bytes(RESOURCE_ID, change.resource_id.as_bytes(), out);
     number(REVISION, change.revision.get(), out);
@@ -73,17 +76,17 @@ fn about(change: &Change<'_>, renderer: &dyn Renderer, out: &mut Vec<u8>) {
     }
 }
 
-/// Another type of an event.
+/// Changes the type of an event.
 pub fn typed(change: ChangeType) -> Vec<u8> {
     field(TYPE, change as u64)
 }
 
-/// That this many events were dropped before an event; of none, nothing is said.
+/// Says that this many events were dropped before an event; nothing if none were.
 pub fn dropped_before(events: u64) -> Vec<u8> {
     field(DROPPED_BEFORE, events)
 }
 
-/// That an event stands for this many.
+/// Says that an event stands for this many.
 pub fn conflated(events: u64) -> Vec<u8> {
     field(CONFLATED, events)
 }
@@ -101,7 +104,7 @@ fn field(field: u8, value: u64) -> Vec<u8> {
     out
 }
 
-/// A number, which is not written if it is 0: that is what its absence means.
+/// A number. 0 is not written: absence means 0.
 fn number(field: u8, value: u64, out: &mut Vec<u8>) {
     if value != 0 {
         out.push(field << 3);
@@ -133,7 +136,7 @@ fn message<R>(field: u8, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> 
     out.push(field << 3 | 2);
     let start = out.len();
     let result = write(out);
-    // Its length stands before it, and has as many bytes as it needs.
+    // Its length precedes it, with as many bytes as it needs.
     let end = out.len();
     varint((end - start) as u64, out);
     let length = out.len() - end;

@@ -1,7 +1,8 @@
-//! gRPC message frames: one byte that says "not compressed", the message's length as four bytes big-endian, the message
-//! (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>, Length-Prefixed-Message).
+//! gRPC message frames: one byte that says "not compressed", the message's length as four bytes big-endian,
+//! the message (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>, Length-Prefixed-Message).
 //!
-//! Protobuf merges concatenated messages field by field, so a per-stream addition is appended to an event's bytes under a new header.
+//! Protobuf merges concatenated messages field by field, so a per-stream addition is appended to an event's
+//! bytes under a new header.
 
 /// Bytes of a frame's header.
 pub const HEADER: usize = 5;

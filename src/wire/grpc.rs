@@ -1,7 +1,7 @@
 //! gRPC frames of a kind's own watch event.
 //!
-//! Protobuf merges what is concatenated, and the last of a scalar counts: what a stream sees in addition is appended to the message that
-//! all share, under a new header.
+//! Protobuf merges what is concatenated, and the last of a scalar counts: what one stream sees in addition is
+//! appended to the shared message, under a new header.
 
 use super::{Renderer, Seen, Spelling, Unreadable, envelope, frame};
 use crate::model::{Change, ChangeType, Revision};
@@ -46,7 +46,7 @@ impl Spelling for Frames {
                 &[&envelope::typed(seen.change), &dropped, seen.previous],
             );
         }
-        // Without the row, which is none of this stream's.
+        // Without the row, which this stream must not see.
         frame::write(out, |message| {
             envelope::without_row(change, renderer, seen.change, message);
             message.extend_from_slice(&dropped);

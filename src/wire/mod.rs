@@ -1,7 +1,8 @@
-//! How an event is spelt on the wire.
+//! How events are encoded for the wire.
 //!
-//! A [`Rendition`] is a spelling of all the events of a kind. What it makes of the events is the same for every stream, so the log has it
-//! made once and hands out slices; what a stream sees otherwise, or in addition, is spelt for that stream.
+//! A [`Rendition`] is one encoding of a kind's events. Its bytes are the same for every stream, so the log
+//! has them made once and hands out slices; where a stream sees something else, or more, that is encoded for
+//! this stream.
 
 pub mod envelope;
 pub mod frame;
@@ -12,11 +13,12 @@ use crate::model::{Change, ChangeType, Revision, filter::Malformed};
 
 /// Writes the rows of a kind.
 pub trait Renderer: Send + Sync + 'static {
-    /// Appends a row, which the database wrote as a JSON object of its columns, as a protobuf message. A row that does not fit the kind
-    /// is an error; what was appended then is of no use.
+    /// Appends a row, which the database wrote as a JSON object of its columns, as a protobuf message. A row
+    /// that does not fit the kind is an error; what was appended then is of no use.
     fn message(&self, row: &str, out: &mut Vec<u8>) -> Result<(), Unreadable>;
 
-    /// Of the description that rows are written under, for events that say so; `None`: the kind is compiled, and its events do not.
+    /// The version of the description by which rows are written, for events that carry it; `None`: the kind
+    /// is compiled.
     fn schema_version(&self) -> Option<u64> {
         None
     }
@@ -32,7 +34,7 @@ pub enum Unreadable {
     Json(#[from] Malformed),
 }
 
-/// The spellings that a stream can name.
+/// The encodings that a stream can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rendition {
     /// gRPC frames of the kind's own watch event.
@@ -48,7 +50,7 @@ impl Rendition {
         self as usize
     }
 
-    /// How it spells.
+    /// Its rendition.
     pub fn spelling(self) -> &'static dyn Spelling {
         match self {
             Self::Grpc => &grpc::Frames,
@@ -59,18 +61,19 @@ impl Rendition {
 /// How one stream sees an event, where that is not what all streams see.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
-    /// As what. An update that is seen as DELETED shows no row: what the row is now is none of the stream's.
+    /// The type that the stream sees. An update that is seen as DELETED shows no row: the stream must not see
+    /// the row as it is now.
     pub change: ChangeType,
-    /// What the spelling's `previous` wrote; empty: the row before is not shown.
+    /// What the rendition's `previous` wrote; empty: the row before is not shown.
     pub previous: &'a [u8],
-    /// How many events the stream lost before it, and was not told of yet.
+    /// How many events the stream lost before it, and has not been told of yet.
     pub dropped_before: u64,
 }
 
-/// Spells events. Appends to what is there.
+/// Encodes events; each method appends.
 pub trait Spelling {
-    /// An event as every stream sees it that asks for nothing else. It is spelt in any case: a row that does not fit its kind is left
-    /// out, and is the error.
+    /// An event as every stream without special wishes sees it. It is encoded in any case: a row that does
+    /// not fit its kind is left out, and is the error.
     fn event(
         &self,
         change: &Change<'_>,
@@ -78,7 +81,8 @@ pub trait Spelling {
         out: &mut Vec<u8>,
     ) -> Result<(), Unreadable>;
 
-    /// What shows the row before of an event, for [`Seen::previous`]. A row that does not fit its kind is left out, and is the error.
+    /// The addition that shows the row before, for [`Seen::previous`]. A row that does not fit its kind is
+    /// left out, and is the error.
     fn previous(
         &self,
         change: &Change<'_>,
@@ -86,7 +90,7 @@ pub trait Spelling {
         out: &mut Vec<u8>,
     ) -> Result<(), Unreadable>;
 
-    /// An event, which `event` spelt, as one stream sees it.
+    /// An event, which `event` encoded, as one stream sees it.
     fn seen(
         &self,
         spelt: &[u8],
@@ -96,9 +100,9 @@ pub trait Spelling {
         out: &mut Vec<u8>,
     );
 
-    /// An event, which `event` or `seen` spelt, that stands for so many: two at least.
+    /// An event, which `event` or `seen` encoded, that stands for this many: at least two.
     fn conflated(&self, spelt: &[u8], events: u64, out: &mut Vec<u8>);
 
-    /// A bookmark, which tells of so many events that were lost.
+    /// A bookmark, which reports this many lost events.
     fn bookmark(&self, revision: Revision, dropped_before: u64, out: &mut Vec<u8>);
 }

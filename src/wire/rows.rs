@@ -1,5 +1,5 @@
-//! Rows as JSON texts: what Postgres wrote, without what nobody may see, and as a watch wants them. All in one forward scan, without
-//! building a tree.
+//! Rows as JSON texts: what Postgres wrote, without hidden columns, and as a watch wants them. All in one
+//! forward scan, without building a tree.
 
 use super::{Renderer, Unreadable};
 use crate::model::filter::{Malformed, Members, escaped};
@@ -7,14 +7,15 @@ use crate::model::filter::{Malformed, Members, escaped};
 /// Writes the rows of an attached table: Postgres' own JSON.
 #[derive(Debug)]
 pub struct JsonRows {
-    /// The names of the columns that may be seen, as they stand in JSON; `None`: all may. What may be seen is listed, and not what may
-    /// not: a row of the past has the names of the past, and a secret that has been renamed stays one.
+    /// The names of the visible columns, as JSON writes them; `None`: all. The visible ones are listed, not
+    /// the hidden ones: a row of the past has the names of the past, and a secret that has been renamed stays
+    /// one.
     shown: Option<Vec<Box<str>>>,
     schema_version: u64,
 }
 
 impl JsonRows {
-    /// Of a description of this version. `shown`: the columns that may be seen; `None`: all.
+    /// For a description of this version. `shown`: the visible columns; `None`: all.
     pub fn new<'a>(schema_version: u64, shown: Option<impl IntoIterator<Item = &'a str>>) -> Self {
         Self { shown: shown.map(|names| names.into_iter().map(escaped).collect()), schema_version }
     }
@@ -34,8 +35,8 @@ impl Renderer for JsonRows {
                 out,
             )?,
         }
-        // Within a string they are escaped. Elsewhere they are mere white space, of a `json` column, and would end a line of NDJSON or a
-        // field of SSE.
+        // In a string they are escaped. Elsewhere they are white space, in a `json` column, and would end a
+        // line of NDJSON or a field of SSE.
         for byte in out.iter_mut().skip(begin) {
             if matches!(*byte, b'\r' | b'\n') {
                 *byte = b' ';
@@ -49,7 +50,7 @@ impl Renderer for JsonRows {
     }
 }
 
-/// Appends a row with these members alone, each with its value as `write` writes it.
+/// Appends a row with only these members, each with its value as `write` writes it.
 fn only(
     row: &str,
     is_wanted: impl Fn(&str) -> bool,
@@ -74,7 +75,7 @@ fn only(
     Ok(())
 }
 
-/// What a request wants of rows: some of the columns, and long numbers as strings.
+/// How a request wants rows: some of the columns, and long numbers as strings.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Projection {
     /// The names of the wanted columns, as they stand in JSON; `None`: all.
@@ -98,12 +99,12 @@ impl Projection {
         Self { columns, quoted: quoted.into_iter().map(escaped).collect() }
     }
 
-    /// Whether rows stay as they are.
+    /// Whether rows are sent unchanged.
     pub fn is_whole(&self) -> bool {
         self.columns.is_none() && self.quoted.is_empty()
     }
 
-    /// Appends what is wanted of a row.
+    /// Appends a row as it is wanted.
     pub fn write(&self, row: &str, out: &mut Vec<u8>) -> Result<(), Malformed> {
         let is_wanted = |key: &str| {
             self.columns.as_ref().is_none_or(|names| names.binary_search_by(|name| (**name).cmp(key)).is_ok())

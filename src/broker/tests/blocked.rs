@@ -1,4 +1,4 @@
-//! Blocked is whose connection takes no bytes, and not who waited for the hub.
+//! A stream is blocked if its connection takes no bytes, not if it waited for the hub.
 
 use super::{
     filters::counted,

@@ -1,4 +1,4 @@
-//! Filters within the broker: judged once, let go, and failing alone.
+//! Filters within the broker: judged once, dropped when unused, and failing alone.
 
 use super::*;
 

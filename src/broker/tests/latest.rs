@@ -50,7 +50,7 @@ fn a_blocked_stream_gets_the_newest_of_each_resource() {
 #[test]
 fn what_is_conflated_from_history_and_memory_is_one() {
     let published = Published::default();
-    // So small that the window passes whoever does not read.
+    // Small enough that the window passes a subscriber that does not read.
     let topic = topic(&published, 4_000);
     let mut reader = reader(&topic);
     for number in 1..=1000 {
@@ -71,7 +71,7 @@ fn a_conflation_under_way_is_no_position() {
     for number in 3..=2000 {
         topic.publish(published.batch(number..=number), Revision::new(number));
     }
-    // One poll looks at so many pages and no more: it has read, and delivered nothing.
+    // One poll scans a bounded number of pages: it has read some, and delivered nothing.
     let mut cx = Context::from_waker(Waker::noop());
     assert!(reader.subscription.poll_next(&mut cx).is_pending());
     assert_eq!(reader.subscription.revision(), Revision::new(2));

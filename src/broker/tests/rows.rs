@@ -17,7 +17,7 @@ pub(super) struct Row {
     weight: String,
 }
 
-/// A row with so many bytes beside its species.
+/// A row with this many bytes besides its species.
 pub(super) fn row(species: &str, weight: usize) -> String {
     format!(r#"{{"species":"{species}","weight":"{}"}}"#, "x".repeat(weight))
 }
@@ -33,7 +33,7 @@ impl Renderer for Rows {
 
 /// A batch without events yet.
 pub(super) fn empty() -> Batch {
-    // One for all, so that what is appended in turn may grow together.
+    // One for all, so that segments that are appended in turn can merge.
     static ROWS: LazyLock<Arc<Rows>> = LazyLock::new(|| Arc::new(Rows));
     Batch::new(KIND.into(), ROWS.clone())
 }

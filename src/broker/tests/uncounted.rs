@@ -1,4 +1,5 @@
-//! What a stream passes is counted by the sweep: the publisher judges nothing, and the stream waits until it can tell.
+//! The sweep counts what a stream passes: the publisher judges nothing, and the stream waits until the count
+//! is known.
 
 use super::{filters::counted, *};
 
@@ -21,7 +22,7 @@ fn the_publisher_judges_nothing_and_the_stream_is_told_all() {
         topic.publish(published.batch(number..=number), Revision::new(number));
     }
     assert_eq!(evaluations(), judged);
-    // Its connection takes bytes: it waits, and says no more than it knows.
+    // Its connection takes bytes: it waits, and reports nothing that is not counted.
     assert!(slow.read(10));
     assert_eq!((slow.received.len(), slow.subscription.dropped()), (received, 0));
     assert_eq!(slow.subscription.revision(), Revision::new(5));

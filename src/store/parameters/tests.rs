@@ -11,8 +11,10 @@ fn refusal(url: &str) -> String {
 fn both_forms_say_the_same() {
     for text in [
         "postgresql://hub:se%3Acret@db.example:6432/app?connect_timeout=7&target_session_attrs=primary",
-        "postgres://db.example:6432/app?user=hub&password=se%3Acret&connect_timeout=7&target_session_attrs=read-write",
-        "host=db.example port=6432 user=hub password='se:cret' dbname = app connect_timeout=7 target_session_attrs=primary",
+        "postgres://db.example:6432/app?user=hub&password=se%3Acret&connect_timeout=7\
+         &target_session_attrs=read-write",
+        "host=db.example port=6432 user=hub password='se:cret' dbname = app connect_timeout=7 \
+         target_session_attrs=primary",
     ] {
         let parsed = Parameters::parse(text).unwrap();
         assert_eq!(parsed.hosts, [Host::Tcp("db.example".into())], "{text}");
@@ -50,7 +52,8 @@ fn a_sign_in_the_wrong_place_stays_what_it_was() {
 
 #[test]
 fn what_changes_nothing_is_named_and_ignored() {
-    let url = "postgresql://hub@db/app?schema=public&pgbouncer=true&connection_limit=5&krbsrvname=x&client_encoding=LATIN1";
+    let url = "postgresql://hub@db/app?schema=public&pgbouncer=true&connection_limit=5&krbsrvname=x\
+               &client_encoding=LATIN1";
     let notes = Parameters::parse(url).unwrap().notes.join("\n");
     for name in ["schema", "pgbouncer", "connection_limit", "krbsrvname", "client_encoding"] {
         assert!(notes.contains(&format!("{name} is ignored: ")), "{notes}");

@@ -1,5 +1,5 @@
-//! Rows of any table, whatever its columns and its key. Values come and go as JSON text, and Postgres casts them: what it says of a
-//! value that does not fit is what the caller hears.
+//! Rows of any table, whatever its columns and its key. Values are passed as JSON text, and Postgres casts
+//! them: its message on a value that does not fit is what the caller gets.
 
 use super::{
     super::{
@@ -26,7 +26,7 @@ use tokio_postgres::Row as Answer;
 /// Rows on one page, at most.
 pub const LARGEST_PAGE: usize = 1000;
 
-/// A table as those who read and write its rows know it.
+/// A table, as needed to read and write its rows.
 #[derive(Debug, Clone)]
 pub struct RowTable {
     /// The kind that it holds, for errors.
@@ -39,7 +39,7 @@ pub struct RowTable {
     pub key: Vec<usize>,
 }
 
-/// What somebody may see of a table's rows: the rule, and the values of its claims. `None`: all.
+/// Which of a table's rows a caller may see: the rule, and the values of its claims. `None`: all.
 pub type Visible<'a> = Option<(&'a Filter, &'a Bound)>;
 
 /// A row.
@@ -95,7 +95,8 @@ impl RowTable {
             columns => {
                 let part = |column: &String| {
                     format!(
-                        "pg_catalog.replace(pg_catalog.replace({column}::pg_catalog.text, '%', '%25'), '/', '%2F')"
+                        "pg_catalog.replace(
+                           pg_catalog.replace({column}::pg_catalog.text, '%', '%25'), '/', '%2F')"
                     )
                 };
                 columns.iter().map(part).collect::<Vec<_>>().join(" || '/' || ")
@@ -140,7 +141,7 @@ impl RowTable {
         Some(format!("({})", conditions.join(" AND ")))
     }
 
-    /// The names of a JSON object's members, each of which must be a column that may be seen; and none twice.
+    /// The names of a JSON object's members, each of which must be a visible column, and unique.
     fn named(&self, what: &'static str, json: &str) -> Result<Vec<String>, Error> {
         let invalid = |rule: String| Error::invalid(what, rule);
         let members: BTreeMap<String, &RawValue> =
@@ -180,7 +181,7 @@ fn unescaped(part: &str) -> Option<String> {
 }
 
 impl Store {
-    /// A row of a table; of these columns, or if there are none of all.
+    /// A row of a table; with these columns, or with all if there are none.
     pub async fn get_row(
         &self,
         call: &Call,
@@ -199,7 +200,7 @@ impl Store {
             table.name
         );
         let rows = self.formatted("get row", call, table, (&sql, &parameters)).await;
-        // An id that does not fit the key's type is nobody's.
+        // An id that does not fit the key's type belongs to no row.
         let rows = rows.map_err(|error| match error {
             Error::Refused { .. } => missing(table, resource_id),
             error => error,
@@ -232,7 +233,7 @@ impl Store {
         let kept = kept(visible, &mut parameters);
         let sql = format!("INSERT INTO {} AS t {values} RETURNING {id}, {json}{kept}", table.name);
         let rows = self.formatted("insert row", call, table, (&sql, &parameters)).await?;
-        // A trigger may leave a row out without a word.
+        // A trigger may silently leave a row out.
         rows.first().map_or(Err(Error::LeftOut), read)
     }
 
@@ -252,8 +253,8 @@ impl Store {
         Ok(None)
     }
 
-    /// Changes a row to what a JSON object says of some of its columns. `expected` is a JSON object of the row as it was seen, or of
-    /// some of its columns; if it is another by now, nothing is changed.
+    /// Sets some columns of a row to the values of a JSON object. `expected` is a JSON object of the row, or
+    /// of some columns, as the caller saw it; if the row differs by now, nothing is changed.
     pub async fn update_row(
         &self,
         call: &Call,
@@ -289,7 +290,7 @@ impl Store {
         }
     }
 
-    /// Deletes a row, unless it is another by now than `expected`; see [`Store::update_row`].
+    /// Deletes a row, unless it differs from `expected`; see [`Store::update_row`].
     pub async fn delete_row(
         &self,
         call: &Call,
@@ -357,7 +358,8 @@ impl Store {
                 format!(" AND {}", sorting.after(&position, &mut parameters))
             }
         };
-        // One more than the page has says whether there is another page. The count's row is there even if no other is.
+        // One row more than the page holds shows whether there is another page. The count's row is there even
+        // if no other is.
         let sql = format!(
             "SELECT c.total, l.* FROM (SELECT {total} AS total) c LEFT JOIN LATERAL (SELECT {}, {}, {}
              FROM {} t WHERE {chosen}{after} ORDER BY {} LIMIT {}) l ON true",
@@ -383,8 +385,8 @@ impl Store {
         digest([table.kind.as_str().as_bytes(), shape.as_bytes(), filter.as_bytes(), list.bound_to])
     }
 
-    /// Runs a statement with the settings under which the capture writes rows, in a transaction that says who is behind it. All goes out
-    /// in one packet.
+    /// Runs a statement with the settings under which the capture writes rows, in a transaction attributed to
+    /// the caller. Everything is sent in one packet.
     async fn formatted(
         &self,
         name: &'static str,

@@ -1,4 +1,5 @@
-//! Pages by position and not by number: where a page ends, as an opaque token, and what comes after that, as SQL.
+//! Pages by position instead of number: where a page ends, as an opaque token, and what comes after that, as
+//! SQL.
 
 use super::super::{
     condition::{column, sort_key},
@@ -11,12 +12,12 @@ use crate::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 
-/// The form of tokens. One of another form belongs to another release of this program.
+/// The version of the token format. A token of another version belongs to another release.
 const VERSION: u8 = 1;
 /// Bytes of a request's digest in a token.
 const DIGEST: usize = 16;
 
-/// What a total order goes by: the fields that a request names, and then the key.
+/// The fields of a total order: those that a request names, and then the key.
 pub(super) struct Sorting<'a> {
     pub(super) terms: Vec<Term<'a>>,
     /// How many of them, the last ones, are the key's.
@@ -70,7 +71,7 @@ impl<'a> Sorting<'a> {
             })
             .collect();
         let named = self.terms.len() - self.key;
-        // A key is never NULL, and an index has it in this form.
+        // A key is never NULL, and its index has this form.
         let (columns, of_key): (Vec<_>, Vec<_>) = self
             .terms
             .iter()
@@ -89,7 +90,7 @@ impl<'a> Sorting<'a> {
 
 impl Term<'_> {
     fn expression(&self) -> String {
-        // As its index has it.
+        // As in its index.
         if self.of_key { column(self.field) } else { sort_key(self.field) }
     }
 
@@ -112,7 +113,7 @@ impl Term<'_> {
     }
 }
 
-/// What a request is, in its tokens: all of these parts, whatever they have in them.
+/// The digest of a request for its tokens, over all of these parts, whatever they contain.
 pub(super) fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; DIGEST] {
     let mut hash = Sha256::new();
     for part in parts {
@@ -129,7 +130,7 @@ pub(super) fn token(digest: &[u8; DIGEST], position: &[Option<String>]) -> Strin
     let mut bytes = vec![VERSION];
     bytes.extend_from_slice(digest);
     for value in position {
-        // A length that no value has says that there is none.
+        // A length that no value has stands for none.
         let length = value.as_ref().map_or(u32::MAX, |value| value.len() as u32);
         bytes.extend_from_slice(&length.to_be_bytes());
         bytes.extend_from_slice(value.as_deref().unwrap_or_default().as_bytes());

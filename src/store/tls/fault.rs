@@ -6,38 +6,42 @@ use std::io;
 /// Why a handshake failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsFault {
-    /// It said no.
+    /// It refused TLS.
     #[error("the server does not speak TLS: set ssl=on there, or use sslmode=prefer or disable")]
     NotSpoken,
-    /// It said something else.
+    /// Its answer is not Postgres'.
     #[error("what answers is no Postgres, or cannot take a connection now")]
     NoPostgres,
-    /// It said nothing.
+    /// It did not answer.
     #[error("the server does not answer the TLS handshake")]
     Silent,
-    /// The authority is another one.
+    /// The authority is unknown.
     #[error(
-        "the server's certificate is not signed by a certificate in {roots}: sslrootcert must name the file of its authority"
+        "the server's certificate is not signed by a certificate in {roots}: sslrootcert must name the file \
+         of its authority"
     )]
     UnknownAuthority { roots: String },
-    /// The name is another one.
-    #[error("the server's certificate is not for host {host}{}: use a name that is in it, or sslmode=verify-ca",
+    /// The name does not match.
+    #[error("the server's certificate is not for host {host}{}: use a name that is in it, or \
+             sslmode=verify-ca",
         .names.iter().map(|names| format!(" but for {names}")).collect::<String>())]
     OtherName { host: String, names: Option<String> },
-    /// Its time is over, or has not begun.
+    /// It has expired, or is not valid yet.
     #[error("the server's certificate {when}: renew it on the server, or set this machine's clock")]
     OutOfTime { when: &'static str },
-    /// The server wants one, or another one.
+    /// The server demands a client certificate, or another one.
     #[error(
-        "the server does not accept the client's certificate ({alert}): sslcert and sslkey must name one that it trusts"
+        "the server does not accept the client's certificate ({alert}): sslcert and sslkey must name one \
+         that it trusts"
     )]
     ClientCertificate { alert: String },
-    /// Nothing that both sides speak.
+    /// No common version or cipher.
     #[error(
-        "the server and trex have no TLS version or cipher in common: see ssl_min_protocol_version on both sides"
+        "the server and trex have no TLS version or cipher in common: see ssl_min_protocol_version on both \
+         sides"
     )]
     NothingInCommon,
-    /// It went away.
+    /// It closed the connection.
     #[error("the server closed the connection during the TLS handshake: does its address take TLS{}?",
         if *.direct { ", and sslnegotiation=direct (Postgres 17)" } else { "" })]
     Closed { direct: bool },
@@ -49,9 +53,9 @@ pub(crate) enum TlsFault {
 /// What an explanation needs to know.
 #[derive(Debug)]
 pub(crate) struct Context {
-    /// What the authorities were read from.
+    /// Where the authorities were read from.
     pub(super) roots: String,
-    /// Whether the handshake came without a question.
+    /// Whether the handshake began without a request.
     pub(super) direct: bool,
 }
 
@@ -70,7 +74,7 @@ impl Context {
         }
     }
 
-    /// The same of an error after the handshake, if it is a late answer to it.
+    /// The same for an error after the handshake, if it is a late answer to it.
     pub(super) fn refusal(&self, error: &io::Error) -> Option<TlsFault> {
         alert(error.get_ref()?.downcast_ref::<Error>()?)
     }
@@ -104,7 +108,7 @@ impl Context {
     }
 }
 
-/// `DnsName("db.example")`, as the library has it, is for people `db.example`.
+/// Turns the library's `DnsName("db.example")` into `db.example`.
 fn plain_name(presented: &str) -> String {
     presented.split('"').nth(1).unwrap_or(presented).to_owned()
 }
@@ -113,7 +117,7 @@ fn is_end(kind: io::ErrorKind) -> bool {
     matches!(kind, io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }
 
-/// What a server says of the client's certificate.
+/// The fault, if a server's alert is about the client's certificate.
 fn alert(error: &Error) -> Option<TlsFault> {
     let Error::AlertReceived(alert) = error else { return None };
     let about_certificate = matches!(

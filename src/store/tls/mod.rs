@@ -1,7 +1,8 @@
 //! TLS to Postgres, with the meaning that libpq gives to each `ssl…` parameter.
 //!
-//! The driver knows three modes and asks the server itself whether it speaks TLS. Here it is told to begin with the handshake at once, and
-//! the [`Connector`] asks: so every refusal comes with the word that helps, and `prefer` goes on in plain text on the same socket.
+//! The driver knows three modes and asks the server itself whether it speaks TLS. Here it is told to begin
+//! the handshake at once, and the [`Connector`] asks instead: so every refusal says what helps, and `prefer`
+//! goes on in plain text on the same socket.
 
 mod fault;
 mod settings;
@@ -33,11 +34,11 @@ const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 /// Makes the sessions of one [`Security`].
 #[derive(Clone)]
 pub(super) struct Connector {
-    /// `None`: there is to be no TLS.
+    /// `None`: no TLS.
     rustls: Option<MakeRustlsConnect>,
-    /// Whether a server without TLS is taken as well.
+    /// Whether a server without TLS is accepted as well.
     optional: bool,
-    /// Whether the handshake begins without a question (`sslnegotiation=direct`).
+    /// Whether the handshake begins without a request (`sslnegotiation=direct`).
     direct: bool,
     context: Arc<Context>,
 }
@@ -88,7 +89,7 @@ impl MakeTlsConnect<Socket> for Connector {
     }
 }
 
-/// A handshake to be made.
+/// A handshake to make.
 pub(super) struct Handshake {
     connector: Connector,
     host: String,

@@ -1,4 +1,4 @@
-//! The `ssl…` parameters of a URL, and what they make.
+//! The `ssl…` parameters of a URL, and the settings made of them.
 
 use super::{
     Connector,
@@ -17,7 +17,7 @@ use std::{
     sync::Arc,
 };
 
-/// How much TLS there must be; in the order of strength.
+/// How much TLS is demanded, in the order of strength.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::store) enum Mode {
     Disable,
@@ -54,11 +54,11 @@ pub(in crate::store) struct Security {
     without_certificate: bool,
     direct: bool,
     without_sni: bool,
-    /// Whether only TLS 1.3 is spoken, or only 1.2.
+    /// Whether only TLS 1.3 is allowed, or only 1.2.
     only: (bool, bool),
 }
 
-/// The parameters that say something of TLS.
+/// The names of the parameters about TLS.
 pub(in crate::store) const PARAMETERS: [&str; 9] = [
     "sslmode",
     "sslrootcert",
@@ -99,7 +99,7 @@ impl Security {
         Ok(())
     }
 
-    /// As the URL and `sslrootcert=system` have it.
+    /// As the URL and `sslrootcert=system` demand.
     pub(in crate::store) fn mode(&self) -> Mode {
         let default = if self.is_system() { Mode::VerifyFull } else { Mode::Prefer };
         self.mode.unwrap_or(default)
@@ -116,7 +116,8 @@ impl Security {
             return Ok(Connector::none());
         }
         if self.is_system() && mode < Mode::VerifyFull {
-            return Err("sslrootcert=system needs sslmode=verify-full: anybody has a certificate that this machine trusts".to_owned());
+            return Err("sslrootcert=system needs sslmode=verify-full: anybody has a certificate that this \
+                        machine trusts".to_owned());
         }
         if self.direct && mode < Mode::Require {
             return Err("sslnegotiation=direct needs sslmode=require or more".to_owned());
@@ -150,12 +151,13 @@ impl Security {
             None => builder.with_no_client_auth(),
         };
         config.enable_sni = !self.without_sni;
-        // A server before 17 does not look at it.
+        // A server before 17 ignores it.
         config.alpn_protocols = vec![b"postgresql".to_vec()];
         Ok(Connector::new(config, mode <= Mode::Prefer, self.direct, context))
     }
 
-    /// With a file of authorities every mode looks at the chain, as in libpq; without one only those that insist.
+    /// With a file of authorities every mode verifies the chain, as in libpq; without one only the verifying
+    /// modes do.
     fn trust(&self, mode: Mode, home: Option<&Path>) -> Result<(Trust, Context), String> {
         let direct = self.direct;
         if self.is_system() {
@@ -170,7 +172,8 @@ impl Security {
         };
         let Some(path) = path else {
             if mode >= Mode::VerifyCa {
-                return Err("sslmode=verify-ca and verify-full need sslrootcert: the file of the server's authority, or system".to_owned());
+                return Err("sslmode=verify-ca and verify-full need sslrootcert: the file of the server's \
+                            authority, or system".to_owned());
             }
             return Ok((Trust::Anybody, Context { roots: String::new(), direct }));
         };
@@ -182,7 +185,7 @@ impl Security {
         Ok((trust, Context { roots: path.display().to_string(), direct }))
     }
 
-    /// The certificate and the key that say who this client is.
+    /// The certificate and the key of this client.
     fn client_files(&self, home: Option<&Path>) -> Result<Option<(PathBuf, PathBuf)>, String> {
         if self.without_certificate {
             return Ok(None);
@@ -204,7 +207,7 @@ impl Security {
 fn is_1_3(name: &str, version: &str) -> Result<bool, String> {
     match version {
         "TLSv1.3" => Ok(true),
-        // Older ones than 1.2 are not spoken at all, which is more than was asked for.
+        // Versions before 1.2 are never used, which is stricter than what was asked for.
         "TLSv1.2" | "" => Ok(false),
         "TLSv1" | "TLSv1.1" if name == "ssl_min_protocol_version" => Ok(false),
         _ => Err(format!("{name} is TLSv1.2 or TLSv1.3")),
@@ -219,7 +222,7 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     tls::read(path).map_err(|fault| format!("sslcert, sslkey: {fault}"))
 }
 
-/// As libpq: a key is its owner's alone; one of root's may be read by a group.
+/// As in libpq: only its owner may read a key; a group may read root's.
 fn check_permissions(key: &Path) -> Result<(), String> {
     let metadata = fs::metadata(key).map_err(|error| format!("sslkey {}: {error}", key.display()))?;
     let (forbidden, right) = if metadata.uid() == 0 { (0o037, "0640") } else { (0o077, "0600") };

@@ -16,7 +16,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 type Encrypted = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 
-/// What a handshake, or its refusal, has led to.
+/// The result of a handshake, or of its refusal.
 pub(crate) enum PostgresStream {
     /// The server speaks no TLS, and that was allowed.
     Plain(Socket),

@@ -1,4 +1,4 @@
-//! How far a Postgres server's certificate is believed.
+//! Verifies a Postgres server's certificate.
 
 use crate::tls::{self, Validity};
 use rustls::{
@@ -22,7 +22,7 @@ use x509_cert::{
     ext::pkix::{SubjectAltName, name::GeneralName},
 };
 
-/// What must hold of a certificate.
+/// What a certificate must fulfil.
 #[derive(Debug)]
 pub(super) enum Trust {
     /// Nothing: the connection is private, but who is at its other end is not known.
@@ -37,7 +37,8 @@ pub(super) enum Trust {
 #[derive(Debug)]
 pub(super) struct Roots {
     pub(super) store: RootCertStore,
-    /// The same as they stand in the file: a server's own certificate may be among them, as `openssl req -x509` makes it.
+    /// The same certificates as in the file: a server's own certificate may be among them, as
+    /// `openssl req -x509` makes it.
     pub(super) certificates: Vec<CertificateDer<'static>>,
 }
 
@@ -100,7 +101,7 @@ impl Verifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), Error> {
-        // A certificate that is trusted itself needs no signature, but its time counts.
+        // A certificate that is itself trusted needs no signature, but must be valid now.
         if roots.certificates.iter().any(|trusted| trusted == certificate) {
             return match tls::validity(certificate, now) {
                 Some(Validity::Now) => Ok(()),
@@ -143,7 +144,7 @@ pub(super) fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
     text.or_else(|_| Ia5StringRef::try_from(value).map(|text| text.as_str().to_owned())).ok()
 }
 
-/// Whether a name, whose first label may be a star, is that of a host.
+/// Whether a name, whose first label may be a star, matches a host.
 fn fits(name: &str, host: &str) -> bool {
     if name.eq_ignore_ascii_case(host) {
         return true;
