@@ -1,6 +1,6 @@
-//! What a bulk load through the hub costs: rows a second through `ImportDinosaurs` and `BulkCreateDinosaurs` against COPY into the same
-//! captured table with as many rows per transaction, COPY into a table that is not captured, and a call per row; in turn, on a durable
-//! Postgres, with a hub that seals all the time.
+//! What a bulk load through the hub costs: rows a second through `ImportDinosaurs` and `BulkCreateDinosaurs`
+//! against COPY into the same captured table with as many rows per transaction, COPY into a table that is not
+//! captured, and a call per row; in turn, on a durable Postgres, with a hub that seals all the time.
 //!
 //! `cargo bench --bench bulk -- --rounds 5 --seconds 1.5`
 

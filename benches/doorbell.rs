@@ -1,5 +1,5 @@
-//! Where a broadcast channel belongs: waking 1,000 sleeping subscriptions by the broker's map of wakers, by an async-broadcast channel
-//! that only rings, and by one that carries the events.
+//! Where a broadcast channel belongs: waking 1,000 sleeping subscriptions by the broker's map of wakers, by
+//! an async-broadcast channel that only rings, and by one that carries the events.
 //!
 //! `cargo bench --bench doorbell`
 

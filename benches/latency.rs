@@ -1,5 +1,5 @@
-//! From COMMIT to the client, at a gentle rate: what the hub adds to the two things that nobody can leave out, a notification through
-//! LISTEN and one `hub.seal()`. All in turn on one durable Postgres.
+//! From COMMIT to the client, at a gentle rate: what the hub adds to the two things that nobody can leave
+//! out, a notification through LISTEN and one `hub.seal()`. All in turn on one durable Postgres.
 //!
 //! `cargo bench --bench latency -- --rounds 5 --seconds 5`
 
@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 use support::{
+    PATIENCE,
     cluster::Cluster,
     hub::HubProcess,
     report::{Report, Row},
@@ -32,7 +33,6 @@ use trex::store::{Driven, HubConnection};
 /// The hub's database, and one without a hub for what it is compared with.
 const WATCHED: &str = "watched";
 const BARE: &str = "bare";
-const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Parser)]
 struct Arguments {
@@ -64,7 +64,8 @@ struct Samples {
     seal: Vec<f64>,
     one: Vec<f64>,
     last_of_many: Vec<f64>,
-    /// Per round: the median with one watcher, and with many, against the sum of the medians of LISTEN and seal.
+    /// Per round: the median with one watcher, and with many, against the sum of the medians of LISTEN and
+    /// seal.
     ratios: [Vec<f64>; 2],
 }
 
@@ -210,7 +211,7 @@ impl Bench<'_> {
         Ok(samples)
     }
 
-    /// The commit of a captured insert, until the last of so many watchers has it.
+    /// From the commit of a captured insert until the last of this many watchers has it.
     async fn watch(&self, streams: usize, connections: usize) -> anyhow::Result<Vec<f64>> {
         // One writer: the n-th event of every stream is its n-th transaction.
         let received: Vec<Arc<Mutex<Vec<Instant>>>> = (0..streams).map(|_| Arc::default()).collect();

@@ -26,7 +26,10 @@ use trex::{
 };
 
 const DATABASE: &str = "micro";
-const ROW: &str = r#"{"id":"0199a1c2-7d5e-7cc0-a1b2-9f3b5c6d7e8f","species":"Tyrannosaurus","created_at":"2026-11-20T05:45:41.574626+00:00","updated_at":"2026-11-20T05:45:41.574626+00:00"}"#;
+const ROW: &str = concat!(
+    r#"{"id":"0199a1c2-7d5e-7cc0-a1b2-9f3b5c6d7e8f","species":"Tyrannosaurus","#,
+    r#""created_at":"2026-11-20T05:45:41.574626+00:00","updated_at":"2026-11-20T05:45:41.574626+00:00"}"#
+);
 
 fn change(revision: u64, before: Option<&'static str>) -> Change<'static> {
     Change {
@@ -141,7 +144,7 @@ fn drain(subscription: &mut Subscription) -> usize {
     bytes
 }
 
-/// One packet: seal and read what a transaction, or so many, have captured.
+/// One packet: seals and reads what this many transactions have captured.
 fn seal_and_read(criterion: &mut Criterion) -> anyhow::Result<()> {
     let runtime = Runtime::new()?;
     let cluster = runtime.block_on(async {

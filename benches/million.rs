@@ -1,4 +1,5 @@
-//! A million rows by `trex import`, with one watcher following: how fast, with how much memory, and whether every row arrives.
+//! A million rows by `trex import`, with one watcher following: how fast, with how much memory, and whether
+//! every row arrives.
 //!
 //! `cargo bench --bench million -- --rows 1000000`
 
@@ -24,7 +25,7 @@ use support::{
 use tokio::process::{Child, Command};
 
 const DATABASE: &str = "million";
-/// A process's peak is looked at so often, for it is gone when the process is.
+/// How often a process's peak is read: it is gone with the process.
 const LOOK: Duration = Duration::from_millis(20);
 
 #[derive(Parser)]

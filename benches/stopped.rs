@@ -1,5 +1,5 @@
-//! What watchers that read nothing cost writers: the latency of pgbench's transactions beside a hub, with and without a hundred of them,
-//! in paired runs.
+//! What watchers that read nothing cost writers: the latency of pgbench's transactions beside a hub, with and
+//! without a hundred of them, in paired runs.
 //!
 //! `cargo bench --bench stopped -- --pairs 7 --seconds 5`
 
@@ -29,7 +29,7 @@ const DATABASE: &str = "stopped";
 /// Of everything, all the time.
 const READERS: usize = 10;
 const INSERT: &str = "INSERT INTO dinosaurs (species) VALUES ('Tyrannosaurus');";
-/// So small that little of what nobody reads is on its way.
+/// Small, so that little of what nobody reads is in flight.
 const NARROW: u32 = 65_535;
 /// Percentiles that are compared.
 const SHARES: [(&str, f64); 2] = [("p50", 0.5), ("p99", 0.99)];
@@ -78,7 +78,10 @@ async fn program(arguments: Arguments) -> anyhow::Result<()> {
     let Arguments { pairs, seconds, stopped, rate, .. } = arguments;
     let rate = rate.map_or("as many as can be".to_owned(), |rate| format!("{rate} a second"));
     report.table(
-        &format!("Milliseconds of a transaction, {rate}, without and with {stopped} stopped watchers: medians of {pairs} pairs of {seconds} s"),
+        &format!(
+            "Milliseconds of a transaction, {rate}, without and with {stopped} stopped watchers: \
+                  medians of {pairs} pairs of {seconds} s"
+        ),
         &rows,
     );
     report.write()?;
@@ -99,7 +102,7 @@ async fn compare(
         for turn in [pair % 2, 1 - pair % 2] {
             let watchers = stop_watchers(&hub.grpc, arguments.stopped * turn).await?;
             let latencies = load.latencies(cluster, arguments.rate).await?;
-            ensure!(watchers.len() == arguments.stopped * turn, "so many watchers");
+            ensure!(watchers.len() == arguments.stopped * turn, "that many watchers");
             if let Some(run) = runs.get_mut(turn) {
                 *run = latencies;
             }

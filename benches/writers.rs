@@ -1,5 +1,5 @@
-//! What capture costs writers: pgbench on a captured table against the identical table and statement without a trigger, in turn, on a
-//! durable Postgres; with a hub that ten watchers listen to, and with none.
+//! What capture costs writers: pgbench on a captured table against the identical table and statement without
+//! a trigger, in turn, on a durable Postgres; with a hub that ten watchers listen to, and with none.
 //!
 //! `cargo bench --bench writers -- --pairs 5 --seconds 5`
 

@@ -202,7 +202,8 @@ fn files_are_short() {
     assert!(long.is_empty(), "{long:?}");
 }
 
-/// The rooms of HOUSE.md from top to bottom, each with those below it that it may name. What is not here is not allowed.
+/// The rooms of HOUSE.md from top to bottom, each with those below it that it may name. What is not here is
+/// not allowed.
 const ROOMS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     (
@@ -393,7 +394,9 @@ fn rooms_name_only_what_the_table_allows() {
 
 #[test]
 fn arrows_are_found_however_they_are_spelt() {
-    let text = "use crate::{\n    call::Call,\n    feed::{self, reader::LogReader}, // model::No\n    store,\n};\nuse crate::error::Error;\nfn f(a: crate::log::Size) -> Vec<crate::model::Epoch> {}\n";
+    let text = "use crate::{\n    call::Call,\n    feed::{self, reader::LogReader}, // \
+                model::No\n    store,\n};\nuse crate::error::Error;\nfn f(a: crate::log::Size) -> \
+                Vec<crate::model::Epoch> {}\n";
     let source = Source { path: "service/mod.rs".to_owned(), text: text.to_owned() };
     let named = source.names();
     let named: Vec<_> = named.iter().map(|(n, name)| (*n, name.as_str())).collect();

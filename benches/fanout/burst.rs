@@ -1,4 +1,5 @@
-//! A burst in one transaction, to watchers that keep reading and ask for nothing special: nothing may be lost.
+//! A burst in one transaction, to watchers that keep reading and ask for nothing special: nothing may be
+//! lost.
 
 use crate::{
     Options, Shape,

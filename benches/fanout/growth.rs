@@ -59,7 +59,8 @@ pub(crate) async fn program(options: Options) -> anyhow::Result<()> {
     let Options { rounds, seconds, .. } = options;
     report.table(
         &format!(
-            "Processor time, events one at a time, a connection for each watcher: medians of {rounds} rounds of {seconds} s"
+            "Processor time, events one at a time, a connection for each watcher: medians of {rounds} \
+             rounds of {seconds} s"
         ),
         &costs.iter().map(row).collect::<Vec<_>>(),
     );

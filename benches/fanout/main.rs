@@ -1,7 +1,9 @@
-//! What it costs to hand an event to many: the hub, what bounds it, what it is compared with, and the peers that are installed. Server
-//! and client are processes of their own, so that the server's processor time is its own; machines are noisy, ratios within a run are not.
+//! What it costs to hand an event to many: the hub, what bounds it, what it is compared with, and the peers
+//! that are installed. Server and client are processes of their own, so that the server's processor time is
+//! its own; machines are noisy, ratios within a run are not.
 //!
-//! `cargo bench --bench fanout` is the table; `-- memory`, `-- growth`, `-- burst` and `-- settings` are the others.
+//! `cargo bench --bench fanout` is the table; `-- memory`, `-- growth`, `-- burst` and `-- settings` are the
+//! others.
 
 mod burst;
 mod client;
@@ -79,7 +81,7 @@ struct Options {
     dir: Option<PathBuf>,
 }
 
-/// So many streams on so many connections.
+/// The number of streams, and of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Shape {
     streams: usize,

@@ -1,4 +1,5 @@
-//! Memory of the release binary per watcher, as the kernel counts it: idle, not reading, and a crowd that is served.
+//! Memory of the release binary per watcher, as the kernel counts it: idle, not reading, and a crowd that is
+//! served.
 
 use crate::{
     Options, Shape,

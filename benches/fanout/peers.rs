@@ -1,5 +1,6 @@
 //! The peers' servers, with their own defaults, on free ports and data that goes with them.
 
+use crate::support::PATIENCE;
 use crate::{contender::Contender, process::Server};
 use anyhow::{Context, bail};
 use std::{net::TcpListener, path::PathBuf, process::Stdio, time::Duration};
@@ -8,8 +9,6 @@ use tokio::{
     process::Command,
     time::{Instant, sleep},
 };
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A peer's program and Debian's package that has it.
 fn program(contender: Contender) -> (&'static str, &'static str) {

@@ -1,5 +1,7 @@
-//! The processes of a measurement: a server, and a client that publishes and counts. Both end with this program.
+//! The processes of a measurement: a server, and a client that publishes and counts. Both end with this
+//! program.
 
+use crate::support::PATIENCE;
 use crate::{
     Shape,
     contender::{Contender, Protocol},
@@ -15,8 +17,6 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
     time::timeout,
 };
-
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a server of this program says when it is up.
 #[derive(Debug, Serialize, Deserialize)]

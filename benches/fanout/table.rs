@@ -63,8 +63,10 @@ pub(crate) async fn program(options: Options) -> anyhow::Result<()> {
             let Options { rounds, seconds, appends, .. } = options;
             report.table(
                 &format!(
-                    "{streams} streams on {connections} connections, {batch} events per append, {appends} appends until all are \
-                     waited for: million deliveries per second of the server's processor, medians of {rounds} rounds of {seconds} s in turn"
+                    "{streams} streams on {connections} connections, {batch} events per append, {appends} \
+                     appends until all are \
+                     waited for: million deliveries per second of the server's processor, medians of \
+                     {rounds} rounds of {seconds} s in turn"
                 ),
                 &rows,
             );
@@ -140,7 +142,8 @@ async fn measure(
     Ok(found)
 }
 
-/// A warm-up, then the measurement: seconds per append until all had it, and million deliveries per second of processor.
+/// A warm-up, then the measurement: seconds per append until all had it, and million deliveries per second of
+/// processor.
 pub(crate) async fn in_step(
     options: &Options,
     server: &Server,

@@ -15,7 +15,7 @@ use trex::{
 /// The one kind.
 pub const KIND: &str = "Dinosaur";
 
-/// Nobody in a bench falls so far behind.
+/// No stream of a bench falls this far behind.
 struct NoHistory;
 
 impl History for NoHistory {

@@ -1,4 +1,5 @@
-//! A Postgres that keeps its promises: `fsync` and `synchronous_commit` on, in a directory that goes with the program.
+//! A Postgres that keeps its promises: `fsync` and `synchronous_commit` on, in a directory that goes with the
+//! program.
 
 use anyhow::{Context, ensure};
 use std::path::{Path, PathBuf};
@@ -14,7 +15,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts one below `parent`, or below the directory for temporary files. That must be on a disk for its fsync to mean anything.
+    /// Starts one below `parent`, or below the directory for temporary files. That must be on a disk for its
+    /// fsync to mean anything.
     pub async fn start(parent: Option<&Path>) -> anyhow::Result<Self> {
         let parent = parent.map_or_else(std::env::temp_dir, Path::to_path_buf);
         let dir = parent.join(format!("trex-bench-{}", std::process::id()));
@@ -62,10 +64,12 @@ impl Cluster {
         Ok(self.target(database)?.open().await?)
     }
 
-    /// The processes of the hub's sessions on a database, and of those that this program opened by the hub's own means and has not closed.
+    /// The processes of the hub's sessions on a database, and of those that this program opened by the hub's
+    /// own means and has not closed.
     pub async fn hub_backends(&self, database: &str) -> anyhow::Result<Vec<u32>> {
         let sql = "SELECT pid FROM pg_stat_activity
-                   WHERE application_name = 'trex' AND datname = current_database() AND pid <> pg_backend_pid()";
+                   WHERE application_name = 'trex' AND datname = current_database()
+                   AND pid <> pg_backend_pid()";
         let rows = self.connect(database).await?.query(sql, &[]).await?;
         Ok(rows.iter().filter_map(|row| u32::try_from(row.get::<_, i32>(0)).ok()).collect())
     }

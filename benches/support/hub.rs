@@ -1,5 +1,6 @@
 //! The release binary in a process of its own, so that its processor time is its own.
 
+use super::PATIENCE;
 use anyhow::{Context, bail, ensure};
 use std::{process::Stdio, time::Duration};
 use tokio::{
@@ -8,8 +9,6 @@ use tokio::{
     process::{Child, Command},
     time::{sleep, timeout},
 };
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running hub.
 pub struct HubProcess {

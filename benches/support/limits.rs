@@ -10,7 +10,7 @@ pub fn open_files() -> Option<usize> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Whether so many connections can be held; says so where not.
+/// Whether this many connections can be held; prints a note if not.
 pub fn enough_open_files(connections: usize) -> bool {
     let allowed = open_files().unwrap_or(usize::MAX);
     let enough = connections + OTHERS <= allowed;

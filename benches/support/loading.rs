@@ -1,5 +1,6 @@
 //! Ways to get many rows into the dinosaurs' table.
 
+use super::PATIENCE;
 use super::{cluster::Cluster, cpu, hub::HubProcess};
 use anyhow::{Context, ensure};
 use futures_util::{StreamExt, stream};
@@ -26,8 +27,6 @@ use trex::{
 /// Like the dinosaurs' table, but nobody captures what happens to it.
 pub const BARE_TABLE: &str = "plain_dinosaurs";
 const CAPTURED_TABLE: &str = "dinosaurs";
-/// The hub has sealed everything by then.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How rows are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +71,7 @@ pub struct Load {
     pub streams: usize,
     /// Rows per transaction, but of calls.
     pub batch: u32,
-    /// For so long; what is on its way then still counts, and so does its time.
+    /// For this long; what is in flight then still counts, and so does its time.
     pub lasting: Duration,
 }
 
@@ -83,8 +82,8 @@ pub struct Outcome {
     pub rate: f64,
     /// Rows a second, until they were sealed too.
     pub sealed_rate: f64,
-    /// Microseconds of processor time per row, sealing included: of the hub, of the sessions of Postgres that did the work, and of this
-    /// program.
+    /// Microseconds of processor time per row, sealing included: of the hub, of the sessions of Postgres that
+    /// did the work, and of this program.
     pub cpu: [f64; 3],
 }
 
@@ -212,7 +211,8 @@ impl Spent {
         })
     }
 
-    /// Since then: of the hub, the sessions, this program. A session that was not there yet has spent all of its time since.
+    /// Since then: of the hub, the sessions, this program. A session that was not there yet has spent all of
+    /// its time since.
     fn until(&self, later: &Self) -> [Duration; 3] {
         let before = |pid| self.sessions.get(pid).copied().unwrap_or_default();
         let sessions = later.sessions.iter().map(|(pid, time)| time.saturating_sub(before(pid)));

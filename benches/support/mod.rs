@@ -1,4 +1,5 @@
-//! What every load program needs: a durable Postgres, a hub in a process of its own, light watchers, paired runs, a table and JSON.
+//! What every load program needs: a durable Postgres, a hub in a process of its own, light watchers, paired
+//! runs, a table and JSON.
 
 #![allow(dead_code, unreachable_pub, reason = "a library, of which each program uses a part")]
 
@@ -13,8 +14,11 @@ pub mod report;
 pub mod stats;
 pub mod wire;
 
-use std::{future::Future, process::ExitCode};
+use std::{future::Future, process::ExitCode, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
+
+/// Nothing that a load program waits for takes this long unless it is broken.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs a load program; Ctrl-C and `kill` end it in order, so that no Postgres stays behind.
 pub fn run(program: impl Future<Output = anyhow::Result<()>>) -> ExitCode {

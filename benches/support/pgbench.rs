@@ -15,7 +15,7 @@ pub struct Load<'a> {
     pub script: &'a str,
     /// Sessions at a time.
     pub clients: u32,
-    /// For so long.
+    /// For this long.
     pub seconds: u32,
 }
 
@@ -29,13 +29,14 @@ pub struct Outcome {
 }
 
 impl Load<'_> {
-    /// Runs it: prepared statements, nothing vacuumed. A checkpoint comes first, so that each run begins alike.
+    /// Runs it: prepared statements, nothing vacuumed. A checkpoint comes first, so that each run begins
+    /// alike.
     pub async fn run(&self, cluster: &Cluster) -> anyhow::Result<Outcome> {
         self.run_with(cluster, &[]).await
     }
 
-    /// The same, and how long each transaction took, in milliseconds. `rate`: so many transactions a second, and then with the time for
-    /// which each came too late; else as many as can be.
+    /// The same, and how long each transaction took, in milliseconds. `rate`: this many transactions a
+    /// second, and then with the time for which each came too late; else as many as can be.
     pub async fn latencies(&self, cluster: &Cluster, rate: Option<u32>) -> anyhow::Result<Vec<f64>> {
         let dir = std::env::temp_dir().join(format!("trex-bench-log-{}", std::process::id()));
         std::fs::create_dir_all(&dir)?;

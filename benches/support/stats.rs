@@ -13,7 +13,8 @@ pub fn median(values: &[f64]) -> f64 {
     percentile(values, 0.5)
 }
 
-/// What a sum of two independent quantities exceeds with probability `1 - share`, by drawing pairs of samples.
+/// What a sum of two independent quantities exceeds with probability `1 - share`, by drawing pairs of
+/// samples.
 pub fn percentile_of_sum(a: &[f64], b: &[f64], share: f64) -> f64 {
     let mut random = fastrand::Rng::with_seed(7);
     let draws = 4 * a.len().max(b.len());

@@ -1,6 +1,8 @@
-//! A light watcher: it counts events and looks at every revision, and decodes nothing else. Some twenty times cheaper than a generated
-//! client, so that on a machine that it shares with the server it is the server that is measured.
+//! A light watcher: it counts events and looks at every revision, and decodes nothing else. Some twenty times
+//! cheaper than a generated client, so that on a machine that it shares with the server it is the server that
+//! is measured.
 
+use super::PATIENCE;
 use anyhow::{Context, bail, ensure};
 use bytes::{Buf, Bytes};
 use std::{
@@ -20,7 +22,6 @@ pub const WATCH: &str = "/rh_trex.v1.DinosaurService/WatchDinosaurs";
 pub const HEADER: usize = 5;
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 64 << 20;
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is told of every event: its revision.
 pub type Observer = Box<dyn FnMut(u64) + Send>;
@@ -71,7 +72,7 @@ impl Watchers {
         self.counts.iter().map(|count| count.load(Ordering::Acquire)).collect()
     }
 
-    /// Waits until every stream has had exactly so many.
+    /// Waits until every stream has had exactly this many.
     pub async fn expect(&mut self, events: u64) -> anyhow::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         while self.counts().iter().any(|&count| count < events) {

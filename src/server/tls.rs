@@ -12,7 +12,15 @@ use rustls::{
     server::{Acceptor, WebPkiClientVerifier},
     version::{TLS12, TLS13},
 };
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::Semaphore,
@@ -75,6 +83,7 @@ pub struct Tls {
     protocol: Protocol,
     minimum: MinVersion,
     state: Mutex<State>,
+    looks: AtomicU64,
 }
 
 struct State {
@@ -90,15 +99,17 @@ impl Tls {
         let content = read(&files)?;
         let config = Arc::new(configure(&files, &content, protocol, minimum)?);
         let state = Mutex::new(State { config, content, told: String::new() });
-        Ok(Self { files, protocol, minimum, state })
+        Ok(Self { files, protocol, minimum, state, looks: AtomicU64::new(0) })
     }
 
     /// Reads the files again. A change is used for new connections, as a whole or not at all; open ones stay
     /// as they are.
     pub fn reload(&self) {
-        let read = read(&self.files);
+        let content = read(&self.files);
         let mut state = self.state.lock();
-        let configured = match read {
+        // Under the lock, so that a caller that has seen the count also sees the change, once it has the lock.
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        let configured = match content {
             Ok(content) if content == state.content => return state.told.clear(),
             Ok(content) => configure(&self.files, &content, self.protocol, self.minimum)
                 .map(|config| (Arc::new(config), content)),
@@ -118,6 +129,11 @@ impl Tls {
                 }
             }
         }
+    }
+
+    /// How many times the files have been read again.
+    pub fn looks(&self) -> u64 {
+        self.looks.load(Ordering::Relaxed)
     }
 
     /// Looks at them this often, until `stop`.

@@ -88,8 +88,16 @@ impl Store {
         // history goes back before this seal.
         let floor = "UPDATE hub.attached a SET attached_revision = s.revision FROM hub.seal() s
                      WHERE a.attached_revision IS NULL AND a.relation IS NOT NULL";
-        if !self.run("unsettled", "SELECT FROM hub.attached a JOIN hub.watched w ON w.id = a.id
-                                   WHERE a.attached_revision IS NULL", &[]).await?.is_empty() {
+        if !self
+            .run(
+                "unsettled",
+                "SELECT FROM hub.attached a JOIN hub.watched w ON w.id = a.id
+                                   WHERE a.attached_revision IS NULL",
+                &[],
+            )
+            .await?
+            .is_empty()
+        {
             self.run("settle", floor, &[]).await?;
         }
         let sql = "SELECT w.id, w.kind, n.nspname, c.relname, a.schema_version, a.attached_revision,

@@ -222,14 +222,17 @@ impl DeadLetters {
     /// Makes the first letter of each resource of these due now, with as many attempts as a new one; those
     /// behind follow in order. Returns how many resources are concerned.
     pub async fn retry(&self, which: &Which) -> Result<u64, DatabaseError> {
-        self.change("UPDATE hub.dead_letter d SET attempts = 0, due_at = clock_timestamp()
+        self.change(
+            "UPDATE hub.dead_letter d SET attempts = 0, due_at = clock_timestamp()
                      WHERE d.id IN (SELECT min(f.id) FROM hub.dead_letter f
                                     JOIN (SELECT DISTINCT controller, kind, resource_id
                                       FROM hub.dead_letter WHERE {which}) w
                                       USING (controller, kind, resource_id)
                                     GROUP BY f.controller, f.kind, f.resource_id)
-                     RETURNING id", which)
-            .await
+                     RETURNING id",
+            which,
+        )
+        .await
     }
 
     /// Deletes these without an effect. Letters that waited behind them become due. Returns how many were

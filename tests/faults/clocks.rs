@@ -1,5 +1,5 @@
-//! Clocks that are stepped under running programs, by libfaketime (Debian: `apt install libfaketime`). The monotonic clock goes on, as it
-//! does when an administrator or NTP sets the time.
+//! Clocks that are stepped under running programs, by libfaketime (Debian: `apt install libfaketime`). The
+//! monotonic clock goes on, as it does when an administrator or NTP sets the time.
 
 use crate::{
     ONE_AT_A_TIME,
@@ -27,7 +27,7 @@ use trex::{
 
 const FOLDERS: [&str; 4] =
     ["x86_64-linux-gnu/faketime", "aarch64-linux-gnu/faketime", "faketime", "x86_64-linux-gnu"];
-/// A program reads its clock's offset anew so often; then a step has been seen.
+/// How often a program reads its clock's offset again; after this a step has been seen.
 const SEEN: Duration = Duration::from_millis(1200);
 
 /// The clock of a program that was started with its environment.
@@ -52,7 +52,8 @@ impl Clock {
         Some(clock)
     }
 
-    /// So many seconds before or after the true time. When it returns, that has been seen.
+    /// Sets the clock this many seconds before or after the true time. When it returns, programs have seen
+    /// it.
     pub async fn step(&self, seconds: i64) {
         self.set(seconds);
         sleep(SEEN).await;
@@ -114,7 +115,8 @@ async fn no_step_of_a_clock_costs_a_watcher_an_event() {
     say(&report.to_string());
 }
 
-/// Postgres decides by its clock what is too old to be kept. Who watches loses nothing; who resumes from there is told.
+/// Postgres decides by its clock what is too old to be kept. Who watches loses nothing; who resumes from
+/// there is told.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_is_wrong_by_more_than_the_retention_trims_early_and_not_without_a_word() {
     const HOUR: i64 = 3600;
@@ -128,8 +130,8 @@ async fn a_clock_that_is_wrong_by_more_than_the_retention_trims_early_and_not_wi
     let request =
         WatchDinosaursRequest { backpressure: BackpressurePolicy::CatchUp.into(), ..Default::default() };
     let mut stream = Stream::open(hub, "live", request).await.expect("a watch");
-    // Ahead: what was written before it is old. Right again: what was written meanwhile is not old, and kept. Behind: what is written
-    // then is old as soon as the clock is right.
+    // Ahead: what was written before it is old. Right again: what was written meanwhile is not old, and kept.
+    // Behind: what is written then is old as soon as the clock is right.
     for (round, (hours, trimmed)) in
         [(0, 0), (30, MANY), (0, MANY), (-30, MANY), (0, 4 * MANY)].into_iter().enumerate()
     {

@@ -125,7 +125,8 @@ fn spell(random: &mut Rng) -> Duration {
     Duration::from_millis(random.u64(200..1200))
 }
 
-/// Lets a fault happen. When this returns, its cause is gone; its effects may not be. `false`: it cannot happen here.
+/// Lets a fault happen. When this returns, its cause is gone; its effects may not be. `false`: it cannot
+/// happen here.
 pub async fn inject(fault: Fault, world: &World, watchers: &[Watcher], random: &mut Rng) -> bool {
     let hub = &world.hubs[random.usize(0..world.hubs.len())];
     match fault {
@@ -229,7 +230,7 @@ pub async fn inject(fault: Fault, world: &World, watchers: &[Watcher], random: &
     true
 }
 
-/// Of a clock, in seconds: hours, but never so many that history becomes too old to be kept.
+/// The step of a clock, in seconds: hours, but too few to make the history too old to be kept.
 fn offset(random: &mut Rng) -> i64 {
     random.i64(-10 * 3600..10 * 3600)
 }
@@ -243,7 +244,8 @@ async fn kill(hub: &Hub, random: &mut Rng) {
 async fn stop_postgres(world: &World, spell: Duration) {
     let postmaster = world.cluster.postmaster_pid().expect("a Postgres that runs");
     let mut control = world.control.lock().await;
-    // There must be a session before the one is stopped who makes them; he is first, so that no backend is missed.
+    // There must be a session before the one is stopped who makes them; he is first, so that no backend is
+    // missed.
     control.client().await;
     let mut frozen = Frozen::new(vec![postmaster]);
     frozen.add(control.numbers(EVERYBODY, &[]).await);

@@ -1,9 +1,11 @@
-//! A hub that is frozen for longer than history is retained: when it goes on, its streams are told, and skip nothing without a word.
+//! A hub that is frozen for longer than history is retained: when it goes on, its streams are told, and skip
+//! nothing without a word.
 
 use crate::{
     ONE_AT_A_TIME,
     process::{Frozen, Manner},
     suite::say,
+    support::PATIENCE,
     support::writer::session,
     world::{Hub, World},
 };
@@ -17,7 +19,6 @@ use trex::proto::rh_trex::v1::{
     dinosaur_service_client::DinosaurServiceClient,
 };
 
-const PATIENCE: Duration = Duration::from_secs(45);
 const LOOK: Duration = Duration::from_millis(20);
 /// Events that are kept, and those that come while the hub is frozen.
 const KEPT: &[&str] = &["--retention-events", "1000"];
@@ -44,9 +45,10 @@ impl Stream {
         Ok(Self { name, events: response.into_inner(), epoch, at })
     }
 
-    /// Reads on. Every revision is that of an event, so each comes after the one before, or the stream has skipped one.
+    /// Reads on. Every revision is that of an event, so each comes after the one before, or the stream has
+    /// skipped one.
     async fn next(&mut self) -> Result<(), Status> {
-        let next = timeout(PATIENCE, self.events.message()).await;
+        let next = timeout(*PATIENCE, self.events.message()).await;
         let event = next.unwrap_or_else(|_| panic!("{}: nothing comes after {}", self.name, self.at))?;
         let event = event.expect("a stream does not end with OK");
         assert_eq!(event.dropped_before, 0, "{}: it was dropped from", self.name);

@@ -1,5 +1,6 @@
-//! An import whose client, hub and Postgres are killed at random moments, each a process of its own: when it has been resumed often enough
-//! and ended, every item is there exactly once, and every failure was told exactly once.
+//! An import whose client, hub and Postgres are killed at random moments, each a process of its own: when it
+//! has been resumed often enough and ended, every item is there exactly once, and every failure was told
+//! exactly once.
 //!
 //! `TREX_IMPORT_ROUNDS`: how many kills.
 
@@ -8,6 +9,7 @@ use crate::{
     process::{HubProcess, Manner, group_of},
     proxy::{Proxy, Upstream},
     suite::say,
+    support::PATIENCE,
     support::writer::session,
 };
 use fastrand::Rng;
@@ -43,7 +45,6 @@ use trex::{
     },
 };
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const IMPORT: &str = "killed";
 const DATABASE: &str = "imports";
 /// Between looks at what cannot be awaited.
@@ -243,7 +244,7 @@ impl World {
                         sleep(LOOK).await;
                     }
                 };
-                timeout(PATIENCE, restart).await.expect("a restart");
+                timeout(*PATIENCE, restart).await.expect("a restart");
             }
         }
     }
@@ -278,7 +279,7 @@ impl World {
                 sleep(LOOK).await
             }
         };
-        timeout(PATIENCE, going).await.expect("the import goes on");
+        timeout(*PATIENCE, going).await.expect("the import goes on");
     }
 }
 
@@ -315,12 +316,13 @@ async fn an_import_outlives_kills_and_every_item_is_there_once() {
     world.until_going().await;
     fs::write(world.notes.enough(), "").expect("a file");
     let mut client = world.client.take().expect("a client");
-    let status = timeout(PATIENCE, client.wait()).await.expect("it ends").expect("its status");
+    let status = timeout(*PATIENCE, client.wait()).await.expect("it ends").expect("its status");
     assert!(status.success(), "{status}");
     let items = check(&world).await;
     assert!(rounds < 30 || unacknowledged >= 20, "{unacknowledged} of {rounds} rounds within a batch");
     say(&format!(
-        "imports: {rounds} kills (TREX_SEED={seed}), {unacknowledged} while items were unacknowledged, {committed} of the client's after a commit \
+        "imports: {rounds} kills (TREX_SEED={seed}), {unacknowledged} while items were unacknowledged, \
+         {committed} of the client's after a commit \
          that it never heard of; {items} items, each exactly once; {:.0} s",
         started.elapsed().as_secs_f32()
     ));

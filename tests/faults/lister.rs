@@ -1,5 +1,5 @@
-//! Lists the table again and again (`send_initial_state`), through whatever faults: what it gets must be the table exactly as it was at
-//! the revision that the bookmark after it names.
+//! Lists the table again and again (`send_initial_state`), through whatever faults: what it gets must be the
+//! table exactly as it was at the revision that the bookmark after it names.
 
 use crate::{support::history::Stream, watcher::may_try_again, world::World};
 use std::{collections::BTreeMap, time::Duration};
@@ -15,7 +15,7 @@ use trex::proto::rh_trex::v1::{
 
 /// Between two lists.
 const PAUSE: Duration = Duration::from_millis(150);
-/// Of a hub that says nothing for so long another is asked.
+/// If a hub does not answer for this long, another is asked.
 const LIMIT: Duration = Duration::from_secs(2);
 
 /// A list as a hub gave it.

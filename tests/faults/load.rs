@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(300);
 const SHARED: usize = 5;
 
 const BURST: usize = 8;
-/// So many transactions, and it is under way.
+/// After this many transactions it is in progress.
 const GOING: usize = 60;
 const BURST_PAUSE: Duration = Duration::from_millis(2);
 

@@ -1,7 +1,9 @@
-//! The contract of a watch under faults: real processes are killed and stopped, connections cut, delayed and blackholed, a disk filled,
-//! while writers write and watchers resume. Over all, every guarantee is put to the test of its validator.
+//! The contract of a watch under faults: real processes are killed and stopped, connections cut, delayed and
+//! blackholed, a disk filled, while writers write and watchers resume. Over all, every guarantee is put to
+//! the test of its validator.
 //!
-//! `TREX_FAULTS`: how many faults; `TREX_SEED`: where the seeds begin. A run prints both for itself: with them it can be made again.
+//! `TREX_FAULTS`: how many faults; `TREX_SEED`: where the seeds begin. A run prints both for itself: with
+//! them it can be made again.
 #![allow(missing_docs, unreachable_pub, reason = "a test binary exports nothing")]
 #![allow(clippy::expect_used, reason = "clippy knows tests by their attribute, and these are called by such")]
 
@@ -28,7 +30,10 @@ mod support {
     pub mod history;
     pub mod recorder;
     pub mod validators;
+    mod waiting;
     pub mod writer;
+
+    pub use waiting::PATIENCE;
 }
 
 use fastrand::Rng;
@@ -58,7 +63,8 @@ async fn no_fault_costs_a_watcher_an_event() {
     say(&report.to_string());
 }
 
-/// Found by seed 100: a list that was interrupted ended with INTERNAL, which tells a client that asking again is no use.
+/// Found by seed 100: a list that was interrupted ended with INTERNAL, which tells a client that asking again
+/// is no use.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_the_database_interrupts_may_be_asked_for_again() {
     let _alone = ONE_AT_A_TIME.lock().await;

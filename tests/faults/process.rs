@@ -10,7 +10,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-/// How a hub is run: bounds so small that a stalled watcher of a modest load falls behind them.
+/// How a hub is run: with bounds small enough that a stalled watcher of a modest load exceeds them.
 const OPTIONS: [&str; 21] = [
     "--grpc-server-bindaddress=localhost:0",
     "--admin-server-bindaddress=localhost:0",

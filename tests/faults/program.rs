@@ -18,7 +18,8 @@ use tokio::{
 };
 use trex::proto::rh_trex::v1::WatchDinosaursRequest;
 
-/// Both of its outputs go into one pipe, so that what it says of its streams stands where it belongs among the events.
+/// Both of its outputs go into one pipe, so that what it says of its streams stands where it belongs among
+/// the events.
 fn spawn(address: &str) -> std::io::Result<(Child, PipeReader)> {
     let (output, input): (PipeReader, PipeWriter) = pipe()?;
     let child = Command::new(env!("CARGO_BIN_EXE_trex"))

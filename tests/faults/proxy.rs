@@ -20,7 +20,7 @@ pub enum Upstream {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
     Clear,
-    /// Each piece waits so long.
+    /// The delay of each piece.
     Delayed(Duration),
     /// Nothing passes, not even an end; as TCP does it, what was sent arrives when the way is clear again.
     Blackhole,

@@ -1,9 +1,11 @@
-//! A run: one world, writers and watchers all the time, one fault after the other, and at the end every validator.
+//! A run: one world, writers and watchers all the time, one fault after the other, and at the end every
+//! validator.
 
 use crate::{
     faults::{Fault, inject},
     lister::{self, Lister},
     load::{Burst, Load, shared_ids},
+    support::PATIENCE,
     support::{
         history::{Evidence, History, Journal, Stream, Transaction},
         recorder::SENTINEL,
@@ -25,9 +27,6 @@ use std::{
 use tokio::time::timeout;
 use trex::proto::rh_trex::v1::{BackpressurePolicy, WatchDinosaursRequest};
 
-/// From the end of a fault's cause until every watcher has everything. Far more than it takes, even on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(45);
-
 /// Between two faults, at most.
 const CALM: Duration = Duration::from_millis(600);
 
@@ -40,7 +39,8 @@ pub fn say(line: &str) {
 #[derive(Debug, Default)]
 pub struct Report {
     pub runs: usize,
-    /// How often each came, and the longest time from the end of its cause until every watcher had everything.
+    /// How often each came, and the longest time from the end of its cause until every watcher had
+    /// everything.
     pub faults: BTreeMap<Fault, (usize, Duration)>,
     transactions: usize,
     changes: usize,
@@ -78,7 +78,8 @@ impl fmt::Display for Report {
         }
         write!(
             out,
-            "); {} transactions, {} changes, {} lost acknowledgements; {} events on {} streams, {} lists; longest recovery {:.2} s, longest delay \
+            "); {} transactions, {} changes, {} lost acknowledgements; {} events on {} streams, {} lists; \
+             longest recovery {:.2} s, longest delay \
              after it {:.3} s; {:.0} s in all",
             self.transactions,
             self.changes,
@@ -93,7 +94,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// One run of so many faults, drawn from a seed: every kind comes before one comes again.
+/// One run of this many faults, drawn from a seed: every kind comes once before any comes again.
 pub async fn run(seed: u64, faults: usize, report: &mut Report) {
     say(&format!("faults: TREX_SEED={seed} TREX_FAULTS={faults}"));
     let mut random = Rng::with_seed(seed);
@@ -123,18 +124,18 @@ pub async fn run_these(world: World, mut faults: VecDeque<Fault>, mut random: Rn
         // Half of them under a load in which a hub asks for no bells; a full disk is felt by who writes.
         let burst = (random.bool() || now.contains(&Fault::FillDisk)).then(|| Burst::start(&world));
         if let Some(burst) = &burst {
-            timeout(PATIENCE, burst.until_going()).await.expect("a database that works");
+            timeout(*PATIENCE, burst.until_going()).await.expect("a database that works");
         }
         calms.last_mut().expect("one").until = Some(Instant::now());
         let happened = happen(&now, &world, &watchers, &mut random).await;
         let ended = Instant::now();
-        let (beacon, _) = timeout(PATIENCE, world.beacon()).await.expect("a database that came back");
+        let (beacon, _) = timeout(*PATIENCE, world.beacon()).await.expect("a database that came back");
         if let Some(burst) = burst {
-            transactions.extend(timeout(PATIENCE, burst.stop()).await.expect("writers that end"));
+            transactions.extend(timeout(*PATIENCE, burst.stop()).await.expect("writers that end"));
         }
         for watcher in &watchers {
-            if timeout(PATIENCE, watcher.until_beacon(beacon)).await.is_err() {
-                panic!("{now:?}: {} has not caught up within {PATIENCE:?}", watcher.name);
+            if timeout(*PATIENCE, watcher.until_beacon(beacon)).await.is_err() {
+                panic!("{now:?}: {} has not caught up within {:?}", watcher.name, *PATIENCE);
             }
         }
         println!("{happened:?}: everybody had everything after {:?}", ended.elapsed());
@@ -142,16 +143,16 @@ pub async fn run_these(world: World, mut faults: VecDeque<Fault>, mut random: Rn
         calms.push(Calm::from_now());
         tokio::time::sleep(CALM.mul_f32(random.f32())).await;
     }
-    transactions.extend(timeout(PATIENCE, load.stop()).await.expect("writers that end"));
-    let lists = timeout(PATIENCE, lister.stop()).await.expect("a lister that ends");
+    transactions.extend(timeout(*PATIENCE, load.stop()).await.expect("writers that end"));
+    let lists = timeout(*PATIENCE, lister.stop()).await.expect("a lister that ends");
     let (journal, unknown) = finish(&world, transactions).await;
     let mut recordings = Vec::new();
     for watcher in watchers {
         let name = watcher.name;
-        let recording = timeout(PATIENCE, watcher.finish()).await;
+        let recording = timeout(*PATIENCE, watcher.finish()).await;
         recordings.push(recording.unwrap_or_else(|_| panic!("{name}: the sentinel did not come")));
     }
-    let trail = timeout(PATIENCE, trail::of(&world)).await.expect("an audit trail that is complete");
+    let trail = timeout(*PATIENCE, trail::of(&world)).await.expect("an audit trail that is complete");
     world.stop().await;
     check(&recordings, trail, &journal, &calms, report);
     report.lists += lists.len();
@@ -165,7 +166,7 @@ pub async fn run_these(world: World, mut faults: VecDeque<Fault>, mut random: Rn
 async fn happen(faults: &[Fault], world: &World, watchers: &[Watcher], random: &mut Rng) -> Vec<Fault> {
     let one = async |fault| {
         let mut random = Rng::with_seed(random.get_seed() ^ fault as u64);
-        timeout(PATIENCE, inject(fault, world, watchers, &mut random)).await
+        timeout(*PATIENCE, inject(fault, world, watchers, &mut random)).await
     };
     let mut happened = Vec::new();
     for (&fault, outcome) in faults.iter().zip(join_all(faults.iter().map(|&fault| one(fault))).await) {
@@ -187,7 +188,8 @@ fn draw(count: usize, random: &mut Rng) -> VecDeque<Fault> {
     drawn
 }
 
-/// The watchers: of one hub and of both in turn, through the proxies that faults happen to and not, readers and stallers.
+/// The watchers: of one hub and of both in turn, through the proxies that faults happen to and not, readers
+/// and stallers.
 fn watch(world: &World) -> Vec<Watcher> {
     let [a, b] = &world.hubs;
     let plain = |hub: &Hub| hub.plain.address.to_string();
@@ -232,7 +234,7 @@ fn watch(world: &World) -> Vec<Watcher> {
 /// After the writers: the sentinel, and what they could not know.
 async fn finish(world: &World, transactions: Vec<Transaction>) -> (Journal, usize) {
     let mut control = world.control.lock().await;
-    timeout(PATIENCE, control.until_writers_are_done()).await.expect("sessions that end");
+    timeout(*PATIENCE, control.until_writers_are_done()).await.expect("sessions that end");
     let ids = [SENTINEL.to_owned()];
     let sentinel: [(Verb, &[String]); 3] = [(Verb::Insert, &ids), (Verb::Update, &ids), (Verb::Delete, &ids)];
     assert!(control.write("sentinel", &sentinel).await, "there is no fault any more");

@@ -1,4 +1,5 @@
-//! A hub that dies, freezes or is out of reach, whatever it held, delays what the other hub delivers by less than a second.
+//! A hub that dies, freezes or is out of reach, whatever it held, delays what the other hub delivers by less
+//! than a second.
 
 use crate::{
     ONE_AT_A_TIME,
@@ -6,6 +7,7 @@ use crate::{
     process::Frozen,
     proxy::Flow,
     suite::say,
+    support::PATIENCE,
     support::writer::session,
     world::{Hub, World},
 };
@@ -21,7 +23,6 @@ use tokio::{
 use tonic::{Code, Status, transport::Endpoint};
 use trex::proto::rh_trex::v1::{WatchDinosaursRequest, dinosaur_service_client::DinosaurServiceClient};
 
-const PATIENCE: Duration = Duration::from_secs(30);
 const LIMIT: Duration = Duration::from_secs(1);
 /// Longer than what is done about a hub that is frozen takes, so that all of it is seen.
 const SPELL: Duration = Duration::from_millis(2500);
@@ -57,7 +58,7 @@ async fn while_busy_is_gone(world: &World, ordeal: Ordeal) -> Duration {
     loop {
         let streams = [Stream::open(&world.hubs[0]).await, Stream::open(&world.hubs[1]).await];
         let burst = Burst::start(world);
-        let victim = timeout(PATIENCE, holder(world, BUSY, false)).await.expect("a busy hub");
+        let victim = timeout(*PATIENCE, holder(world, BUSY, false)).await.expect("a busy hub");
         let frozen = match ordeal {
             Ordeal::Killed => {
                 victim.take().await.kill().await;
@@ -92,7 +93,7 @@ async fn a_hub_that_is_gone_in_the_middle_of_a_snapshot_delays_the_other_by_less
     let streams = [Stream::open(victim).await, Stream::open(&world.hubs[1]).await];
     victim.database.set(SLOW, SLOW);
     let listing = tokio::spawn(list(victim.plain.address.to_string()));
-    let holder = timeout(PATIENCE, holder(&world, SEAL, true)).await.expect("a snapshot");
+    let holder = timeout(*PATIENCE, holder(&world, SEAL, true)).await.expect("a snapshot");
     victim.database.set(Flow::Blackhole, Flow::Blackhole);
     let frozen = Frozen::new(vec![victim.pid().await]);
     assert_eq!(holder.name, victim.name);
@@ -100,7 +101,7 @@ async fn a_hub_that_is_gone_in_the_middle_of_a_snapshot_delays_the_other_by_less
     drop(frozen);
     victim.database.clear();
     // Found by seed 4001: it was told INTERNAL, as if asking again were no use.
-    let refused = timeout(PATIENCE, listing).await.expect("an answer").expect("no panic");
+    let refused = timeout(*PATIENCE, listing).await.expect("an answer").expect("no panic");
     assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
     say(&format!("a hub that takes a snapshot is out of reach: the other delivers within {longest:?}"));
     assert!(longest < LIMIT, "{longest:?}");
@@ -144,7 +145,7 @@ impl Stream {
     async fn open(hub: &Hub) -> Self {
         let endpoint = endpoint(&hub.plain.address.to_string());
         // The hub may be starting.
-        let opened = timeout(PATIENCE, async {
+        let opened = timeout(*PATIENCE, async {
             loop {
                 if let Ok(channel) = endpoint.connect().await
                     && let Ok(response) = DinosaurServiceClient::new(channel)
@@ -173,7 +174,8 @@ impl Stream {
         if world.hubs[0].name == victim.name { of_b } else { of_a }
     }
 
-    /// Commits rows one by one for a while, and returns the longest time from a commit's acknowledgement to the row's arrival.
+    /// Commits rows one by one for a while, and returns the longest time from a commit's acknowledgement to
+    /// the row's arrival.
     async fn probe(mut self, world: &World) -> Duration {
         let client = session(&world.url()).await.expect("a session");
         let (began, mut committed) = (Instant::now(), Arrivals::new());
@@ -184,7 +186,7 @@ impl Stream {
             sleep(PACE).await;
         }
         let all = self.arrivals.wait_for(|arrivals| committed.keys().all(|id| arrivals.contains_key(id)));
-        let arrivals = timeout(PATIENCE, all).await.expect("all probes").expect("a stream that goes on");
+        let arrivals = timeout(*PATIENCE, all).await.expect("all probes").expect("a stream that goes on");
         let delays =
             committed.iter().map(|(id, &committed)| arrivals[id].saturating_duration_since(committed));
         delays.max().expect("a probe")

@@ -1,4 +1,5 @@
-//! The audit trail that both hubs keep, whichever of them lives: as a stream among the others, so that every validator sees it.
+//! The audit trail that both hubs keep, whichever of them lives: as a stream among the others, so that every
+//! validator sees it.
 
 use crate::{
     support::history::{End, Event, Headers, Row, Stream},
@@ -9,8 +10,10 @@ use tokio_postgres::Client;
 use trex::{model::ChangeType, proto::rh_trex::v1::WatchDinosaursRequest};
 
 /// Everything that is sealed is in it, and nothing is a dead letter.
-const COMPLETE: &str = "SELECT c.revision = h.revision AND NOT EXISTS (SELECT FROM hub.dead_letter) FROM hub.controller c, hub.head h";
-const RECORDS: &str = "SELECT revision, type, resource_id, after->>'species', (extract(epoch FROM (after->>'updated_at')::timestamptz) * 1000000)::bigint,
+const COMPLETE: &str = "SELECT c.revision = h.revision AND NOT EXISTS (SELECT FROM hub.dead_letter)
+                        FROM hub.controller c, hub.head h";
+const RECORDS: &str = "SELECT revision, type, resource_id, after->>'species',
+                       (extract(epoch FROM (after->>'updated_at')::timestamptz) * 1000000)::bigint,
     before->>'species', (extract(epoch FROM (before->>'updated_at')::timestamptz) * 1000000)::bigint, epoch
     FROM hub.audit WHERE type > 0 ORDER BY revision, epoch";
 

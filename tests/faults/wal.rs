@@ -1,4 +1,5 @@
-//! A disk of the write-ahead log that is full: Postgres does not fail a statement then, it falls, and does not rise before there is room.
+//! A disk of the write-ahead log that is full: Postgres does not fail a statement then, it falls, and does
+//! not rise before there is room.
 
 use crate::{
     ONE_AT_A_TIME,

@@ -18,7 +18,7 @@ use trex::{
 
 /// Between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(50);
-/// A hub that says nothing for so long, asked, is given up.
+/// A hub that does not answer a call for this long is given up.
 const KEEPALIVE: Duration = Duration::from_secs(1);
 /// Of those that stall: so little fits on the way that the hub soon finds the connection full.
 const NARROW: u32 = 8 << 10;
@@ -288,7 +288,8 @@ impl Recorder {
         done
     }
 
-    /// Bookmarked: nothing that was wanted and has a number up to this can be missing, and a stream may begin after it.
+    /// Bookmarked: nothing that was wanted and has a number up to this can be missing, and a stream may begin
+    /// after it.
     fn complete(&mut self, revision: Revision) {
         let stream = self.stream();
         assert!(revision.get() >= stream.up_to(), "{}: a bookmark went back to {revision}", stream.name);
@@ -317,8 +318,8 @@ fn ended(status: &Status) -> End {
     }
 }
 
-/// A refusal with which no fault excuses the hub is none: neither is this history unknown or compacted, nor has the hub an error of its
-/// own.
+/// A refusal with which no fault excuses the hub is none: neither is this history unknown or compacted, nor
+/// has the hub an error of its own.
 pub fn may_try_again(status: &Status) -> bool {
     match status.get_details_error_info() {
         Some(_) => status.code() == Code::Unavailable && status.get_details_retry_info().is_some(),

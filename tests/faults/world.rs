@@ -1,4 +1,5 @@
-//! What faults happen to: a Postgres, two hubs on one database of it, and proxies on every way between them and their clients.
+//! What faults happen to: a Postgres, two hubs on one database of it, and proxies on every way between them
+//! and their clients.
 
 use crate::{
     clocks::Clock,
@@ -153,7 +154,8 @@ impl World {
         url("postgres", &self.writers)
     }
 
-    /// Commits a beacon, however long the database takes to come back. Returns its number, and when it was committed.
+    /// Commits a beacon, however long the database takes to come back. Returns its number, and when it was
+    /// committed.
     pub async fn beacon(&self) -> (u64, Instant) {
         self.control.lock().await.beacon().await
     }
@@ -161,7 +163,8 @@ impl World {
     /// Which hub holds one of the hubs' flags and locks, if one does; `idle`: between two statements.
     pub async fn holder(&self, lock: i32, idle: bool) -> Option<&Hub> {
         let sql = "SELECT usename::text FROM pg_locks JOIN pg_stat_activity USING (pid)
-                   WHERE locktype = 'advisory' AND classid = 1953654136 AND objid::int4 = $1 AND mode = 'ExclusiveLock' AND granted
+                   WHERE locktype = 'advisory' AND classid = 1953654136 AND objid::int4 = $1
+                   AND mode = 'ExclusiveLock' AND granted
                      AND (state LIKE 'idle%' OR NOT $2)";
         let mut control = self.control.lock().await;
         let row = control.client().await.query_opt(sql, &[&lock, &idle]).await.expect("locks")?;
@@ -267,7 +270,8 @@ impl Control {
 
     /// Until no writer's session has a transaction, whoever may have lost sight of it.
     pub async fn until_writers_are_done(&mut self) {
-        let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'writer' AND xact_start IS NOT NULL
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'writer'
+                   AND xact_start IS NOT NULL
                      AND pid <> pg_backend_pid()";
         while self.client().await.query_one(sql, &[]).await.expect("sessions").get::<_, i64>(0) > 0 {
             sleep(LOOK).await;

@@ -15,7 +15,7 @@ use tokio::{
 };
 use trex::{controller::AuditTrail, store::Store};
 
-/// Carries connections to a hub. Each value that is sent cuts those that there are, without a word to either side.
+/// Carries connections to a hub. Each value that is sent cuts the open ones, without notice to either side.
 async fn carry(listener: TcpListener, hub: String, cut: watch::Receiver<u32>) {
     loop {
         let (mut near, _) = listener.accept().await.unwrap();
@@ -33,7 +33,7 @@ async fn carry(listener: TcpListener, hub: String, cut: watch::Receiver<u32>) {
 
 /// The revision of the next record.
 async fn next(lines: &mut Lines<BufReader<ChildStdout>>) -> u64 {
-    let line = timeout(PATIENCE, lines.next_line()).await.expect("a record in time").unwrap();
+    let line = timeout(*PATIENCE, lines.next_line()).await.expect("a record in time").unwrap();
     let record: Value = serde_json::from_str(&line.expect("a record, and not the end")).unwrap();
     record["revision"].as_u64().unwrap()
 }

@@ -54,7 +54,7 @@ async fn an_interrupted_run_reports_and_cleans_up_and_what_a_killed_one_left_can
 
     let mut process = spawn().await;
     process.kill().await.unwrap();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + *PATIENCE;
     // A call that was under way may still commit.
     while rows(&database).await > 0 {
         let cleaned = trex(&["bench", "--clean", "--server", &grpc]).output().await.unwrap();

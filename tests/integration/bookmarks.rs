@@ -1,4 +1,4 @@
-//! Bookmarks: true by construction, and there when nothing else comes.
+//! Bookmarks: always true, and sent even when nothing else is.
 
 use crate::{
     stress::{Control, Load, random, shared_ids, writers},

@@ -1,14 +1,15 @@
 //! Kinds come and go while a hub runs.
 //!
-//! The gate runs it with few watches. `TREX_WATCHES=1000 TREX_PAUSE_MS=50 cargo test --test integration -- catalog::` is what the hub is
-//! held to on a machine that does nothing else.
+//! The gate runs it with few watches.
+//! `TREX_WATCHES=1000 TREX_PAUSE_MS=50 cargo test --test integration -- catalog::` is what the hub is held to
+//! on a machine that does nothing else.
 
 use crate::{
     stress::number,
     support::{
         Database, PATIENCE, TestHub,
         fossil::{FossilEvent, fossil_kind, fossils},
-        until,
+        until, until_sql,
     },
 };
 use prost::Message;
@@ -98,7 +99,8 @@ fn load(session: Driven, enough: Arc<AtomicBool>) -> JoinHandle<u64> {
         let mut written = 0;
         while !enough.load(Ordering::Relaxed) {
             let insert = "INSERT INTO dinosaurs (species)
-                SELECT 'T-' || (extract(epoch FROM clock_timestamp()) * 1e6)::bigint FROM generate_series(1, 5)";
+                SELECT 'T-' || (extract(epoch FROM clock_timestamp()) * 1e6)::bigint
+                FROM generate_series(1, 5)";
             written += session.execute(insert, &[]).await.unwrap();
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -115,11 +117,7 @@ async fn head(session: &Driven) -> Revision {
 async fn all_sealed(session: &Driven) {
     let sql = "SELECT NOT EXISTS (SELECT FROM hub.change c WHERE c.kind = 'Fossil'
         AND NOT EXISTS (SELECT FROM hub.log l WHERE l.xid = c.xid))";
-    let deadline = Instant::now() + PATIENCE;
-    while !session.query_one(sql, &[]).await.unwrap().get::<_, bool>(0) {
-        assert!(Instant::now() < deadline, "the fossils are sealed");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until_sql(session, "the fossils are sealed", sql, &[]).await;
 }
 
 async fn insert(session: &Driven, numbers: std::ops::RangeInclusive<i32>) {
@@ -165,10 +163,10 @@ async fn a_kind_comes_and_goes_and_no_other_stream_notices() {
     let then = head(&session).await.get();
     until("they have left the window", || dinosaurs.head().get() > then + dinosaurs.window().events).await;
     let mut past = dinosaurs.subscribe(Start::After(since), everything()).unwrap();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + *PATIENCE;
     while hub.metric("hub_history_reads_total", "") < 1.0 {
         assert!(Instant::now() < deadline, "it reads from the history");
-        let step = tokio::time::timeout(PATIENCE, poll_fn(|cx| past.poll_next(cx))).await.unwrap();
+        let step = tokio::time::timeout(*PATIENCE, poll_fn(|cx| past.poll_next(cx))).await.unwrap();
         assert!(matches!(step, Step::Frames(_)), "{step:?}");
     }
     drop(past);
@@ -189,7 +187,7 @@ async fn a_kind_comes_and_goes_and_no_other_stream_notices() {
         let why = if round % 2 == 0 { Removal::Detached } else { Removal::Dropped };
         hub.app().catalog().remove(FOSSIL, why);
         for watch in [&mut first, &mut live] {
-            let ended = tokio::time::timeout(PATIENCE, poll_fn(|cx| watch.poll_next(cx))).await.unwrap();
+            let ended = tokio::time::timeout(*PATIENCE, poll_fn(|cx| watch.poll_next(cx))).await.unwrap();
             assert_eq!(ended, Step::End(Ending::Removed { kind: FOSSIL.into(), why }));
         }
         until("the kind is gone", || topic(&hub, FOSSIL).is_none()).await;
@@ -201,11 +199,11 @@ async fn a_kind_comes_and_goes_and_no_other_stream_notices() {
     let last = head(&session).await;
     dinosaurs.reached(last).await;
     let bound = Duration::from_millis(number("TREX_PAUSE_MS", 5_000));
-    let deadline = Instant::now() + PATIENCE;
-    while hub.metric("grpc_stream_events_sent_total", "Dinosaur") < (written * watches.len() as u64) as f64 {
-        assert!(Instant::now() < deadline, "every watch gets every event");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let wanted = (written * watches.len() as u64) as f64;
+    until("every watch gets every event", || {
+        hub.metric("grpc_stream_events_sent_total", "Dinosaur") >= wanted
+    })
+    .await;
     hub.stop().await;
     let mut all: Option<Vec<u64>> = None;
     for watch in watches {
@@ -234,7 +232,7 @@ async fn a_kind_that_comes_again_is_another() {
     let second = head(&session).await;
     hub.app().catalog().remove(FOSSIL, Removal::Dropped);
     hub.app().catalog().put(fossil(second));
-    let ended = tokio::time::timeout(PATIENCE, poll_fn(|cx| old.poll_next(cx))).await.unwrap();
+    let ended = tokio::time::timeout(*PATIENCE, poll_fn(|cx| old.poll_next(cx))).await.unwrap();
     assert_eq!(ended, Step::End(Ending::Removed { kind: FOSSIL.into(), why: Removal::Dropped }));
     // The hub may have looked in between after all.
     until("the other kind is there", || topic(&hub, FOSSIL).is_some()).await;

@@ -25,7 +25,7 @@ async fn run(arguments: &[&str]) -> Output {
     trex(arguments).output().await.expect("a run")
 }
 
-/// What a run that went well has printed: whole lines, and nothing that steers a terminal.
+/// What a successful run has printed: whole lines, and nothing that controls a terminal.
 async fn printed(arguments: &[&str]) -> String {
     let output = run(arguments).await;
     let text = String::from_utf8(output.stdout).expect("text");
@@ -141,7 +141,7 @@ async fn on_a_silent_server() -> (Command, TcpListener) {
 #[tokio::test]
 async fn a_silent_database_ends_the_start() {
     let (mut hub, _silent) = on_a_silent_server().await;
-    let output = timeout(PATIENCE, hub.output()).await.expect("an end").unwrap();
+    let output = timeout(*PATIENCE, hub.output()).await.expect("an end").unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), text.lines().count()), (Some(1), 1), "{text}");
     assert!(text.contains("127.0.0.1, database app") && text.contains("does not answer"), "{text}");
@@ -152,12 +152,12 @@ async fn a_start_on_a_silent_database_can_be_stopped() {
     for signal in ["-TERM", "-INT"] {
         let (mut hub, silent) = on_a_silent_server().await;
         let mut hub = hub.spawn().unwrap();
-        let (mut connection, _) = timeout(PATIENCE, silent.accept()).await.expect("a connection").unwrap();
+        let (mut connection, _) = timeout(*PATIENCE, silent.accept()).await.expect("a connection").unwrap();
         // It has sent its greeting, and waits for the answer.
         connection.read_exact(&mut [0; 8]).await.unwrap();
         let sent = Command::new("kill").args([signal, &hub.id().unwrap().to_string()]).status().await;
         assert!(sent.unwrap().success());
-        let ended = timeout(PATIENCE, hub.wait()).await.expect("an end").unwrap();
+        let ended = timeout(*PATIENCE, hub.wait()).await.expect("an end").unwrap();
         assert_eq!(ended.code(), Some(0), "{signal}");
     }
 }
@@ -231,8 +231,9 @@ async fn a_hub_serves_though_nobody_reads_what_it_says() {
         let mut hub = serve.stdout(stdout).stderr(stderr).spawn().expect("a hub");
         // The welcome comes before it is stopped, however early that is.
         let connected = "SELECT count(*) > 0 FROM pg_stat_activity
-            WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
-        timeout(PATIENCE, async {
+            WHERE datname = current_database() AND pid <> pg_backend_pid()
+            AND backend_type = 'client backend'";
+        timeout(*PATIENCE, async {
             while !session.query_one(connected, &[]).await.unwrap().get::<_, bool>(0) {
                 assert_eq!(hub.try_wait().unwrap(), None);
             }
@@ -241,7 +242,7 @@ async fn a_hub_serves_though_nobody_reads_what_it_says() {
         .expect("a hub in time");
         let pid = hub.id().expect("a process").to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
-        let ended = timeout(PATIENCE, hub.wait()).await.expect("its end in time").unwrap();
+        let ended = timeout(*PATIENCE, hub.wait()).await.expect("its end in time").unwrap();
         assert_eq!(ended.code(), Some(0));
     }
 }

@@ -68,7 +68,8 @@ async fn the_first_line_says_what_is_wrong_with_a_database() {
     let healthy = after(&cluster, "", None, &[]).await;
     assert_eq!((healthy.first().as_str(), healthy.exit), ("nothing", Some(0)));
 
-    let role = "CREATE ROLE THIS_hub LOGIN; GRANT USAGE ON SCHEMA hub TO THIS_hub; GRANT SELECT ON ALL TABLES IN SCHEMA hub, public TO THIS_hub;";
+    let role = "CREATE ROLE THIS_hub LOGIN; GRANT USAGE ON SCHEMA hub TO THIS_hub;
+                GRANT SELECT ON ALL TABLES IN SCHEMA hub, public TO THIS_hub;";
     let seals = format!("{role} GRANT INSERT ON hub.log TO THIS_hub; GRANT UPDATE ON hub.head TO THIS_hub;");
     let (serves, hub): (&[&str], _) = (&["--migrate=false"], Some("THIS_hub"));
     let no_read = format!("{role} REVOKE SELECT ON dinosaurs FROM THIS_hub");
@@ -94,7 +95,8 @@ async fn the_first_line_says_what_is_wrong_with_a_database() {
             "newer-schema the database has hub migration 99",
         ),
         (
-            "DELETE FROM hub.migration WHERE scope = 'hub' AND version > 0; INSERT INTO hub.migration VALUES ('hub', 0, '', '')",
+            "DELETE FROM hub.migration WHERE scope = 'hub' AND version > 0; INSERT INTO hub.migration
+             VALUES ('hub', 0, '', '')",
             None,
             serves,
             2,

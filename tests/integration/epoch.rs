@@ -1,5 +1,5 @@
-//! Histories that are not what they were: copies, backups, other timelines, and what the operator says. Streams are told, clients list
-//! again, and no number ever means two things.
+//! Histories that changed: copies, backups, other timelines, and new epochs by the operator. Streams are
+//! told, clients list again, and no revision ever means two things.
 
 mod slow;
 
@@ -8,13 +8,12 @@ use crate::support::{
     follower::Follower,
     history::Stream,
     recorder::Recorder,
-    until,
+    until, until_sql,
     wire::{RawWatch, metadata, reason},
 };
 use std::{
     path::{Path, PathBuf},
     process::Command,
-    time::Instant,
 };
 use tonic::Code;
 use trex::{
@@ -188,7 +187,8 @@ async fn ready(hub: &TestHub) {
     until("the hub is ready", || hub.app().health().reasons().is_empty()).await;
 }
 
-/// An older backup comes back under a running hub, and is written to at once. `fresh`: that hub has seen no event, only the head.
+/// An older backup comes back under a running hub, and is written to at once. `fresh`: that hub has seen no
+/// event, only the head.
 async fn an_older_backup(fresh: bool, later: u32) {
     let files = Files::new().await;
     let mut hub = TestHub::start(&files.database).await;
@@ -312,7 +312,8 @@ async fn another_timeline_is_another_epoch_of_the_same_numbers() {
     files.cluster.stop().await.unwrap();
 }
 
-/// The standby that is promoted has not seen the last commits. What it has keeps its numbers, in an epoch of its own.
+/// The standby that is promoted has not seen the last commits. What it has keeps its numbers, in an epoch of
+/// its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failover_that_lost_commits_keeps_what_the_server_has() {
     let files = Files::new().await;
@@ -416,12 +417,9 @@ async fn a_new_epoch_waits_for_retention() {
 }
 
 async fn until_one_waits(looker: &Driven) {
-    let sql = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
-    let deadline = Instant::now() + PATIENCE;
-    while !looker.query_one(sql, &[]).await.unwrap().get::<_, bool>(0) {
-        assert!(Instant::now() < deadline, "nobody waits");
-        tokio::task::yield_now().await;
-    }
+    let sql = "SELECT count(*) > 0 FROM pg_stat_activity
+               WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    until_sql(looker, "one waits", sql, &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,5 @@
-//! Watches that start in the past: read from the retained history, handed over to the window, and told when the past is gone.
+//! Watches that start in the past: read from the retained history, handed over to the window, and told when
+//! the past is gone.
 
 mod retention;
 
@@ -8,7 +9,7 @@ use crate::{
         Database, PATIENCE, TestHub,
         history::{End, History},
         recorder::{Recorder, SENTINEL},
-        until,
+        until, until_sql,
         validators::validate,
         wire::{RawWatch, metadata, reason},
         writer::{Verb, Writer},
@@ -227,7 +228,8 @@ async fn a_slow_watch_that_asked_to_be_disconnected_resumes_where_it_was() {
     hub.stop().await;
 }
 
-/// Everything that a hub on a full database sends after revision 0, up to and with a revision: a hash of the bytes.
+/// Everything that a hub on a full database sends after revision 0, up to and with a revision: a hash of the
+/// bytes.
 async fn read_all(hub: &TestHub, up_to: u64) -> u64 {
     let mut watch = RawWatch::start(hub, &after(0)).await;
     let mut hasher = DefaultHasher::new();
@@ -373,7 +375,7 @@ async fn a_watch_above_a_floor_that_rises_as_its_page_is_read_goes_on() {
                  WHERE NOT granted AND relation = 'hub.log'::regclass AND query LIKE '%AS base, l.revision%'";
     let observer = database.connect().await;
     let reading = async { while observer.query(reads, &[]).await.unwrap().is_empty() {} };
-    tokio::time::timeout(PATIENCE, reading).await.expect("the page is read, from where the floor was");
+    tokio::time::timeout(*PATIENCE, reading).await.expect("the page is read, from where the floor was");
     session.batch_execute("UPDATE hub.retention SET compacted = 100; COMMIT").await.unwrap();
     for revision in 251..=300 {
         assert_eq!(watch.event().await.unwrap().revision, revision);

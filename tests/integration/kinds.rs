@@ -1,4 +1,4 @@
-//! A kind that the hub has never heard of goes through capture, log and broker beside the dinosaurs.
+//! A kind that the hub does not know by name goes through capture, log and broker beside the dinosaurs.
 
 use crate::support::{
     Database, TestHub,
@@ -95,7 +95,8 @@ async fn kinds_share_one_sequence_of_revisions() {
         hub.client().await.watch_dinosaurs(WatchDinosaursRequest::default()).await.unwrap().into_inner();
     for n in 1..=10 {
         let both = format!(
-            "INSERT INTO fossils (site, number) VALUES ('s', {n}); INSERT INTO dinosaurs (species) VALUES ('d{n}')"
+            "INSERT INTO fossils (site, number) VALUES ('s', {n}); INSERT INTO dinosaurs (species)
+             VALUES ('d{n}')"
         );
         session.batch_execute(&both).await.unwrap();
     }

@@ -1,4 +1,4 @@
-//! The hub's coming and going, and that of its database: what calls and streams notice.
+//! Starts and stops of the hub and of its database: what calls and streams notice.
 
 use crate::support::{Database, PATIENCE, TestHub, until, wire::reason};
 use std::{
@@ -25,7 +25,7 @@ use trex::{
 };
 
 async fn next(watch: &mut Streaming<DinosaurWatchEvent>) -> DinosaurWatchEvent {
-    let event = timeout(PATIENCE, watch.message()).await.expect("an event in time");
+    let event = timeout(*PATIENCE, watch.message()).await.expect("an event in time");
     event.expect("a stream").expect("no end")
 }
 
@@ -49,13 +49,13 @@ async fn a_drain_ends_watches_with_what_they_need_to_resume() {
     }
     let stopping = tokio::spawn(hub.stop());
     for mut watch in watches {
-        let status = timeout(PATIENCE, watch.message()).await.unwrap().unwrap_err();
+        let status = timeout(*PATIENCE, watch.message()).await.unwrap().unwrap_err();
         assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "UNAVAILABLE"));
         assert!(status.get_details_retry_info().unwrap().retry_delay.unwrap() > Duration::ZERO);
         let trailer = |name| status.metadata().get(name).unwrap().to_str().unwrap().to_owned();
         assert_eq!((trailer("hub-revision").as_str(), trailer("hub-dropped").as_str()), ("1", "0"));
     }
-    timeout(PATIENCE, stopping).await.unwrap().unwrap();
+    timeout(*PATIENCE, stopping).await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,9 +69,9 @@ async fn a_drain_does_not_wait_for_a_watch_that_waits_for_its_state() {
     let opening = tokio::spawn(async move { client.watch_dinosaurs(request).await });
     let waits = "SELECT FROM pg_locks WHERE NOT granted AND relation = 'public.dinosaurs'::regclass";
     let watched = async { while session.query(waits, &[]).await.unwrap().is_empty() {} };
-    timeout(PATIENCE, watched).await.expect("it waits for the table");
-    timeout(PATIENCE, hub.stop()).await.unwrap();
-    let refused = timeout(PATIENCE, opening).await.unwrap().unwrap().err().unwrap();
+    timeout(*PATIENCE, watched).await.expect("it waits for the table");
+    timeout(*PATIENCE, hub.stop()).await.unwrap();
+    let refused = timeout(*PATIENCE, opening).await.unwrap().unwrap().err().unwrap();
     // Not what it is told when the database took too long.
     assert_eq!((refused.code(), refused.message()), (Code::Unavailable, "the hub is shutting down"));
     assert!(refused.get_details_retry_info().unwrap().retry_delay.unwrap() > Duration::ZERO);
@@ -92,12 +92,12 @@ async fn a_drain_waits_for_calls_under_way() {
     let (health, mut stream) = (hub.app().health().clone(), watch(&hub).await);
     let stopping = tokio::spawn(hub.stop());
     // The watch has ended, so the drain is under way; the call is not cut off by it.
-    assert_eq!(timeout(PATIENCE, stream.message()).await.unwrap().unwrap_err().code(), Code::Unavailable);
+    assert_eq!(timeout(*PATIENCE, stream.message()).await.unwrap().unwrap_err().code(), Code::Unavailable);
     assert!(health.reasons().contains(&"shutting down".to_owned()));
     assert!(!call.is_finished());
     session.batch_execute("COMMIT").await.unwrap();
-    assert_eq!(timeout(PATIENCE, call).await.unwrap().unwrap().unwrap().into_inner().species, "new");
-    timeout(PATIENCE, stopping).await.unwrap().unwrap();
+    assert_eq!(timeout(*PATIENCE, call).await.unwrap().unwrap().unwrap().into_inner().species, "new");
+    timeout(*PATIENCE, stopping).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn a_connection_of_the_pool_outlives_the_lane_that_opened_it() {
             let _ = ends.await;
         });
     });
-    timeout(PATIENCE, opens).await.unwrap().unwrap().unwrap();
+    timeout(*PATIENCE, opens).await.unwrap().unwrap().unwrap();
 
     let (session, observer) = (database.connect().await, database.connect().await);
     session.batch_execute("BEGIN; LOCK TABLE hub.head IN ACCESS EXCLUSIVE MODE").await.unwrap();
@@ -122,11 +122,11 @@ async fn a_connection_of_the_pool_outlives_the_lane_that_opened_it() {
     let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'hub.head'::regclass
                      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     let waits = async || observer.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 1;
-    timeout(PATIENCE, async { while !waits().await {} }).await.expect("the call waits for the lock");
+    timeout(*PATIENCE, async { while !waits().await {} }).await.expect("the call waits for the lock");
     drop(end);
     lane.await.unwrap();
     session.batch_execute("COMMIT").await.unwrap();
-    timeout(PATIENCE, call).await.unwrap().unwrap().expect("an answer on the same connection");
+    timeout(*PATIENCE, call).await.unwrap().unwrap().expect("an answer on the same connection");
 }
 
 #[tokio::test]
@@ -139,7 +139,7 @@ async fn a_database_that_goes_and_comes_is_a_pause_and_no_loss() {
     let mut states =
         health.watch(HealthCheckRequest { service: service.clone() }).await.unwrap().into_inner();
     let mut serving = async || {
-        let state = timeout(PATIENCE, states.message()).await.expect("a state in time").unwrap().unwrap();
+        let state = timeout(*PATIENCE, states.message()).await.expect("a state in time").unwrap().unwrap();
         state.status()
     };
     assert_eq!(serving().await, ServingStatus::Serving);
@@ -219,7 +219,7 @@ async fn a_polling_hub_delivers_everything() {
     hub.stop().await;
 }
 
-/// The default isolation of a database is for its writers: the hub's own sessions keep to theirs.
+/// The default isolation of a database is for its writers: the hub's sessions set their own.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_defaults_to_repeatable_read_is_served() {
     for wakeups in [Wakeups::Listen, Wakeups::Poll] {
@@ -249,7 +249,7 @@ async fn a_database_that_defaults_to_repeatable_read_is_served() {
             let call = tokio::spawn(async move { client.update_dinosaur(update).await });
             until_one_waits(&database.connect().await).await;
             session.batch_execute("COMMIT").await.unwrap();
-            let answer = timeout(PATIENCE, call).await.unwrap().unwrap().unwrap();
+            let answer = timeout(*PATIENCE, call).await.unwrap().unwrap().unwrap();
             assert_eq!(answer.into_inner().species, "second");
         }
         drop(stream);
@@ -258,8 +258,9 @@ async fn a_database_that_defaults_to_repeatable_read_is_served() {
 }
 
 async fn until_one_waits(observer: &Driven) {
-    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
-    let deadline = Instant::now() + PATIENCE;
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'
+                 AND datname = current_database()";
+    let deadline = Instant::now() + *PATIENCE;
     while observer.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 0 {
         assert!(Instant::now() < deadline, "nobody waits");
     }

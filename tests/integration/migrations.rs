@@ -1,4 +1,5 @@
-//! Bringing a database to the schema: once, by one, and never backwards; and what the hub says when its triggers were touched.
+//! Migrations: applied once, by one hub, and never backwards; and what the hub says when its triggers were
+//! changed.
 
 mod found;
 
@@ -131,16 +132,19 @@ async fn a_touched_trigger_makes_the_hub_unready_until_migrate_mends_it() {
         ),
         ("DROP TRIGGER \"!trex_update\" ON dinosaurs", "public.dinosaurs: trigger !trex_update is missing"),
         (
-            "CREATE OR REPLACE TRIGGER \"!trex_insert\" AFTER INSERT ON dinosaurs REFERENCING NEW TABLE AS new_rows
+            "CREATE OR REPLACE TRIGGER \"!trex_insert\" AFTER INSERT
+             ON dinosaurs REFERENCING NEW TABLE AS new_rows
                FOR EACH STATEMENT WHEN (false) EXECUTE FUNCTION hub.capture_1_insert()",
             "public.dinosaurs: trigger !trex_insert is altered",
         ),
         (
-            "CREATE TRIGGER \"!trex_second\" AFTER INSERT ON dinosaurs FOR EACH ROW EXECUTE FUNCTION hub.capture_1_insert()",
+            "CREATE TRIGGER \"!trex_second\" AFTER INSERT ON dinosaurs FOR EACH ROW
+             EXECUTE FUNCTION hub.capture_1_insert()",
             "public.dinosaurs: trigger !trex_second does not belong here",
         ),
         (
-            "CREATE OR REPLACE FUNCTION hub.capture_1_insert() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+            "CREATE OR REPLACE FUNCTION hub.capture_1_insert() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN RETURN NULL; END'",
             "public.dinosaurs: a capture function is missing or altered",
         ),
     ] {
@@ -167,7 +171,10 @@ async fn a_table_that_took_the_name_of_the_watched_one_makes_the_hub_unready_unt
     let mut watch =
         hub.client().await.watch_dinosaurs(WatchDinosaursRequest::default()).await.unwrap().into_inner();
     session
-        .batch_execute("ALTER TABLE dinosaurs RENAME TO dinosaurs_old; CREATE TABLE dinosaurs (LIKE dinosaurs_old INCLUDING ALL)")
+        .batch_execute(
+            "ALTER TABLE dinosaurs RENAME TO dinosaurs_old;
+                        CREATE TABLE dinosaurs (LIKE dinosaurs_old INCLUDING ALL)",
+        )
         .await
         .unwrap();
     let reasons = || hub.app().health().reasons();

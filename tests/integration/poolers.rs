@@ -49,7 +49,8 @@ impl Pooler {
     async fn before(database: &Database, mode: &str, sessions: usize) -> Option<Self> {
         let Some(program) = pgbouncer() else {
             eprintln!(
-                "SKIPPED: what holds behind a pooler, for there is no pgbouncer (Debian: apt install pgbouncer)"
+                "SKIPPED: what holds behind a pooler, for there is no pgbouncer (Debian: apt install \
+                 pgbouncer)"
             );
             return None;
         };
@@ -82,7 +83,7 @@ impl Pooler {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(PATIENCE, answers).await.expect("a pooler that answers");
+        timeout(*PATIENCE, answers).await.expect("a pooler that answers");
         Some(pooler)
     }
 
@@ -107,9 +108,12 @@ impl Pooler {
     /// What others have left on all the sessions of the pool.
     async fn left(&self, sessions: usize) -> Vec<String> {
         let all = "SELECT 'setting ' || name FROM pg_settings WHERE source = 'session' AND name NOT IN
-                     ('application_name', 'client_encoding', 'DateStyle', 'TimeZone', 'standard_conforming_strings')
-                   UNION ALL SELECT 'search_path ' || s FROM current_setting('search_path') s WHERE s <> '\"$user\", public'
-                   UNION ALL SELECT 'statement_timeout ' || s FROM current_setting('statement_timeout') s WHERE s <> '0'
+                     ('application_name', 'client_encoding', 'DateStyle', 'TimeZone',
+                       'standard_conforming_strings')
+                   UNION ALL SELECT 'search_path ' || s FROM current_setting('search_path') s
+                   WHERE s <> '\"$user\", public'
+                   UNION ALL SELECT 'statement_timeout ' || s FROM current_setting('statement_timeout') s
+                   WHERE s <> '0'
                    UNION ALL SELECT 'statement ' || name FROM pg_prepared_statements
                      WHERE name NOT LIKE 'PGBOUNCER%' -- which it keeps for everybody, from 1.21 on
                    UNION ALL SELECT 'listens to ' || c FROM pg_listening_channels() c
@@ -135,7 +139,7 @@ impl Pooler {
 
 async fn succeeds(arguments: &[&str]) -> String {
     let output =
-        timeout(PATIENCE, trex(arguments).stderr(Stdio::piped()).output()).await.expect("an end").unwrap();
+        timeout(*PATIENCE, trex(arguments).stderr(Stdio::piped()).output()).await.expect("an end").unwrap();
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {complaint}");
     String::from_utf8(output.stdout).unwrap()
@@ -155,7 +159,7 @@ async fn nothing_is_left_on_the_sessions_of_a_pool() {
         let mut revision = 0;
         let mut next = async || {
             revision += 1;
-            let event = timeout(PATIENCE, watch.message()).await.expect("in time").unwrap().unwrap();
+            let event = timeout(*PATIENCE, watch.message()).await.expect("in time").unwrap().unwrap();
             assert_eq!(event.revision, revision);
             event
         };
@@ -201,11 +205,11 @@ async fn a_pooler_is_named_once_with_the_remedy() {
     let mut hub = trex(&["serve", "--log", "warn", "--database-url", &pooler.url]);
     let mut hub = hub.args(listeners).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(hub.stderr.take().unwrap()).lines();
-    let line = timeout(PATIENCE, lines.next_line()).await.expect("a line").unwrap().unwrap();
+    let line = timeout(*PATIENCE, lines.next_line()).await.expect("a line").unwrap().unwrap();
     assert!(line.contains("pooler") && line.contains("--wakeups poll"), "{line}");
     let sent = Command::new("kill").args(["-TERM", &hub.id().unwrap().to_string()]).status().await;
     assert!(sent.unwrap().success());
-    timeout(PATIENCE, hub.wait()).await.expect("an end").unwrap();
+    timeout(*PATIENCE, hub.wait()).await.expect("an end").unwrap();
     while let Some(line) = lines.next_line().await.unwrap() {
         assert!(!line.contains("pooler"), "{line}");
     }

@@ -1,4 +1,4 @@
-//! The rights of `docs/privileges.md` are enough, and a writer needs and lends none.
+//! The privileges of `docs/privileges.md` are enough; a writer needs none, and gives none away.
 
 use crate::support::{Database, TestHub, fossil::Fossils, until};
 use std::{sync::Arc, time::Duration};
@@ -56,7 +56,8 @@ async fn serves(database: &Database, hub: &str, writer: &str, grant: bool) {
     let session = database.target_as(writer).open().await.unwrap();
     session
         .batch_execute(
-            "INSERT INTO dinosaurs (id, species) VALUES ('x', 'one'); UPDATE dinosaurs SET species = 'two'; DELETE FROM dinosaurs",
+            "INSERT INTO dinosaurs (id, species) VALUES ('x', 'one'); UPDATE dinosaurs SET species = 'two';
+             DELETE FROM dinosaurs",
         )
         .await
         .unwrap();
@@ -164,7 +165,8 @@ async fn a_writer_cannot_lend_the_capture_code() {
         .batch_execute(
             "CREATE TABLE evil.ran (who text);
              GRANT USAGE ON SCHEMA evil TO PUBLIC; GRANT ALL ON evil.ran TO PUBLIC;
-             CREATE FUNCTION evil.note() RETURNS void LANGUAGE sql VOLATILE AS 'INSERT INTO evil.ran VALUES (current_user)';
+             CREATE FUNCTION evil.note() RETURNS void LANGUAGE sql VOLATILE AS
+             'INSERT INTO evil.ran VALUES (current_user)';
              CREATE FUNCTION evil.to_json(anyelement) RETURNS json LANGUAGE plpgsql AS
                $$ BEGIN PERFORM evil.note(); RETURN '{\"evil\": true}'; END $$;
              CREATE FUNCTION evil.equal(text, text) RETURNS boolean LANGUAGE plpgsql AS
@@ -175,7 +177,8 @@ async fn a_writer_cannot_lend_the_capture_code() {
              CREATE FUNCTION evil.pg_notify(text, text) RETURNS void LANGUAGE sql AS 'SELECT evil.note()';
              CREATE FUNCTION evil.pg_try_advisory_lock_shared(int, int) RETURNS boolean LANGUAGE plpgsql AS
                $$ BEGIN PERFORM evil.note(); RETURN true; END $$;
-             CREATE TEMP TABLE change (kind text, resource_id text, type int, after json, before json, actor text, origin text, trace text);
+             CREATE TEMP TABLE change (kind text, resource_id text, type int, after json, before json,
+               actor text, origin text, trace text);
              SET search_path = evil, pg_temp, pg_catalog, public",
         )
         .await
@@ -184,7 +187,8 @@ async fn a_writer_cannot_lend_the_capture_code() {
         served.client().await.watch_dinosaurs(WatchDinosaursRequest::default()).await.unwrap().into_inner();
     session
         .batch_execute(
-            "INSERT INTO dinosaurs (id, species) VALUES ('a', 'first'), ('b', 'second'); UPDATE dinosaurs SET species = 'third' WHERE id IN ('b')",
+            "INSERT INTO dinosaurs (id, species) VALUES ('a', 'first'), ('b', 'second'); UPDATE dinosaurs
+             SET species = 'third' WHERE id IN ('b')",
         )
         .await
         .unwrap();
@@ -238,7 +242,8 @@ async fn who_may_create_functions_lends_the_hub_none() {
     let ran = session.query_one("SELECT count(*) FROM public.ran", &[]).await.unwrap();
     assert_eq!(ran.get::<_, i64>(0), 0);
     let loose = "SELECT p.oid::regprocedure::text FROM pg_proc p WHERE p.pronamespace = 'hub'::regnamespace
-        AND p.prorettype <> 'trigger'::regtype AND NOT coalesce('search_path=pg_catalog, hub, pg_temp' = ANY (p.proconfig), false)";
+        AND p.prorettype <> 'trigger'::regtype
+        AND NOT coalesce('search_path=pg_catalog, hub, pg_temp' = ANY (p.proconfig), false)";
     let loose = session.query(loose, &[]).await.unwrap();
     assert_eq!(loose.iter().map(|row| row.get(0)).collect::<Vec<String>>(), Vec::<String>::new());
     served.stop().await;

@@ -32,7 +32,7 @@ fn after(revision: u64, batch_size: u32) -> ReadEventsRequest {
 async fn batches(hub: &TestHub, request: ReadEventsRequest) -> Result<Vec<ReadEventsResponse>, Status> {
     let mut stream = hub.events().await.read_events(request).await?.into_inner();
     let mut batches = Vec::new();
-    while let Some(batch) = timeout(PATIENCE, stream.message()).await.expect("a batch in time")? {
+    while let Some(batch) = timeout(*PATIENCE, stream.message()).await.expect("a batch in time")? {
         batches.push(batch);
     }
     Ok(batches)
@@ -46,7 +46,7 @@ fn revisions<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<u64> {
     events.into_iter().map(|event| event.revision).collect()
 }
 
-/// A hub that has published so many created dinosaurs, and nothing else.
+/// A hub that has published this many created dinosaurs, and nothing else.
 async fn hub_with(rows: u32) -> (Database, TestHub) {
     let database = Database::create().await;
     let hub = TestHub::start(&database).await;
@@ -148,8 +148,10 @@ async fn a_reader_that_is_restarted_at_random_gets_every_event_once() {
                 for n in 0..TRANSACTIONS / 4 {
                     let rows = random.i32(1..30);
                     let sql = format!(
-                        "BEGIN; INSERT INTO dinosaurs (id, species) SELECT '{writer}-{n}-' || r, 's' FROM generate_series(1, {rows}) r;
-                         INSERT INTO fossils (site, number) SELECT '{writer}-{n}', r FROM generate_series(1, {}) r;
+                        "BEGIN; INSERT INTO dinosaurs (id, species) SELECT '{writer}-{n}-' || r, 's'
+                         FROM generate_series(1, {rows}) r;
+                         INSERT INTO fossils (site, number) SELECT '{writer}-{n}', r
+                         FROM generate_series(1, {}) r;
                          DELETE FROM dinosaurs WHERE id = '{writer}-{}-1'; {}",
                         random.i32(0..10),
                         random.u64(0..=n),
@@ -186,7 +188,8 @@ async fn a_reader_that_is_restarted_at_random_gets_every_event_once() {
             let mut stream = hub.events().await.read_events(request).await.unwrap().into_inner();
             // Leaves it in the middle, more often than not.
             for _ in 0..random.usize(1..12) {
-                let Some(batch) = timeout(PATIENCE, stream.message()).await.expect("in time").unwrap() else {
+                let Some(batch) = timeout(*PATIENCE, stream.message()).await.expect("in time").unwrap()
+                else {
                     break;
                 };
                 for event in batch.events {
@@ -220,7 +223,8 @@ async fn a_batch_is_bounded_in_bytes() {
     let hub = TestHub::start(&database).await;
     let session = database.connect().await;
     // Small ones first, so that many are asked for when the large ones come.
-    let sql = "INSERT INTO dinosaurs (id, species) SELECT 'd' || n, repeat('x', CASE WHEN n > 600 THEN 300000 ELSE 1 END)
+    let sql = "INSERT INTO dinosaurs (id, species) SELECT 'd' || n,
+               repeat('x', CASE WHEN n > 600 THEN 300000 ELSE 1 END)
                FROM generate_series(1, 650) n";
     session.batch_execute(sql).await.unwrap();
     published(&hub, 650).await;
@@ -266,12 +270,12 @@ async fn what_cannot_be_read_is_refused_with_its_reason() {
 async fn overtaken(rows: u32, what: impl AsyncFnOnce(&Database)) -> (u64, Status) {
     let (database, hub) = hub_with(rows).await;
     let mut stream = hub.events().await.read_events(after(0, 50)).await.unwrap().into_inner();
-    let first = timeout(PATIENCE, stream.message()).await.unwrap().unwrap().unwrap();
+    let first = timeout(*PATIENCE, stream.message()).await.unwrap().unwrap().unwrap();
     let mut at = first.next_after_revision;
     assert_eq!(at, 50);
     what(&database).await;
     let end = loop {
-        match timeout(PATIENCE, stream.message()).await.expect("an end in time") {
+        match timeout(*PATIENCE, stream.message()).await.expect("an end in time") {
             Ok(Some(batch)) => {
                 assert_eq!(
                     revisions(&batch.events),
@@ -312,15 +316,15 @@ async fn a_reader_whose_history_is_replaced_is_told() {
 async fn a_hub_that_stops_says_so_to_those_who_read() {
     let (_database, hub) = hub_with(20_000).await;
     let mut stream = hub.events().await.read_events(after(0, 10)).await.unwrap().into_inner();
-    timeout(PATIENCE, stream.message()).await.unwrap().unwrap().unwrap();
+    timeout(*PATIENCE, stream.message()).await.unwrap().unwrap().unwrap();
     let stopping = tokio::spawn(hub.stop());
     let end = loop {
-        match timeout(PATIENCE, stream.message()).await.expect("an end in time") {
+        match timeout(*PATIENCE, stream.message()).await.expect("an end in time") {
             Ok(Some(_)) => {}
             Ok(None) => panic!("all was read before the stop"),
             Err(status) => break status,
         }
     };
     assert_eq!((end.code(), reason(&end).as_str()), (Code::Unavailable, "UNAVAILABLE"));
-    timeout(PATIENCE, stopping).await.unwrap().unwrap();
+    timeout(*PATIENCE, stopping).await.unwrap().unwrap();
 }

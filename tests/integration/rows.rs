@@ -24,7 +24,8 @@ impl Shop {
     async fn open() -> Self {
         let database = Database::create().await;
         let sql = "CREATE SCHEMA \"my shop\";
-             CREATE TABLE \"my shop\".\"or\"\"ders\" (at timestamptz, \"Part No\" text, n numeric, note text, qty int2 NOT NULL DEFAULT 1 CHECK (qty < 100),
+             CREATE TABLE \"my shop\".\"or\"\"ders\" (at timestamptz, \"Part No\" text, n numeric,
+               note text, qty int2 NOT NULL DEFAULT 1 CHECK (qty < 100),
                doc json, secret text, PRIMARY KEY (at, \"Part No\", n))";
         database.connect().await.batch_execute(sql).await.unwrap();
         let fields = vec![
@@ -42,8 +43,10 @@ impl Shop {
             key: vec![0, 1, 2],
         };
         // Whatever the database's own formats are.
-        let odd = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET timezone = ''Asia/Kolkata''', current_database());
-                   EXECUTE format('ALTER DATABASE %I SET datestyle = ''German''', current_database()); END $$";
+        let odd = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET timezone = ''Asia/Kolkata''',
+                     current_database());
+                   EXECUTE format('ALTER DATABASE %I SET datestyle = ''German''', current_database());
+                   END $$";
         database.connect().await.batch_execute(odd).await.unwrap();
         let store = Store::new(&database.target(), 2).unwrap();
         Self { database, store, table, call: Call::default() }
@@ -145,7 +148,8 @@ async fn what_postgres_refuses_is_said_in_its_words() {
 async fn pages_go_by_position_whatever_the_order() {
     let shop = Shop::open().await;
     let sql = "INSERT INTO \"my shop\".\"or\"\"ders\" (at, \"Part No\", n, note, qty, secret)
-        SELECT timestamptz '2026-01-01' + (i % 3) * interval '1 day', 'p/' || i % 7, i, CASE WHEN i % 4 > 0 THEN (ARRAY['b','B','ä',''])[1 + i % 4] END, i % 5, 's'
+        SELECT timestamptz '2026-01-01' + (i % 3) * interval '1 day', 'p/' || i % 7, i, CASE WHEN i % 4 > 0
+        THEN (ARRAY['b','B','ä',''])[1 + i % 4] END, i % 5, 's'
         FROM generate_series(1, 211) i";
     shop.database.connect().await.batch_execute(sql).await.unwrap();
     for order in ["", "note", "note desc", "qty desc, note", "note desc, qty, n desc", "at desc", "n"] {
@@ -183,7 +187,8 @@ async fn searches_find_what_sql_finds() {
     let shop = Shop::open().await;
     let session = shop.database.connect().await;
     let sql = "INSERT INTO \"my shop\".\"or\"\"ders\" (at, \"Part No\", n, note)
-        SELECT '2026-01-01', t, i, nullif(t, 'NULL') FROM unnest(ARRAY['Trex','trex','T%','T_x','it''s','NULL','ä','Ä','']) WITH ORDINALITY u(t, i)";
+        SELECT '2026-01-01', t, i, nullif(t, 'NULL')
+        FROM unnest(ARRAY['Trex','trex','T%','T_x','it''s','NULL','ä','Ä','']) WITH ORDINALITY u(t, i)";
     session.batch_execute(sql).await.unwrap();
     for search in [
         "note like 'T%'",

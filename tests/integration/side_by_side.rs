@@ -1,7 +1,8 @@
-//! A watched table and the same table without a hub, side by side: the same random statements have the same results, the same errors and
-//! leave the same rows, and what was captured of the watched one rebuilds it.
+//! A watched table and the same table without a hub, side by side: the same random statements have the same
+//! results, the same errors and leave the same rows, and what was captured of the watched one rebuilds it.
 //!
-//! `TREX_SIDE_BY_SIDE_ROUNDS` sets the number of rounds, `TREX_SIDE_BY_SIDE_SEED` the seed of the first; a failure names its seed.
+//! `TREX_SIDE_BY_SIDE_ROUNDS` sets the number of rounds, `TREX_SIDE_BY_SIDE_SEED` the seed of the first; a
+//! failure names its seed.
 
 use crate::support::{Database, ledger::Ledger};
 use fastrand::Rng;
@@ -55,11 +56,13 @@ const TRIGGERS: [(&str, &str); 10] = [
     ("BEFORE DELETE", "IF OLD.chosen THEN RETURN NULL; END IF; RETURN OLD;"),
     (
         "AFTER INSERT OR UPDATE",
-        "IF pg_trigger_depth() < 3 THEN UPDATE thing SET rank = rank - 1 WHERE id = NEW.id AND rank > 5; END IF; RETURN NULL;",
+        "IF pg_trigger_depth() < 3 THEN UPDATE thing SET rank = rank - 1 WHERE id = NEW.id AND rank > 5;
+         END IF; RETURN NULL;",
     ),
     (
         "AFTER DELETE",
-        "IF pg_trigger_depth() < 3 THEN UPDATE thing SET owner = 0 WHERE owner = OLD.owner; END IF; RETURN NULL;",
+        "IF pg_trigger_depth() < 3 THEN UPDATE thing SET owner = 0 WHERE owner = OLD.owner; END IF;
+         RETURN NULL;",
     ),
     ("AFTER UPDATE", "IF NEW.rank = 4 THEN DELETE FROM thing WHERE id = NEW.id; END IF; RETURN NULL;"),
     (
@@ -121,13 +124,15 @@ impl Round {
         let mut set_up = vec![
             "CREATE SCHEMA \"Odd schema\"".to_owned(),
             format!(
-                "CREATE TABLE thing (id {key} PRIMARY KEY, owner int, rank int, chosen boolean, parent {key}{extra}{constraints})"
+                "CREATE TABLE thing (id {key} PRIMARY KEY, owner int, rank int, chosen boolean,
+                   parent {key}{extra}{constraints})"
             ),
         ];
         let count = rng.usize(..4);
         for (n, (when, body)) in rng.choose_multiple(TRIGGERS, count).into_iter().enumerate() {
             set_up.push(format!(
-                "CREATE FUNCTION f{n}() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $f$ BEGIN {body} END $f$;
+                "CREATE FUNCTION f{n}() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $f$
+                 BEGIN {body} END $f$;
                  CREATE TRIGGER t{n} {when} ON thing FOR EACH ROW EXECUTE FUNCTION f{n}()"
             ));
         }
@@ -181,20 +186,29 @@ impl Round {
             0..=3 => format!("INSERT INTO public.thing VALUES {rows} RETURNING *"),
             4 => format!("INSERT INTO public.thing VALUES {rows} ON CONFLICT DO NOTHING RETURNING id"),
             5 => format!(
-                "INSERT INTO public.thing AS t VALUES {rows} ON CONFLICT (id) DO UPDATE SET rank = excluded.rank, owner = t.owner + 1"
+                "INSERT INTO public.thing AS t VALUES {rows} ON CONFLICT (id) DO UPDATE
+                 SET rank = excluded.rank, owner = t.owner + 1"
             ),
             6 => format!("UPDATE public.thing SET rank = {rank} WHERE id >= {one} RETURNING *"),
             7 => format!("UPDATE public.thing SET c{column} = {value} WHERE id = {one} RETURNING c{column}"),
             8 => format!("UPDATE public.thing SET id = {one} WHERE id = {other}"),
-            9 => format!("UPDATE public.thing SET chosen = NOT chosen, parent = {one} WHERE owner = {}", rank % 4),
+            9 => format!(
+                "UPDATE public.thing SET chosen = NOT chosen, parent = {one}
+                          WHERE owner = {}",
+                rank % 4
+            ),
             10 => format!("DELETE FROM public.thing WHERE id = {one} RETURNING *"),
             11 => format!(
-                "WITH d AS (DELETE FROM public.thing WHERE id = {one} RETURNING *), u AS (UPDATE public.thing SET rank = rank + 1 WHERE id <> {one} RETURNING id)
+                "WITH d AS (DELETE FROM public.thing WHERE id = {one} RETURNING *),
+                 u AS (UPDATE public.thing SET rank = rank + 1 WHERE id <> {one} RETURNING id)
                  INSERT INTO public.thing SELECT * FROM d RETURNING id"
             ),
             12 if self.rng.u8(..4) == 0 => "TRUNCATE public.thing CASCADE".to_owned(),
-            _ => format!("DO $$ BEGIN UPDATE public.thing SET rank = {rank} WHERE id = {one}; DELETE FROM public.thing WHERE id = {other};
-                          EXCEPTION WHEN OTHERS THEN NULL; END $$"),
+            _ => format!(
+                "DO $$ BEGIN UPDATE public.thing SET rank = {rank} WHERE id = {one};
+                          DELETE FROM public.thing WHERE id = {other};
+                          EXCEPTION WHEN OTHERS THEN NULL; END $$"
+            ),
         }
     }
 
@@ -290,7 +304,8 @@ async fn run(seed: u64) {
     );
     println!("{:#?}\n{:?}", round.set_up, round.settings);
     // As the capture writes values.
-    let style = "SET intervalstyle = iso_8601; SET extra_float_digits = 1; SET bytea_output = hex; SET timezone = 'UTC'";
+    let style = "SET intervalstyle = iso_8601; SET extra_float_digits = 1; SET bytea_output = hex;
+                 SET timezone = 'UTC'";
     ledger.run(style).await;
     ledger.check("Thing", "public.thing").await;
 }

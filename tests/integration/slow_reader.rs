@@ -1,4 +1,4 @@
-//! Readers that stop reading: what they lose is told to the event, and nobody else pays.
+//! Readers that stop reading: their losses are counted exactly, and nobody else pays.
 
 mod large;
 mod latest;
@@ -22,10 +22,12 @@ use trex::{
 
 /// Rows that every transaction updates.
 const HOT: usize = 10;
-/// Events of one transaction: `HOT` updates, and so many rows created, of which 30 are updated and 20 deleted.
+/// Events of one transaction: `HOT` updates and this many creations, with 30 of the rows updated and 20
+/// deleted.
 const CREATED: usize = 40;
 const EVENTS: usize = HOT + CREATED + 30 + 20;
-/// Transactions while a reader stands still: enough that also the stream which wants a tenth of the events is passed.
+/// Transactions while a reader stands still: enough that also the stream which wants a tenth of the events is
+/// passed.
 const FLOOD: usize = 200;
 /// Events of the last transaction.
 const LAST: usize = 3;
@@ -101,7 +103,8 @@ fn requests(hot: &[String]) -> Vec<(&'static str, WatchDinosaursRequest)> {
     ]
 }
 
-/// A client whose connection holds no more than HTTP/2 demands, so that little is under way when it stops reading.
+/// A client whose connection holds no more than HTTP/2 demands, so that little is under way when it stops
+/// reading.
 async fn narrow_client(hub: &TestHub) -> DinosaurServiceClient<Channel> {
     const SMALLEST: u32 = 65_535;
     let address = hub.app().addresses().grpc.clone().expect("gRPC is served");

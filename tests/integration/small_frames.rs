@@ -1,5 +1,6 @@
-//! Clients in other languages send a frame of its own for each message, and HTTP/2 libraries defend themselves against floods of small
-//! frames that nobody reads: what the hub lets a client send ahead must stay below what its library takes for an attack.
+//! Clients in other languages send a separate frame for each message, and HTTP/2 libraries defend themselves
+//! against floods of small frames that nobody reads: what the hub lets a client send ahead must stay below
+//! what its library takes for an attack.
 
 use crate::support::{Database, PATIENCE, TestHub, until};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -18,7 +19,7 @@ use trex::proto::rh_trex::v1::{BulkCreateDinosaursResponse, CreateDinosaurReques
 const STREAMS: usize = 4;
 /// More than a window holds.
 const ITEMS: usize = 20_000;
-/// A client to which no window was given for so long has filled it.
+/// A client that has got no window for this long has filled it.
 const STALLED: Duration = Duration::from_millis(500);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,7 +43,7 @@ async fn a_client_that_sends_small_frames_faster_than_they_are_committed_is_held
         ended = streams.join_next() => panic!("ended while nothing could be committed: {ended:?}"),
     }
     session.batch_execute("COMMIT").await.unwrap();
-    while let Some(answer) = timeout(PATIENCE, streams.join_next()).await.expect("an answer in time") {
+    while let Some(answer) = timeout(*PATIENCE, streams.join_next()).await.expect("an answer in time") {
         assert_eq!(answer.unwrap().created, ITEMS as i32);
     }
     connection.abort();
@@ -73,7 +74,7 @@ async fn create(
         sending.reserve_capacity(frame.len());
         while sending.capacity() < frame.len() {
             let capacity = poll_fn(|context| sending.poll_capacity(context));
-            match timeout(if is_stalled { PATIENCE } else { STALLED }, capacity).await {
+            match timeout(if is_stalled { *PATIENCE } else { STALLED }, capacity).await {
                 Ok(capacity) => drop(capacity.expect("the stream is open").unwrap()),
                 Err(_) => {
                     assert!(!is_stalled, "no window");

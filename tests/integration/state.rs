@@ -121,7 +121,10 @@ async fn the_state_is_exact_beside_truncate() {
             let mut rounds = 0;
             while !enough.load(Ordering::Relaxed) {
                 rounds += 1;
-                let insert = format!("INSERT INTO dinosaurs (id, species) SELECT '{writer}-{rounds}-' || n, 's' FROM generate_series(1, 5) n");
+                let insert = format!(
+                    "INSERT INTO dinosaurs (id, species) SELECT '{writer}-{rounds}-' || n,
+                                      's' FROM generate_series(1, 5) n"
+                );
                 let truncate = if writer == 0 { "TRUNCATE dinosaurs" } else { "" };
                 // Sometimes emptied and filled in one transaction.
                 let sql = match rounds % 3 {
@@ -149,7 +152,8 @@ async fn the_state_is_exact_beside_truncate() {
     }
     let session = database.connect().await;
     let last = format!(
-        "INSERT INTO dinosaurs (id, species) VALUES ('{SENTINEL}', 's'); DELETE FROM dinosaurs WHERE id = '{SENTINEL}'"
+        "INSERT INTO dinosaurs (id, species) VALUES ('{SENTINEL}', 's'); DELETE FROM dinosaurs
+         WHERE id = '{SENTINEL}'"
     );
     session.batch_execute(&last).await.unwrap();
     let rows = session.query("SELECT id FROM dinosaurs ORDER BY id", &[]).await.unwrap();
@@ -202,7 +206,8 @@ fn resident() -> u64 {
 async fn fill(database: &Database, rows: u32) {
     let session = database.connect().await;
     let insert = format!(
-        "INSERT INTO dinosaurs (id, species) SELECT lpad(n::text, 8, '0'), repeat('s', 100) FROM generate_series(1, {rows}) n"
+        "INSERT INTO dinosaurs (id, species) SELECT lpad(n::text, 8, '0'), repeat('s', 100)
+         FROM generate_series(1, {rows}) n"
     );
     session.batch_execute(&insert).await.unwrap();
 }
@@ -251,11 +256,13 @@ async fn a_client_that_does_not_read_the_state_pins_nothing_and_misses_nothing()
         watch.next().await.unwrap();
     }
     let session = database.connect().await;
-    let pins = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'trex'
-                  AND (state = 'idle in transaction' OR backend_xmin IS NOT NULL) AND pid <> pg_backend_pid() AND xact_start < now() - interval '50 ms'";
+    let pins = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                AND application_name = 'trex'
+                  AND (state = 'idle in transaction' OR backend_xmin IS NOT NULL)
+                  AND pid <> pg_backend_pid() AND xact_start < now() - interval '50 ms'";
     let started = Instant::now();
     while session.query_one(pins, &[]).await.unwrap().get::<_, i64>(0) > 0 {
-        assert!(started.elapsed() < PATIENCE, "a snapshot is pinned by a client that does not read");
+        assert!(started.elapsed() < *PATIENCE, "a snapshot is pinned by a client that does not read");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     println!("slow state: nothing pinned after {:?}", started.elapsed());
@@ -290,7 +297,7 @@ async fn states_that_nobody_reads_fill_no_disk() {
     let unread = RawWatch::start(&hub, &state()).await;
     let client = hub.client().await;
     let begin = async || client.clone().watch_dinosaurs(state()).await.map(drop);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + *PATIENCE;
     let refused = loop {
         assert!(Instant::now() < deadline, "the disk is taken");
         if let Err(status) = begin().await {
@@ -318,7 +325,7 @@ async fn a_state_that_the_database_cannot_give_is_for_later() {
     let session = database.connect().await;
     let readers =
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'FETCH % FROM rows'";
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + *PATIENCE;
     let mut watch = loop {
         let watch = RawWatch::start(&hub, &state()).await;
         if session.query_one(readers, &[]).await.unwrap().get::<_, i64>(0) == 1 {
@@ -346,7 +353,8 @@ async fn a_state_that_the_database_cannot_give_is_for_later() {
     cluster.stop().await.unwrap();
 }
 
-/// The hub does not wait for long for a table that somebody has locked, and leaves nobody on the server who does.
+/// The hub does not wait for long for a table that somebody has locked, and leaves nobody on the server who
+/// does.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_state_of_a_locked_table_is_for_later() {
     let database = Database::create().await;
@@ -354,7 +362,7 @@ async fn a_state_of_a_locked_table_is_for_later() {
     let session = database.connect().await;
     session.batch_execute("BEGIN; LOCK TABLE dinosaurs IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let asked = Recorder::try_start(hub.client().await, "later", state(), None);
-    let refused = tokio::time::timeout(PATIENCE, asked).await.expect("an answer").err().unwrap();
+    let refused = tokio::time::timeout(*PATIENCE, asked).await.expect("an answer").err().unwrap();
     assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unavailable, "UNAVAILABLE"));
     assert!(refused.get_details_retry_info().is_some());
     let waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'dinosaurs'::regclass AND NOT granted";
@@ -372,12 +380,15 @@ impl ServedKind for Strata {
         const MIGRATIONS: &[Migration] = &[Migration {
             version: 1,
             name: "strata",
-            sql: "CREATE TABLE public.strata (site text, number int, details jsonb, weight numeric, note text,
+            sql:
+                "CREATE TABLE public.strata (site text, number int, details jsonb, weight numeric, note text,
                     scan text NOT NULL DEFAULT '', PRIMARY KEY (site, number)) PARTITION BY LIST (site);
                   CREATE TABLE public.strata_a PARTITION OF public.strata FOR VALUES IN ('a');
-                  CREATE TABLE public.strata_b PARTITION OF public.strata FOR VALUES IN ('b') PARTITION BY RANGE (number);
+                  CREATE TABLE public.strata_b PARTITION OF public.strata FOR
+                  VALUES IN ('b') PARTITION BY RANGE (number);
                   CREATE TABLE public.strata_b1 PARTITION OF public.strata_b FOR VALUES FROM (0) TO (500);
-                  CREATE TABLE public.strata_b2 PARTITION OF public.strata_b FOR VALUES FROM (500) TO (1000000)",
+                  CREATE TABLE public.strata_b2 PARTITION OF public.strata_b FOR VALUES
+                  FROM (500) TO (1000000)",
         }];
         fossil_kind("Stratum", "public.strata", MIGRATIONS)
     }
@@ -401,8 +412,10 @@ async fn the_state_of_a_partitioned_table_is_exact() {
             n += 1;
             // Rows come, move between partitions, and go with one of them.
             let sql = format!(
-                "INSERT INTO strata (site, number) SELECT s, m + {n} * 7 FROM unnest(ARRAY['a', 'b']) s, generate_series(1, 5) m;
-                 UPDATE strata SET site = 'b', number = number + 100000 WHERE site = 'a' AND number % 3 = {n} % 3;
+                "INSERT INTO strata (site, number) SELECT s, m + {n} * 7 FROM unnest(ARRAY['a', 'b']) s,
+                 generate_series(1, 5) m;
+                 UPDATE strata SET site = 'b', number = number + 100000 WHERE site = 'a'
+                 AND number % 3 = {n} % 3;
                  UPDATE strata SET note = '{n}' WHERE number % 5 = 0"
             );
             session.batch_execute(&sql).await.unwrap();
@@ -451,7 +464,7 @@ async fn the_state_of_a_partitioned_table_is_exact() {
         let mut last = revision;
         'events: loop {
             let step =
-                tokio::time::timeout(PATIENCE, poll_fn(|cx| subscription.poll_next(cx))).await.unwrap();
+                tokio::time::timeout(*PATIENCE, poll_fn(|cx| subscription.poll_next(cx))).await.unwrap();
             let Step::Frames(frames) = step else { panic!("{step:?}") };
             for event in messages(&frames) {
                 let FossilEvent { change, fossil, resource_id, revision, .. } = event;

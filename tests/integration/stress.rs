@@ -1,5 +1,5 @@
-//! Many writers at once, through spells of load and of calm, with every watcher put through every validator. The hub's back-up timer
-//! is set to an hour, so that a wake-up that is lost is a test that fails.
+//! Many writers at once, through spells of load and of calm, with every watcher put through every validator.
+//! The hub's back-up timer is set to an hour, so that a wake-up that is lost is a test that fails.
 //!
 //! Longer runs: `TREX_STRESS_ROWS`; the same run again: `TREX_SEED`, which every run prints.
 
@@ -8,10 +8,10 @@ mod faults;
 mod rivals;
 
 use crate::support::{
-    Database, TestHub,
+    Database, PATIENCE, TestHub,
     history::{End, History, Journal, Row, Stream, Transaction},
-    recorder::{PATIENCE, Progress, Recorder, SENTINEL, record_reconnecting},
-    until,
+    recorder::{Progress, Recorder, SENTINEL, record_reconnecting},
+    until, until_sql, until_true,
     validators::validate,
     writer::{MARKS, Open, Verb, Writer, session},
 };
@@ -89,34 +89,26 @@ impl Control {
 
     /// The last transaction: also those whose writers hung up are over by then.
     pub(super) async fn write_sentinel(&mut self) {
-        let busy = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'writer' AND datname = current_database()
+        let rest = "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'writer'
+                    AND datname = current_database()
             AND state <> 'idle' AND pid <> pg_backend_pid()";
-        let deadline = Instant::now() + *PATIENCE;
-        while self.client.query_one(busy, &[]).await.expect("a count").get::<_, i64>(0) > 0 {
-            assert!(Instant::now() < deadline, "some writer does not end");
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        until_sql(&self.client, "every writer ends", rest, &[]).await;
         let ids = [SENTINEL.to_owned()];
         self.write(&[(Verb::Insert, &ids), (Verb::Update, &ids), (Verb::Delete, &ids)]).await;
     }
 
     /// Whether a hub says that it needs no bell.
     async fn is_busy(&self) -> bool {
-        let sql = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 1953654136 AND objid = 2
-            AND mode = 'ExclusiveLock' AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))";
+        let sql = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 1953654136
+                     AND objid = 2
+            AND mode = 'ExclusiveLock' AND granted
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))";
         self.client.query_one(sql, &[]).await.expect("locks").get(0)
     }
 
     pub(super) async fn until_busy(&self, wanted: bool) {
-        let deadline = Instant::now() + *PATIENCE;
-        while self.is_busy().await != wanted {
-            assert!(
-                Instant::now() < deadline,
-                "the hub did not become {}",
-                if wanted { "busy" } else { "calm" }
-            );
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        let what = if wanted { "the hub becomes busy" } else { "the hub becomes calm" };
+        until_true(what, async || self.is_busy().await == wanted).await;
     }
 
     /// The journals of all writers, with the outcomes that they could not know and the table as it is.
@@ -320,7 +312,8 @@ async fn check(hub: TestHub, watchers: Watchers, mut control: Control, writers: 
     let resolved =
         journal.committed().filter(|(_, transaction)| transaction.acknowledged().is_none()).count();
     println!(
-        "{} transactions ({} committed, {resolved} of them known by their marks), {} changes; {received} events on {streams} streams",
+        "{} transactions ({} committed, {resolved} of them known by their marks), {} changes; {received} \
+         events on {streams} streams",
         journal.transactions.len(),
         journal.committed().count(),
         plain.events.len(),

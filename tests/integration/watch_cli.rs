@@ -32,7 +32,7 @@ fn bookmark(dropped_before: u64) -> DinosaurWatchEvent {
 async fn run(scripts: impl IntoIterator<Item = Script>, arguments: &[&str]) -> Output {
     let hub = ScriptedHub::start(scripts).await;
     let mut command = trex(arguments);
-    timeout(PATIENCE, command.args(["--server", &hub.address]).stderr(Stdio::piped()).output())
+    timeout(*PATIENCE, command.args(["--server", &hub.address]).stderr(Stdio::piped()).output())
         .await
         .expect("its end")
         .unwrap()
@@ -87,7 +87,7 @@ async fn an_export_whose_reader_has_had_enough_says_nothing_more() {
     drop(reader);
     let mut command = trex(&["export", "--server", &hub.address]);
     let process = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
-    let output = timeout(PATIENCE, process.wait_with_output()).await.expect("its end").unwrap();
+    let output = timeout(*PATIENCE, process.wait_with_output()).await.expect("its end").unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
 
@@ -106,11 +106,11 @@ async fn an_export_that_is_stopped_or_refused_leaves_nothing_behind() {
     let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
     // It is at work.
     let mut said = BufReader::new(process.stderr.take().unwrap()).lines();
-    let line = timeout(PATIENCE, said.next_line()).await.expect("a line in time").unwrap().unwrap();
+    let line = timeout(*PATIENCE, said.next_line()).await.expect("a line in time").unwrap().unwrap();
     assert!(line.starts_with("disconnected: ") && found() == 1, "{line}");
     let pid = process.id().expect("a process").to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
-    let ended = timeout(PATIENCE, process.wait()).await.expect("its end").unwrap();
+    let ended = timeout(*PATIENCE, process.wait()).await.expect("its end").unwrap();
     assert_eq!((ended.code(), found()), (Some(1), 0));
 }
 

@@ -9,7 +9,7 @@ use tokio::{
 };
 use trex::store::{Driven, Target};
 
-/// An event of the hub has so many bytes beside its species.
+/// The bytes of a hub's event besides its species.
 const BESIDE_SPECIES: usize = 132;
 
 /// Where a client publishes.
@@ -45,7 +45,7 @@ impl Feed {
         })
     }
 
-    /// Appends so often so many events, the first of which has this number.
+    /// Appends this many batches of this many events, the first of which has this number.
     pub(super) async fn publish(&mut self, first: u64, batch: u64, appends: u64) -> anyhow::Result<()> {
         if let Self::Control(stream) = self {
             stream.write_all(&[batch.to_be_bytes(), appends.to_be_bytes()].concat()).await?;
@@ -58,7 +58,8 @@ impl Feed {
                 Self::Control(_) => {}
                 Self::Postgres(session) => {
                     let insert = format!(
-                        "INSERT INTO dinosaurs (species) SELECT repeat('T', {}) FROM generate_series(1, {batch})",
+                        "INSERT INTO dinosaurs (species) SELECT repeat('T', {})
+                         FROM generate_series(1, {batch})",
                         EVENT - BESIDE_SPECIES
                     );
                     session.batch_execute(&insert).await?;

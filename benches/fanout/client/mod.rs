@@ -1,4 +1,5 @@
-//! The client's process: opens streams, publishes, and counts what comes. One thread, and as little work per event as checking allows.
+//! The client's process: opens streams, publishes, and counts what comes. One thread, and as little work per
+//! event as checking allows.
 
 mod etcd;
 mod feed;
@@ -172,7 +173,7 @@ async fn read(
     }
 }
 
-/// Bytes, of which so many are an event.
+/// Bytes, with the number that makes one event.
 struct Bytes;
 
 impl Parse for Bytes {

@@ -150,7 +150,9 @@ impl JetStream {
     async fn create_consumer(&mut self, stream: usize) -> anyhow::Result<()> {
         let config = serde_json::json!({
             "stream_name": SUBJECT,
-            "config": { "deliver_subject": format!("to.{stream}"), "deliver_policy": "new", "ack_policy": "none" },
+            "config": {
+                "deliver_subject": format!("to.{stream}"), "deliver_policy": "new", "ack_policy": "none"
+            },
         });
         self.ask(&format!("$JS.API.CONSUMER.CREATE.{SUBJECT}"), &config.to_string()).await
     }

@@ -1,5 +1,6 @@
 //! What all streams together have received.
 
+use crate::support::PATIENCE;
 use anyhow::{Context, bail};
 use std::{
     sync::{
@@ -9,9 +10,6 @@ use std::{
     time::Duration,
 };
 use tokio::{sync::Notify, task::JoinSet, time::timeout};
-
-/// Nothing comes for so long: something is lost.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Default)]
 struct Counters {
@@ -25,7 +23,7 @@ struct Counters {
 pub(super) struct Tally(Arc<Counters>);
 
 impl Tally {
-    /// So many events more.
+    /// This many more events.
     pub(super) fn add(&self, events: u64) {
         let counters = &self.0;
         let before = counters.received.fetch_add(events, Ordering::SeqCst);
@@ -59,7 +57,7 @@ impl Readers {
         self.counters.received.load(Ordering::SeqCst)
     }
 
-    /// Waits until there were so many; more is an error.
+    /// Waits until there have been this many; more is an error.
     pub(super) async fn all_have(&mut self, wanted: u64) -> anyhow::Result<()> {
         let counters = self.counters.clone();
         counters.wanted.store(wanted, Ordering::SeqCst);

@@ -14,9 +14,13 @@ pub(super) const BEGINNING: u64 = 1 << 21;
 
 const ID: &str = "0199a1c2-7d5e-7cc0-a1b2-9f3b5c6d7e8f";
 
-const ROW: &str = r#"{"id":"0199a1c2-7d5e-7cc0-a1b2-9f3b5c6d7e8f","species":"Tyrannosaurus","created_at":"2026-11-20T05:45:41.574626+00:00","updated_at":"2026-11-20T05:45:41.574626+00:00"}"#;
+const ROW: &str = concat!(
+    r#"{"id":"0199a1c2-7d5e-7cc0-a1b2-9f3b5c6d7e8f","species":"Tyrannosaurus","#,
+    r#""created_at":"2026-11-20T05:45:41.574626+00:00","updated_at":"2026-11-20T05:45:41.574626+00:00"}"#
+);
 
-/// Writes a row of which the fan-out needs no more than its size: what the database says need not be read again for that.
+/// Writes a row of which the fan-out needs no more than its size: what the database says need not be read
+/// again for that.
 struct Row(Dinosaur);
 
 impl Renderer for Row {

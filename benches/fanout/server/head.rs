@@ -55,7 +55,7 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    /// Passes at least one event and at most so many.
+    /// Passes at least one event and at most this many.
     pub(super) fn poll_pass(&mut self, most: usize, cx: &Context<'_>) -> Poll<usize> {
         let state = &self.head.0;
         let ahead = |passed: u64| state.number.load(Ordering::Acquire) - passed;

@@ -1,4 +1,5 @@
-//! The server's process: one of the designs behind the hub's own server loop, and a socket on which it is told to append.
+//! The server's process: one of the designs behind the hub's own server loop, and a socket on which it is
+//! told to append.
 
 mod ceilings;
 mod events;
@@ -47,7 +48,7 @@ pub(crate) struct Arguments {
 
 /// Takes events.
 trait Feed: Send {
-    /// Appends so many, at once.
+    /// Appends this many at once.
     fn append(&mut self, events: u64) -> anyhow::Result<()>;
 }
 

@@ -1,4 +1,5 @@
-//! A server loop with what the hub's leaves no choice about, to show what those choices do: how it is scheduled, and Nagle's algorithm.
+//! A server loop with what the hub's leaves no choice about, to show what those choices do: how it is
+//! scheduled, and Nagle's algorithm.
 
 use clap::ValueEnum;
 use http::Response;

@@ -117,7 +117,8 @@ impl Security {
         }
         if self.is_system() && mode < Mode::VerifyFull {
             return Err("sslrootcert=system needs sslmode=verify-full: anybody has a certificate that this \
-                        machine trusts".to_owned());
+                        machine trusts"
+                .to_owned());
         }
         if self.direct && mode < Mode::Require {
             return Err("sslnegotiation=direct needs sslmode=require or more".to_owned());
@@ -173,7 +174,8 @@ impl Security {
         let Some(path) = path else {
             if mode >= Mode::VerifyCa {
                 return Err("sslmode=verify-ca and verify-full need sslrootcert: the file of the server's \
-                            authority, or system".to_owned());
+                            authority, or system"
+                    .to_owned());
             }
             return Ok((Trust::Anybody, Context { roots: String::new(), direct }));
         };

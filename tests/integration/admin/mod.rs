@@ -1,10 +1,10 @@
-//! What the operator is told: it agrees with what the clients saw, and with the metrics.
+//! What the operator sees agrees with what the clients saw, and with the metrics.
 
 mod status;
 mod stopped;
 
 use crate::support::{
-    Database, NARROW, TestHub, until,
+    Database, NARROW, TestHub, until, until_ok, until_true,
     wire::{RawWatch, reason, violations},
 };
 use std::time::Duration;
@@ -23,7 +23,7 @@ async fn list(hub: &TestHub, request: ListSubscriptionsRequest) -> ListSubscript
     admin.list_subscriptions(request).await.unwrap().into_inner()
 }
 
-/// The only subscription that there is.
+/// The only subscription.
 async fn the_one(hub: &TestHub) -> Subscription {
     let mut listed = list(hub, ListSubscriptionsRequest::default()).await;
     assert_eq!((listed.total_size, listed.subscriptions.len()), (1, 1));
@@ -32,15 +32,11 @@ async fn the_one(hub: &TestHub) -> Subscription {
 
 /// The only subscription, as soon as it is in a state.
 async fn once(hub: &TestHub, state: SubscriptionState) -> Subscription {
-    let deadline = std::time::Instant::now() + crate::support::PATIENCE;
-    loop {
+    until_ok(format!("{state:?}"), async || {
         let open = the_one(hub).await;
-        if open.state() == state {
-            return open;
-        }
-        assert!(std::time::Instant::now() < deadline, "{state:?}: {open:?}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+        if open.state() == state { Ok(open) } else { Err(open) }
+    })
+    .await
 }
 
 fn span(wire: Option<prost_types::Duration>) -> Duration {
@@ -51,7 +47,7 @@ fn span(wire: Option<prost_types::Duration>) -> Duration {
 const SMALL: usize = 64 << 10;
 const LARGE: usize = 64 << 20;
 
-/// A hub with a window of so many bytes, and dinosaurs in its log.
+/// A hub with a window of this many bytes, and dinosaurs in its log.
 async fn hub_with(rows: u64, window: usize) -> (Database, TestHub) {
     let database = Database::create().await;
     let mut settings = Settings::new(database.target());
@@ -71,7 +67,7 @@ async fn insert(database: &Database, hub: &TestHub, prefix: &str, rows: u64) {
     until("it is published", || hub.metric("hub_head_revision", "") as u64 >= head + rows).await;
 }
 
-/// More events than a connection holds that takes nothing.
+/// More events than a connection that takes nothing can hold.
 const MANY: u64 = 4 * NARROW as u64 / 100;
 
 #[tokio::test]
@@ -207,10 +203,7 @@ async fn a_list_is_narrowed_and_bounded() {
     let all = ListSubscriptionsRequest::default;
     let blocked = vec![SubscriptionState::Blocked.into()];
     let narrow = ListSubscriptionsRequest { states: blocked, kind: "Dinosaur".into(), ..all() };
-    let deadline = std::time::Instant::now() + crate::support::PATIENCE;
-    while list(&hub, narrow.clone()).await.total_size != 1 {
-        assert!(std::time::Instant::now() < deadline);
-    }
+    until_true("one is blocked", async || list(&hub, narrow.clone()).await.total_size == 1).await;
     let slow = watches[0].address.to_string();
     let first = list(&hub, ListSubscriptionsRequest { page_size: 2, ..all() }).await;
     assert_eq!((first.total_size, first.subscriptions.len()), (5, 2));

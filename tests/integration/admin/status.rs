@@ -1,7 +1,7 @@
 //! The hub as a whole, and its database.
 
 use super::{list, span};
-use crate::support::{Database, TestHub, until, wire::RawWatch};
+use crate::support::{Database, TestHub, until, until_ok, until_true, wire::RawWatch};
 use std::{sync::Arc, time::Duration};
 use tonic::Code;
 use trex::{
@@ -55,11 +55,10 @@ async fn a_hub_says_how_it_is() {
     assert_eq!(doorbell.sealed_events, 10);
     let database = status.database.unwrap();
     assert_eq!((database.sealed_revision, database.compacted_revision), (10, 0));
-    let armed = async || self::status(&hub).await.doorbell.unwrap().state();
-    let deadline = std::time::Instant::now() + crate::support::PATIENCE;
-    while armed().await != DoorbellState::Armed {
-        assert!(std::time::Instant::now() < deadline, "nothing happens");
-    }
+    until_true("nothing happens", async || {
+        self::status(&hub).await.doorbell.unwrap().state() == DoorbellState::Armed
+    })
+    .await;
     hub.stop().await;
 }
 
@@ -95,13 +94,13 @@ async fn hubs_that_listen_are_counted() {
     let mut settings = Settings::new(database.target());
     settings.capture.wakeups = Wakeups::Poll;
     let polling = TestHub::start_with(settings, Registry::of_this_program()).await;
-    // Ready is who seals; who listens may come a moment later.
-    let deadline = std::time::Instant::now() + crate::support::PATIENCE;
-    while database_of(&polling).await.listening_hubs != 2 {
-        assert!(std::time::Instant::now() < deadline, "a polling hub does not announce itself");
-    }
+    // A hub is ready once it seals; it may listen a moment later.
+    until_true("two listen, and the polling hub does not announce itself", async || {
+        database_of(&polling).await.listening_hubs == 2
+    })
+    .await;
     assert_eq!(status(&polling).await.doorbell.unwrap().state(), DoorbellState::Polling);
-    // Another database of the same server has hubs of its own.
+    // Another database of the same server has its own hubs.
     let elsewhere = TestHub::start(&Database::create().await).await;
     assert_eq!(database_of(&first).await.listening_hubs, 2);
     for hub in [elsewhere, second, polling, first] {
@@ -115,8 +114,9 @@ async fn the_transaction_that_holds_changes_back_is_named() {
     let hub = TestHub::start(&database).await;
     let (reader, trimmer) = (database.connect().await, database.connect().await);
     reader.batch_execute("BEGIN; SELECT * FROM dinosaurs; SELECT * FROM hub.change").await.unwrap();
-    // It deletes from hub.change, and has captured nothing.
-    let trim = "BEGIN; SELECT pg_current_xact_id(); SELECT hub.delete_below_floor(1); DELETE FROM hub.change WHERE false";
+    // It deletes from hub.change without having captured anything.
+    let trim = "BEGIN; SELECT pg_current_xact_id(); SELECT hub.delete_below_floor(1);
+                DELETE FROM hub.change WHERE false";
     trimmer.batch_execute(trim).await.unwrap();
     assert_eq!((database_of(&hub).await.open_writers, database_of(&hub).await.oldest_writer), (0, None));
     let (first, second) = (database.connect().await, database.connect().await);
@@ -136,7 +136,7 @@ async fn the_transaction_that_holds_changes_back_is_named() {
         ("idle in transaction", "night job")
     );
     assert_eq!(oldest.user, row.get::<_, String>(1));
-    assert!(span(oldest.age) < crate::support::PATIENCE);
+    assert!(span(oldest.age) < *crate::support::PATIENCE);
     first.batch_execute("COMMIT").await.unwrap();
     assert_eq!(database_of(&hub).await.open_writers, 1);
     second.batch_execute("ROLLBACK").await.unwrap();
@@ -163,7 +163,7 @@ async fn a_hub_whose_database_is_away_says_what_it_knows() {
     assert_eq!((away.head_revision, &away.database), (2_000, &None));
     assert_eq!(away.doorbell.unwrap().state(), DoorbellState::Away);
     assert_eq!(away.kinds[0].subscriptions, 1);
-    // It waits for the hub, and not the hub for it.
+    // It waits for the hub, not the hub for it.
     tokio::time::sleep(Duration::from_millis(60)).await;
     let listed = list(&hub, ListSubscriptionsRequest::default()).await;
     let open = &listed.subscriptions[0];
@@ -185,18 +185,15 @@ async fn controllers_are_shown_with_their_lag() {
     let session = database.connect().await;
     let insert = "INSERT INTO dinosaurs (species) SELECT 's' FROM generate_series(1, 10)";
     session.batch_execute(insert).await.unwrap();
-    let deadline = std::time::Instant::now() + crate::support::PATIENCE;
-    let audit = loop {
+    let audit = until_ok("the trail is complete", async || {
         // Any hub knows.
         let controllers = database_of(&plain).await.controllers;
-        if let [audit] = &controllers[..]
-            && audit.revision == 10
-        {
-            break audit.clone();
+        match &controllers[..] {
+            [audit] if audit.revision == 10 => Ok(audit.clone()),
+            _ => Err(controllers),
         }
-        assert!(std::time::Instant::now() < deadline, "{controllers:?}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    };
+    })
+    .await;
     assert_eq!((audit.lag_events, audit.dead_letters), (0, 0));
     assert!(!audit.holder.is_empty() && audit.moved_at.is_some(), "{audit:?}");
     auditing.stop().await;

@@ -1,7 +1,7 @@
-//! Many watchers, of which ten are processes that are stopped (SIGSTOP). `TREX_WATCHERS=1000` is the full size.
+//! Many watchers, ten of which are stopped processes (SIGSTOP). `TREX_WATCHERS=1000` is the full size.
 
 use super::list;
-use crate::support::{Database, PATIENCE, TestHub, until, wire::RawWatch};
+use crate::support::{Database, PATIENCE, TestHub, until, until_ok, wire::RawWatch};
 use std::{
     collections::HashSet,
     process::Stdio,
@@ -25,7 +25,7 @@ const STOPPED: usize = 10;
 const EVENTS: u64 = 4_000;
 /// Events that the stopped may fall behind.
 const BUFFER: u64 = 500;
-/// Bytes of a row: together they are more than the connection of a client holds that has stopped (2 MiB).
+/// Bytes of a row: together more than the connection of a stopped client holds (2 MiB).
 const ROW: usize = 1_000;
 
 /// How many watchers there are in all.
@@ -33,7 +33,7 @@ fn watchers() -> usize {
     std::env::var("TREX_WATCHERS").map_or(200, |text| text.parse().expect("TREX_WATCHERS: a number"))
 }
 
-/// `trex watch` in a process of its own.
+/// `trex watch` in its own process.
 struct Process {
     child: Child,
     out: Lines<BufReader<ChildStdout>>,
@@ -52,7 +52,7 @@ impl Process {
             .spawn()
             .expect("a watcher");
         let mut greeting = BufReader::new(child.stderr.take().expect("a pipe")).lines();
-        let line = timeout(PATIENCE, greeting.next_line()).await.expect("in time").expect("a pipe");
+        let line = timeout(*PATIENCE, greeting.next_line()).await.expect("in time").expect("a pipe");
         assert!(line.expect("a line").starts_with("watching after revision 0 "));
         let out = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         Self { child, out }
@@ -63,11 +63,11 @@ impl Process {
         assert!(Command::new("kill").args([signal, &id]).status().await.expect("kill").success());
     }
 
-    /// How many events it was given, and how many it was told that it lost.
+    /// How many events it got, and how many were reported as lost.
     async fn account(&mut self) -> (u64, u64) {
         let (mut given, mut lost) = (0, 0);
         while given + lost < EVENTS {
-            let line = timeout(PATIENCE, self.out.next_line()).await.expect("in time").expect("a pipe");
+            let line = timeout(*PATIENCE, self.out.next_line()).await.expect("in time").expect("a pipe");
             let event: serde_json::Value = serde_json::from_str(&line.expect("a line")).expect("JSON");
             given += 1;
             lost += event["dropped_before"].as_u64().expect("a number");
@@ -108,14 +108,15 @@ async fn the_stopped_stand_out_among_many_and_the_figures_agree() {
     let session = database.connect().await;
     for n in 0..EVENTS / 100 {
         let sql = format!(
-            "INSERT INTO dinosaurs (id, species) SELECT '{n}-' || r, repeat('s', {ROW}) FROM generate_series(1, 100) r"
+            "INSERT INTO dinosaurs (id, species) SELECT '{n}-' || r, repeat('s', {ROW})
+             FROM generate_series(1, 100) r"
         );
         session.batch_execute(&sql).await.unwrap();
     }
     let mut reading = HashSet::new();
     let mut watches = Vec::new();
     for reader in readers {
-        let watch = timeout(PATIENCE, reader).await.expect("all events in time").expect("a watch");
+        let watch = timeout(*PATIENCE, reader).await.expect("all events in time").expect("a watch");
         reading.insert(watch.address.to_string());
         watches.push(watch);
     }
@@ -126,18 +127,12 @@ async fn the_stopped_stand_out_among_many_and_the_figures_agree() {
         min_lag_events: half,
         ..Default::default()
     };
-    let deadline = Instant::now() + PATIENCE;
-    while !list(&hub, blocked.clone())
-        .await
-        .subscriptions
-        .iter()
-        .filter(|open| open.dropped > 0)
-        .count()
-        .eq(&STOPPED)
-    {
-        assert!(Instant::now() < deadline, "{:?}", list(&hub, blocked.clone()).await);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until_ok("the stopped lose events", async || {
+        let listed = list(&hub, blocked.clone()).await;
+        let losing = listed.subscriptions.iter().filter(|open| open.dropped > 0).count();
+        if losing == STOPPED { Ok(()) } else { Err(listed) }
+    })
+    .await;
 
     let first =
         list(&hub, ListSubscriptionsRequest { page_size: STOPPED as u32, ..Default::default() }).await;

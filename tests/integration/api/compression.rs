@@ -19,7 +19,7 @@ async fn every_service_takes_gzip() {
     hub.admin().await.send_compressed(Gzip).get_status(GetStatusRequest::default()).await.unwrap();
     let mut auditor = AuditServiceClient::new(hub.channel().await).send_compressed(Gzip);
     let list = ListAuditRecordsRequest { kind: "Dinosaur".into(), ..Default::default() };
-    // Refused is the trail, which nobody keeps, and not the encoding.
+    // The trail is refused, because no hub keeps it; not the encoding.
     let status = auditor.list_audit_records(list).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
     assert!(status.message().contains("--audit"), "{}", status.message());

@@ -1,4 +1,4 @@
-//! `grpc-timeout` and the hub's own limit are kept, and what they cut off holds up nobody else.
+//! `grpc-timeout` and the hub's own limit are kept, and a call that is cut off holds up nobody else.
 
 use crate::support::{
     Database, PATIENCE, TestHub,
@@ -44,17 +44,17 @@ async fn a_watch_ends_with_its_deadline() {
     let mut client = client_without_clock(&hub).await;
     let request = within(SOON, WatchDinosaursRequest::default());
     let mut watch = client.watch_dinosaurs(request).await.unwrap().into_inner();
-    let status = timeout(PATIENCE, watch.message()).await.unwrap().unwrap_err();
+    let status = timeout(*PATIENCE, watch.message()).await.unwrap().unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
     hub.stop().await;
 }
 
 #[tokio::test]
 async fn a_call_that_waits_for_a_lock_ends_with_its_deadline_and_changes_nothing() {
-    let (hub, session) = locked(PATIENCE).await;
+    let (hub, session) = locked(*PATIENCE).await;
     let mut client = client_without_clock(&hub).await;
     let status =
-        timeout(PATIENCE, client.update_dinosaur(within(SOON, update()))).await.unwrap().unwrap_err();
+        timeout(*PATIENCE, client.update_dinosaur(within(SOON, update()))).await.unwrap().unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
     // The only connection is free again while the lock is still held.
     let free = GetDinosaurRequest { id: "b".into() };
@@ -71,7 +71,7 @@ async fn a_call_that_waits_for_a_lock_ends_with_its_deadline_and_changes_nothing
 async fn the_hub_limits_a_call_without_a_deadline() {
     let (hub, session) = locked(SOON).await;
     let mut client = client_without_clock(&hub).await;
-    let status = timeout(PATIENCE, client.update_dinosaur(update())).await.unwrap().unwrap_err();
+    let status = timeout(*PATIENCE, client.update_dinosaur(update())).await.unwrap().unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
     let counted = r#"method="/rh_trex.v1.DinosaurService/UpdateDinosaur",code="DeadlineExceeded""#;
     let counted = [counted, r#"code="DeadlineExceeded",method="/rh_trex.v1.DinosaurService/UpdateDinosaur""#]

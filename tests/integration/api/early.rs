@@ -1,4 +1,4 @@
-//! Calls that come early: before the hub has seen its database, or before what it keeps has begun.
+//! Calls that come early: before the hub has seen its database, or before its audit trail has begun.
 
 use crate::support::{
     Database, PATIENCE, TestHub, until,
@@ -29,7 +29,7 @@ fn within<T>(limit: Duration, message: T) -> Request<T> {
     request
 }
 
-/// A hub that does not get to see its database while the session's transaction is open.
+/// A hub that cannot see its database while the session's transaction is open.
 async fn blind(database: &Database) -> (TestHub, Driven) {
     TestHub::start(database).await.stop().await;
     let session = database.connect().await;
@@ -51,10 +51,10 @@ async fn a_call_waits_for_the_hub_to_see_its_database() {
     assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
     assert!(!list.is_finished() && !watch.is_finished());
     session.batch_execute("COMMIT").await.unwrap();
-    timeout(PATIENCE, list).await.unwrap().unwrap().unwrap();
-    let mut watch = timeout(PATIENCE, watch).await.unwrap().unwrap().unwrap().into_inner();
+    timeout(*PATIENCE, list).await.unwrap().unwrap().unwrap();
+    let mut watch = timeout(*PATIENCE, watch).await.unwrap().unwrap().unwrap().into_inner();
     client.create_dinosaur(CreateDinosaurRequest { species: "s".into() }).await.unwrap();
-    let event = timeout(PATIENCE, watch.message()).await.unwrap().unwrap().unwrap();
+    let event = timeout(*PATIENCE, watch.message()).await.unwrap().unwrap().unwrap();
     assert_eq!(event.revision, 1);
     hub.stop().await;
 }
@@ -70,7 +70,7 @@ async fn a_call_that_waits_is_told_of_the_drain() {
     until("the list has been counted", || requests() == 1.0).await;
     assert!(!watch.is_finished());
     hub.stop().await;
-    let status = timeout(PATIENCE, watch).await.unwrap().unwrap().unwrap_err();
+    let status = timeout(*PATIENCE, watch).await.unwrap().unwrap().unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "UNAVAILABLE"));
 }
 
@@ -94,10 +94,10 @@ async fn a_trail_that_this_hub_keeps_is_waited_for() {
     let follow = tokio::spawn(async move { follower.watch_audit_records(following).await });
     tokio::task::yield_now().await;
     session.batch_execute("COMMIT").await.unwrap();
-    let mut records = timeout(PATIENCE, follow).await.unwrap().unwrap().unwrap().into_inner();
+    let mut records = timeout(*PATIENCE, follow).await.unwrap().unwrap().unwrap().into_inner();
     lister.list_audit_records(ListAuditRecordsRequest::default()).await.unwrap();
     hub.client().await.create_dinosaur(CreateDinosaurRequest { species: "s".into() }).await.unwrap();
-    while timeout(PATIENCE, records.message())
+    while timeout(*PATIENCE, records.message())
         .await
         .unwrap()
         .unwrap()

@@ -108,7 +108,7 @@ async fn who_compresses_in_another_way_is_told_the_ways_there_are() {
     hub.stop().await;
 }
 
-/// What no rule of the API forbids and a constraint of the table does.
+/// Values that no rule of the API forbids, but a constraint of the table does.
 #[tokio::test]
 async fn what_the_database_refuses_has_a_reason() {
     let database = Database::create().await;
@@ -145,7 +145,7 @@ async fn what_the_database_refuses_has_a_reason() {
     hub.stop().await;
 }
 
-/// A trigger chooses its SQLSTATE, and some say only at the commit what is wrong.
+/// A trigger chooses its SQLSTATE, and some object only at the commit.
 #[tokio::test]
 async fn what_a_trigger_refuses_is_refused_in_its_words() {
     let database = Database::create().await;
@@ -157,8 +157,10 @@ async fn what_a_trigger_refuses_is_refused_in_its_words() {
         .batch_execute(
             "CREATE FUNCTION judge() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
                RAISE 'not %', new.species USING ERRCODE = substr(new.species, 1, 5), HINT = 'another'; END $$;
-             CREATE TRIGGER judge BEFORE INSERT ON dinosaurs FOR EACH ROW WHEN (new.species NOT LIKE 'late%') EXECUTE FUNCTION judge();
-             CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not even late'; END $$;
+             CREATE TRIGGER judge BEFORE INSERT ON dinosaurs FOR EACH ROW
+             WHEN (new.species NOT LIKE 'late%') EXECUTE FUNCTION judge();
+             CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not even late';
+             END $$;
              CREATE CONSTRAINT TRIGGER late AFTER INSERT ON dinosaurs DEFERRABLE INITIALLY DEFERRED
                FOR EACH ROW WHEN (new.species LIKE 'late%') EXECUTE FUNCTION late()",
         )
@@ -254,7 +256,8 @@ async fn positions_that_cannot_be_had() {
     let mut client = first.client().await;
     client.create_dinosaur(CreateDinosaurRequest { species: "old".into() }).await.unwrap();
     first.stop().await;
-    let compact = "INSERT INTO dinosaurs (species) VALUES ('new'); SELECT hub.seal(); SELECT hub.raise_floor('0', 0, 1)";
+    let compact = "INSERT INTO dinosaurs (species) VALUES ('new'); SELECT hub.seal();
+                   SELECT hub.raise_floor('0', 0, 1)";
     database.connect().await.batch_execute(compact).await.unwrap();
     let hub = TestHub::start(&database).await;
     let mut client = hub.client().await;

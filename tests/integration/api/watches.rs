@@ -1,4 +1,4 @@
-//! Watches from the outside: that nothing is missed, and that nothing of them stays.
+//! Watches from the outside: nothing is missed, and nothing stays behind.
 
 use crate::support::{Database, PATIENCE, TestHub, until};
 use futures_util::{future::join_all, poll};
@@ -32,7 +32,7 @@ use trex::{
 };
 
 async fn next(watch: &mut Streaming<DinosaurWatchEvent>) -> DinosaurWatchEvent {
-    let event = timeout(PATIENCE, watch.message()).await.expect("an event in time");
+    let event = timeout(*PATIENCE, watch.message()).await.expect("an event in time");
     event.expect("a stream").expect("no end")
 }
 
@@ -87,7 +87,10 @@ async fn a_thousand_watches_come_and_go_without_a_trace() {
     for round in 1..=2 {
         let watches = (0..1000).map(|_| {
             let mut client = client.clone();
-            async move { client.watch_dinosaurs(WatchDinosaursRequest::default()).await.unwrap().into_inner() }
+            async move {
+                let request = WatchDinosaursRequest::default();
+                client.watch_dinosaurs(request).await.unwrap().into_inner()
+            }
         });
         let mut watches = join_all(watches).await;
         assert_eq!(hub.metric("grpc_stream_subscribers_active", r#"kind="Dinosaur""#), 1000.0);
@@ -210,7 +213,7 @@ async fn a_watch_that_waited_for_the_hub_and_finds_no_place_is_told_that() {
     };
     let _last = era.topic(KIND).unwrap().subscribe(Start::Now, interest).unwrap();
     broker.publish(&era, &[KIND.into()], HashMap::new(), Revision::new(1));
-    let refused = timeout(PATIENCE, watch).await.unwrap().err().unwrap();
+    let refused = timeout(*PATIENCE, watch).await.unwrap().err().unwrap();
     assert_eq!(refused.row().reason, "TOO_MANY");
     other.stop().await;
 }

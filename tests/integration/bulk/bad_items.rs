@@ -65,7 +65,8 @@ async fn one_in_a_hundred_of_a_bulk_creation() {
     hub.stop().await;
 }
 
-/// Every 50th item repeats the id of the one before, every 77th that of one long before, and a third have none.
+/// Every 50th item repeats the id of the one before, every 77th that of one long before, and a third have
+/// none.
 fn id(index: u64) -> String {
     match index {
         n if n % 50 == 49 => (n - 1).to_string(),
@@ -78,7 +79,7 @@ fn id(index: u64) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_in_a_hundred_of_an_import_and_duplicate_ids() {
     let (database, hub) = hub().await;
-    // Who has an id first keeps it.
+    // The first to use an id keeps it.
     let (mut taken, mut expected) = (BTreeMap::new(), BTreeMap::new());
     for n in 0..MANY {
         let id = id(n);
@@ -140,7 +141,7 @@ async fn failures_beyond_the_first_thousand_are_counted() {
     hub.stop().await;
 }
 
-/// What no rule of the API forbids and the database does.
+/// Values that no rule of the API forbids, but the database does.
 #[tokio::test]
 async fn what_the_database_refuses_is_found_and_its_batch_mates_are_in() {
     let (database, hub) = hub().await;
@@ -170,7 +171,8 @@ async fn what_the_database_refuses_is_found_and_its_batch_mates_are_in() {
     );
     assert_eq!(
         response.errors[0].reason,
-        "the database refuses it: new row for relation \"dinosaurs\" violates check constraint \"no_dragons\" (SQLSTATE 23514)"
+        "the database refuses it: new row for relation \"dinosaurs\" violates check \
+         constraint \"no_dragons\" (SQLSTATE 23514)"
     );
     assert_eq!(count(&database, "species = 'fine'").await, 292);
 
@@ -212,7 +214,8 @@ async fn a_row_that_a_trigger_leaves_out_has_failed_and_one_that_it_rewrites_is_
     assert_eq!(failures(&acknowledgements), [left_out(0), left_out(3), exists(4)]);
     assert_eq!(count(&database, "id IN ('k2', 'k3') OR species = 'ok'").await, 3);
     assert_eq!(count(&database, "true").await, 3);
-    // What is there is there, whatever the trigger would say; and a name that it takes from one row it may give to another.
+    // An existing row exists, whatever the trigger does; and a name that it takes from one row it may give to
+    // another.
     let second =
         [("k3", "ghost"), ("K2", "shouts"), ("K4", "shouts"), ("k4", "ok"), ("K4", "ok"), ("K4", "shouts")];
     let items = second.map(|(id, species)| item(id, species));
@@ -241,7 +244,7 @@ async fn a_row_that_somebody_else_creates_meanwhile_is_not_taken_for_left_out() 
     let waits = async {
         while session.query("SELECT FROM pg_locks WHERE NOT granted", &[]).await.unwrap().is_empty() {}
     };
-    timeout(PATIENCE, waits).await.unwrap();
+    timeout(*PATIENCE, waits).await.unwrap();
     session.batch_execute("COMMIT").await.unwrap();
     let acknowledgements = stream.finish(&first).await;
     assert_eq!(failures(&acknowledgements), [(0, "Dinosaur exists already".to_owned())]);

@@ -90,16 +90,17 @@ async fn an_endless_stream_ends_with_its_deadline() {
     let mut client = client_without_clock(&hub).await;
     let mut request = Request::new(endless());
     request.set_timeout(Duration::from_millis(500));
-    let status = timeout(PATIENCE, client.bulk_create_dinosaurs(request)).await.unwrap().unwrap_err();
+    let status = timeout(*PATIENCE, client.bulk_create_dinosaurs(request)).await.unwrap().unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
     until("the stream is gone", || hub.metric("hub_bulk_streams_active", "") == 0.0).await;
     let session = database.connect().await;
     let gone = async {
         // The batch that was being committed has ended, one way or the other.
-        let sql = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle' AND query LIKE '%INSERT INTO public.dinosaurs%' AND pid <> pg_backend_pid()";
+        let sql = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle'
+                   AND query LIKE '%INSERT INTO public.dinosaurs%' AND pid <> pg_backend_pid()";
         while !session.query(sql, &[]).await.unwrap().is_empty() {}
     };
-    timeout(PATIENCE, gone).await.unwrap();
+    timeout(*PATIENCE, gone).await.unwrap();
     let created = count(&database, "true").await;
     assert!(created > 0 && created % 100 == 0, "{created}");
     hub.stop().await;

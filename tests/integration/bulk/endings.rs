@@ -1,7 +1,7 @@
-//! Streams that end before their client wanted them to: in or out, never half, and nothing is left behind.
+//! Streams that end too early: each batch is committed as a whole or not at all, and nothing is left behind.
 
 use super::{Importing, assert_exact, count, create, hub, import, interruption, item, start};
-use crate::support::{Database, PATIENCE, TestHub, until};
+use crate::support::{Database, PATIENCE, TestHub, until, until_sql};
 use std::time::Duration;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -17,11 +17,11 @@ fn nth(n: u64) -> super::Imported {
 
 /// Until no session of a hub is within a statement or a transaction.
 async fn at_rest(session: &Driven) {
-    let sql = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
-               AND (state LIKE 'idle in transaction%' OR (state = 'active' AND query LIKE '%public.dinosaurs%'))";
-    timeout(PATIENCE, async { while !session.query(sql, &[]).await.unwrap().is_empty() {} })
-        .await
-        .expect("rest");
+    let sql = "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = current_database()
+               AND pid <> pg_backend_pid()
+               AND (state LIKE 'idle in transaction%'
+                 OR (state = 'active' AND query LIKE '%public.dinosaurs%'))";
+    until_sql(session, "no session is at work", sql, &[]).await;
 }
 
 /// Cancels again and again, at random moments, and goes on each time from where the hub says.
@@ -81,7 +81,7 @@ async fn a_drain_acknowledges_the_running_batch_and_says_when_to_come_back() {
         let sql = "SELECT FROM pg_locks WHERE NOT granted AND relation = 'public.dinosaurs'::regclass";
         while session.query(sql, &[]).await.unwrap().is_empty() {}
     };
-    timeout(PATIENCE, waits).await.unwrap();
+    timeout(*PATIENCE, waits).await.unwrap();
     let health = hub.app().health().clone();
     let stop = tokio::spawn(hub.stop());
     until("it drains", || !health.reasons().is_empty()).await;
@@ -139,19 +139,19 @@ async fn what_a_deadline_cuts_off_is_not_in() {
     assert_eq!(responses.message().await.unwrap().unwrap().next_index, 1);
     session.batch_execute("BEGIN; LOCK TABLE dinosaurs IN SHARE MODE").await.unwrap();
     requests.send(nth(1)).await.unwrap();
-    let status = timeout(PATIENCE, responses.message()).await.unwrap().unwrap_err();
+    let status = timeout(*PATIENCE, responses.message()).await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded);
     let cancelled = async {
         let sql = "SELECT FROM pg_locks WHERE NOT granted AND relation = 'public.dinosaurs'::regclass";
         while !session.query(sql, &[]).await.unwrap().is_empty() {}
     };
-    timeout(PATIENCE, cancelled).await.expect("the statement is cancelled");
+    timeout(*PATIENCE, cancelled).await.expect("the statement is cancelled");
     session.batch_execute("COMMIT").await.unwrap();
     assert_eq!(count(&database, "true").await, 1);
     hub.stop().await;
 }
 
-/// The session of a batch is ended by the server: what is not known is said, and resuming finds out.
+/// The server ends the session of a batch: the uncertainty is reported, and resuming resolves it.
 #[tokio::test]
 async fn a_batch_whose_session_is_ended_may_be_repeated() {
     let (database, hub) = hub().await;
@@ -161,14 +161,15 @@ async fn a_batch_whose_session_is_ended_may_be_repeated() {
     session.batch_execute("BEGIN; LOCK TABLE dinosaurs IN SHARE MODE").await.unwrap();
     stream.send(nth(0)).await;
     let ended = async {
-        let sql = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE NOT granted AND relation = 'public.dinosaurs'::regclass";
+        let sql = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE NOT granted
+                   AND relation = 'public.dinosaurs'::regclass";
         while session.query(sql, &[]).await.unwrap().is_empty() {}
     };
-    timeout(PATIENCE, ended).await.unwrap();
+    timeout(*PATIENCE, ended).await.unwrap();
     let status = stream.message().await.unwrap_err();
     assert_eq!(interruption(&status, "uncertain"), (Code::Unavailable, "UNAVAILABLE".to_owned(), 1));
     session.batch_execute("COMMIT").await.unwrap();
-    // The pool may still hold the session that is gone, and not know.
+    // The pool may still hold the ended session without knowing.
     let resume = async || {
         let mut stream = Importing::start(&mut hub.client().await, start("ended")).await;
         let first = stream.message().await?.unwrap();
@@ -184,7 +185,7 @@ async fn a_batch_whose_session_is_ended_may_be_repeated() {
             }
         }
     };
-    assert_eq!(timeout(PATIENCE, resumed).await.unwrap().last().unwrap().next_index, 1);
+    assert_eq!(timeout(*PATIENCE, resumed).await.unwrap().last().unwrap().next_index, 1);
     assert_eq!(count(&database, "true").await, 1);
     hub.stop().await;
 }

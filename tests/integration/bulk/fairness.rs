@@ -67,7 +67,7 @@ async fn a_watcher_with_the_default_request_follows_an_import_without_a_drop() {
     let watcher = tokio::spawn(async move {
         let (mut ids, mut revision) = (HashSet::new(), 0);
         while (ids.len() as u64) < ITEMS {
-            let event = timeout(PATIENCE, watch.message()).await.expect("an event").unwrap().unwrap();
+            let event = timeout(*PATIENCE, watch.message()).await.expect("an event").unwrap().unwrap();
             assert_eq!((event.r#type(), event.dropped_before), (EventType::Created, 0));
             assert_eq!(event.revision, revision + 1, "nothing else happens");
             revision = event.revision;
@@ -84,7 +84,8 @@ async fn a_watcher_with_the_default_request_follows_an_import_without_a_drop() {
     hub.stop().await;
 }
 
-/// A client that is faster than the database is held back: what the hub has taken and not committed is two batches at most.
+/// A client that is faster than the database is held back: what the hub has taken and not committed is two
+/// batches at most.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_is_read_no_further_than_two_batches() {
     let (database, hub) = hub().await;
@@ -118,7 +119,8 @@ async fn a_stream_is_read_no_further_than_two_batches() {
     hub.stop().await;
 }
 
-/// Two imports that meet on the same ids, in opposite order, wait for each other and may deadlock: both get through.
+/// Two imports that meet on the same ids, in opposite order, wait for each other and may deadlock: both get
+/// through.
 #[tokio::test(flavor = "multi_thread")]
 async fn imports_that_meet_on_the_same_ids_both_get_through() {
     const ITEMS: u64 = 2000;
@@ -149,7 +151,7 @@ async fn a_deadlock_does_not_end_an_import() {
         let waits =
             "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
         let waiting = async { while looking.query(waits, &[]).await.unwrap().is_empty() {} };
-        timeout(PATIENCE, waiting).await.expect("the import waits");
+        timeout(*PATIENCE, waiting).await.expect("the import waits");
         other
             .batch_execute("INSERT INTO dinosaurs (id, species) VALUES ('a', 'other'); ROLLBACK")
             .await

@@ -1,4 +1,5 @@
-//! Bulk creation and imports: what is acknowledged is in, what is not is not half in, and one bad item harms no other.
+//! Bulk creation and imports: what is acknowledged is committed, nothing is half committed, and one bad item
+//! harms no other.
 
 mod bad_items;
 mod create;
@@ -77,7 +78,7 @@ impl Importing {
     }
 
     async fn message(&mut self) -> Result<Option<ImportDinosaursResponse>, Status> {
-        timeout(PATIENCE, self.responses.message()).await.expect("an answer")
+        timeout(*PATIENCE, self.responses.message()).await.expect("an answer")
     }
 
     async fn acknowledgement(&mut self) -> ImportDinosaursResponse {
@@ -130,7 +131,8 @@ async fn import(
     acknowledgements
 }
 
-/// Positions go forward, and every item below is created or failed; every failure is told once, at its index.
+/// Positions go forward, and every item below is created or failed; every failure is reported once, at its
+/// index.
 fn assert_exact(acknowledgements: &[ImportDinosaursResponse]) {
     for acknowledgement in acknowledgements {
         let ImportDinosaursResponse { next_index, created, failed, .. } = acknowledgement;
@@ -168,10 +170,11 @@ async fn count(database: &Database, condition: &str) -> u64 {
     u64::try_from(row.get::<_, i64>(0)).unwrap()
 }
 
-/// The events of every transaction that was sealed, once so many are.
+/// The events of every sealed transaction, once there are this many.
 async fn transactions(database: &Database, events: u64) -> Vec<i64> {
     let session = database.connect().await;
-    let sql = "SELECT coalesce(sum(events), 0)::bigint, coalesce(array_agg(events ORDER BY revision), '{}') FROM hub.log";
+    let sql = "SELECT coalesce(sum(events), 0)::bigint, coalesce(array_agg(events ORDER BY revision), '{}')
+               FROM hub.log";
     let sealed = async {
         loop {
             let row = session.query_one(sql, &[]).await.unwrap();
@@ -181,7 +184,7 @@ async fn transactions(database: &Database, events: u64) -> Vec<i64> {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, sealed).await.expect("a seal")
+    timeout(*PATIENCE, sealed).await.expect("a seal")
 }
 
 async fn hub() -> (Database, TestHub) {

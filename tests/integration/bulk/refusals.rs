@@ -1,4 +1,5 @@
-//! What a database refuses in its own way, and when: in a statement, at its end, at the commit. The item is found, its batch mates are in.
+//! What a database refuses in its own way, and when: in a statement, at its end, at the commit. The item is
+//! found, its batch mates are in.
 
 use super::{count, create, hub, import, indices, item, start};
 use tonic::Code;
@@ -26,7 +27,8 @@ const CASES: [Case; 10] = [
     // A trigger with a SQLSTATE of the application's own.
     Case {
         set_up: "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-                   IF NEW.species LIKE 'bad%' THEN RAISE 'no such beast' USING ERRCODE = 'PT422'; END IF; RETURN NEW; END $$;
+                   IF NEW.species LIKE 'bad%' THEN RAISE 'no such beast' USING ERRCODE = 'PT422'; END IF;
+                   RETURN NEW; END $$;
                  CREATE TRIGGER t BEFORE INSERT ON dinosaurs FOR EACH ROW EXECUTE FUNCTION f()",
         take_down: "DROP FUNCTION f CASCADE",
         reason: (REFUSED, "no such beast (SQLSTATE PT422)"),
@@ -44,13 +46,15 @@ const CASES: [Case; 10] = [
     // A constraint trigger that speaks at the commit.
     Case {
         set_up: "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-                   IF NEW.species LIKE 'bad%' THEN RAISE 'too late' USING ERRCODE = 'PT409'; END IF; RETURN NEW; END $$;
-                 CREATE CONSTRAINT TRIGGER t AFTER INSERT ON dinosaurs DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION f()",
+                   IF NEW.species LIKE 'bad%' THEN RAISE 'too late' USING ERRCODE = 'PT409'; END IF;
+                   RETURN NEW; END $$;
+                 CREATE CONSTRAINT TRIGGER t AFTER INSERT ON dinosaurs DEFERRABLE INITIALLY DEFERRED
+                 FOR EACH ROW EXECUTE FUNCTION f()",
         take_down: "DROP FUNCTION f CASCADE",
         reason: (REFUSED, "too late (SQLSTATE PT409)"),
         both: true,
     },
-    // Keys that are looked at when the transaction commits.
+    // Keys that are checked when the transaction commits.
     Case {
         set_up: "ALTER TABLE dinosaurs ADD CONSTRAINT c UNIQUE (species) DEFERRABLE INITIALLY DEFERRED",
         take_down: "ALTER TABLE dinosaurs DROP CONSTRAINT c",
@@ -58,7 +62,8 @@ const CASES: [Case; 10] = [
         both: false,
     },
     Case {
-        set_up: "ALTER TABLE dinosaurs ADD CONSTRAINT c EXCLUDE (species WITH =) DEFERRABLE INITIALLY DEFERRED",
+        set_up: "ALTER TABLE dinosaurs ADD CONSTRAINT c EXCLUDE (species WITH =) DEFERRABLE INITIALLY
+                 DEFERRED",
         take_down: "ALTER TABLE dinosaurs DROP CONSTRAINT c",
         reason: (REFUSED, "(SQLSTATE 23P01)"),
         both: false,
@@ -66,7 +71,8 @@ const CASES: [Case; 10] = [
     Case {
         set_up: "CREATE TABLE allowed (species text PRIMARY KEY);
                  INSERT INTO allowed SELECT 'fine ' || n FROM generate_series(0, 40) n;
-                 ALTER TABLE dinosaurs ADD CONSTRAINT c FOREIGN KEY (species) REFERENCES allowed DEFERRABLE INITIALLY DEFERRED",
+                 ALTER TABLE dinosaurs ADD CONSTRAINT c FOREIGN KEY (species)
+                 REFERENCES allowed DEFERRABLE INITIALLY DEFERRED",
         take_down: "DROP TABLE allowed CASCADE",
         reason: (REFUSED, "(SQLSTATE 23503)"),
         both: true,
@@ -86,17 +92,20 @@ const CASES: [Case; 10] = [
     },
     Case {
         set_up: "ALTER TABLE dinosaurs ADD COLUMN n smallint
-                   GENERATED ALWAYS AS ((CASE WHEN species LIKE 'bad%' THEN 99999 ELSE 1 END)::smallint) STORED",
+                   GENERATED ALWAYS AS ((CASE WHEN species LIKE 'bad%' THEN 99999 ELSE 1 END)::smallint)
+                   STORED",
         take_down: "ALTER TABLE dinosaurs DROP COLUMN n",
         reason: (REFUSED, "(SQLSTATE 22003)"),
         both: true,
     },
-    // A key that ON CONFLICT takes no notice of.
+    // A key that ON CONFLICT ignores.
     Case {
-        set_up: "ALTER TABLE dinosaurs DROP CONSTRAINT dinosaurs_pkey, ADD CONSTRAINT dinosaurs_pkey PRIMARY KEY (id) DEFERRABLE INITIALLY DEFERRED;
+        set_up: "ALTER TABLE dinosaurs DROP CONSTRAINT dinosaurs_pkey,
+                 ADD CONSTRAINT dinosaurs_pkey PRIMARY KEY (id) DEFERRABLE INITIALLY DEFERRED;
                  ALTER TABLE dinosaurs ADD CONSTRAINT c UNIQUE (species) DEFERRABLE",
         take_down: "ALTER TABLE dinosaurs DROP CONSTRAINT c;
-                    ALTER TABLE dinosaurs DROP CONSTRAINT dinosaurs_pkey, ADD CONSTRAINT dinosaurs_pkey PRIMARY KEY (id)",
+                    ALTER TABLE dinosaurs DROP CONSTRAINT dinosaurs_pkey,
+                    ADD CONSTRAINT dinosaurs_pkey PRIMARY KEY (id)",
         reason: ("ALREADY_EXISTS", ""),
         both: false,
     },
@@ -160,7 +169,8 @@ async fn a_trigger_that_refuses_every_statement_rejects_every_item() {
         .connect()
         .await
         .batch_execute(
-            "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'closed' USING ERRCODE = 'PT503'; END $$;
+            "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'closed'
+             USING ERRCODE = 'PT503'; END $$;
              CREATE TRIGGER t BEFORE INSERT ON dinosaurs FOR EACH STATEMENT EXECUTE FUNCTION f()",
         )
         .await

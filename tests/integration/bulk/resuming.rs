@@ -1,4 +1,5 @@
-//! An import that is repeated creates every item once; of two streams of one import one goes on; imports expire.
+//! An import that is repeated creates every item once; of two streams of one import one goes on; imports
+//! expire.
 
 use super::{Importing, all_indices, count, create, hub, import, indices, interruption, item, start};
 use crate::support::{Database, PATIENCE, TestHub, wire::reason};
@@ -81,7 +82,7 @@ async fn overtaken(lock: &str) -> (Importing, Importing, Driven, TestHub) {
     let waits = async {
         while session.query("SELECT FROM pg_locks WHERE NOT granted", &[]).await.unwrap().is_empty() {}
     };
-    timeout(PATIENCE, waits).await.unwrap();
+    timeout(*PATIENCE, waits).await.unwrap();
     let newer = Importing::start(&mut hub.client().await, start("both")).await;
     (older, newer, session, hub)
 }
@@ -193,7 +194,8 @@ async fn an_import_that_rests_for_too_long_is_forgotten() {
         .await
         .unwrap();
     let forgotten = async {
-        let sql = "SELECT (SELECT array_agg(id ORDER BY number) FROM hub.import), (SELECT count(*) FROM hub.import_failure)";
+        let sql = "SELECT (SELECT array_agg(id ORDER BY number) FROM hub.import),
+                   (SELECT count(*) FROM hub.import_failure)";
         loop {
             let row = session.query_one(sql, &[]).await.unwrap();
             if (row.get::<_, Vec<Option<String>>>(0), row.get::<_, i64>(1))
@@ -203,7 +205,7 @@ async fn an_import_that_rests_for_too_long_is_forgotten() {
             }
         }
     };
-    timeout(PATIENCE, forgotten).await.expect("it is forgotten, with its failures");
+    timeout(*PATIENCE, forgotten).await.expect("it is forgotten, with its failures");
     open.send(nth(0)).await;
     let status = open.message().await.unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::Aborted, "IMPORT_TAKEN_OVER"));

@@ -8,7 +8,8 @@ async fn a_cascade_reaches_a_watched_child() {
     ledger
         .run(
             "CREATE TABLE parent (id int PRIMARY KEY);
-             CREATE TABLE child (id int PRIMARY KEY, parent int REFERENCES parent ON UPDATE CASCADE ON DELETE CASCADE)",
+             CREATE TABLE child (id int PRIMARY KEY, parent int REFERENCES parent ON UPDATE CASCADE
+               ON DELETE CASCADE)",
         )
         .await;
     ledger.watch("Parent", "parent").await;
@@ -50,7 +51,10 @@ async fn only_the_child_is_watched() {
 async fn a_table_that_refers_to_itself_is_captured_per_row_and_in_order() {
     let mut ledger = Ledger::create().await;
     ledger
-        .run("CREATE TABLE tree (id int PRIMARY KEY, parent int REFERENCES tree ON UPDATE CASCADE ON DELETE CASCADE)")
+        .run(
+            "CREATE TABLE tree (id int PRIMARY KEY, parent int REFERENCES tree ON UPDATE CASCADE
+                ON DELETE CASCADE)",
+        )
         .await;
     assert_eq!(ledger.mode("tree").await, "row");
     ledger.watch("Tree", "tree").await;
@@ -71,7 +75,8 @@ async fn two_cascades_that_change_one_row_stay_in_order() {
     let mut ledger = Ledger::create().await;
     ledger
         .run(
-            "CREATE TABLE node (id int PRIMARY KEY, up int REFERENCES node ON UPDATE CASCADE ON DELETE SET NULL,
+            "CREATE TABLE node (id int PRIMARY KEY, up int REFERENCES node ON UPDATE CASCADE
+               ON DELETE SET NULL,
                top int REFERENCES node ON UPDATE CASCADE ON DELETE SET NULL)",
         )
         .await;
@@ -111,7 +116,8 @@ async fn a_child_that_one_statement_reaches_twice_has_both_changes_in_order() {
     ledger
         .run(
             "CREATE TABLE team (id int PRIMARY KEY);
-             CREATE TABLE game (id int PRIMARY KEY, home int REFERENCES team ON UPDATE CASCADE ON DELETE SET NULL,
+             CREATE TABLE game (id int PRIMARY KEY, home int REFERENCES team ON UPDATE CASCADE
+               ON DELETE SET NULL,
                away int REFERENCES team ON UPDATE CASCADE ON DELETE SET NULL)",
         )
         .await;

@@ -27,7 +27,8 @@ async fn a_session_can_say_who_writes_and_why() {
         ledger.run("INSERT INTO thing VALUES (1, 'a')").await;
         ledger
             .run(
-                "BEGIN; SET LOCAL hub.actor = 'ann'; SET LOCAL hub.origin = 'import'; SET LOCAL hub.trace = '00-abc';
+                "BEGIN; SET LOCAL hub.actor = 'ann'; SET LOCAL hub.origin = 'import';
+                 SET LOCAL hub.trace = '00-abc';
                  UPDATE thing SET name = 'b'; COMMIT",
             )
             .await;
@@ -70,7 +71,8 @@ async fn replication_apply_is_captured_once() {
 
 /// Values whose text depends on settings of the session.
 const ODD: &str = "CREATE TABLE thing (day date, at timestamptz, PRIMARY KEY (day, at),
-    f float8, r real, i interval, b bytea, days daterange, hours tstzrange, price money, days_list date[], t timetz)";
+    f float8, r real, i interval, b bytea, days daterange, hours tstzrange, price money, days_list date[],
+    t timetz)";
 
 const SETTINGS: &str =
     "SET timezone = 'Asia/Tokyo'; SET datestyle = 'German'; SET intervalstyle = 'sql_standard';
@@ -78,8 +80,10 @@ const SETTINGS: &str =
 
 #[tokio::test]
 async fn what_is_recorded_does_not_depend_on_the_sessions_settings() {
-    let insert = "INSERT INTO thing VALUES (date '2026-02-01', timestamptz '2026-02-01 20:00:00+00', 0.1::float8 + 0.2, 0.3, '1 year 2 days 03:04:05',
-        '\\x00ff', daterange(date '2026-02-01', date '2026-03-01'), tstzrange(timestamptz '2026-02-01 20:00:00+00', NULL), 12.5,
+    let insert = "INSERT INTO thing VALUES (date '2026-02-01', timestamptz '2026-02-01 20:00:00+00',
+                    0.1::float8 + 0.2, 0.3, '1 year 2 days 03:04:05',
+        '\\x00ff', daterange(date '2026-02-01', date '2026-03-01'),
+        tstzrange(timestamptz '2026-02-01 20:00:00+00', NULL), 12.5,
         ARRAY[date '2026-02-01'], timetz '20:00+00')";
     for variant in Variant::ALL {
         let mut ledger = Ledger::with_thing(variant, ODD).await;

@@ -128,7 +128,10 @@ async fn on_conflict_captures_what_happened() {
         ledger.run("INSERT INTO thing VALUES (1, 'b'), (2, 'c') ON CONFLICT (id) DO NOTHING").await;
         ledger.expect(&["+1", "+2"]).await;
         ledger
-            .run("INSERT INTO thing VALUES (1, 'd'), (3, 'e') ON CONFLICT (id) DO UPDATE SET name = excluded.name")
+            .run(
+                "INSERT INTO thing VALUES (1, 'd'), (3, 'e') ON CONFLICT (id) DO UPDATE
+                  SET name = excluded.name",
+            )
             .await;
         let mut events = ledger.take_short().await;
         events.sort();
@@ -147,7 +150,8 @@ async fn merge_captures_what_happened() {
         ledger.take().await;
         ledger
             .run(
-                "MERGE INTO thing t USING (VALUES (1, 'changed'), (2, NULL), (4, 'new')) AS s (id, name) ON t.id = s.id
+                "MERGE INTO thing t USING (VALUES (1, 'changed'), (2, NULL), (4, 'new')) AS s (id, name)
+                 ON t.id = s.id
                  WHEN MATCHED AND s.name IS NULL THEN DELETE
                  WHEN MATCHED THEN UPDATE SET name = s.name
                  WHEN NOT MATCHED THEN INSERT VALUES (s.id, s.name)",
@@ -166,7 +170,8 @@ async fn a_row_deleted_and_inserted_by_one_statement_stays() {
         let mut ledger = Ledger::with_thing(variant, THING).await;
         ledger.run("INSERT INTO thing VALUES (1, 'a')").await;
         ledger.take().await;
-        // Two source rows: the first is matched and deletes, the second joins nothing and inserts the same key.
+        // Two source rows: the first is matched and deletes, the second joins nothing and inserts the same
+        // key.
         ledger
             .run(
                 "MERGE INTO thing t USING (VALUES (1, 0), (1, 1)) AS s (id, n) ON t.id = s.id AND s.n = 0
@@ -199,7 +204,8 @@ async fn data_modifying_ctes_are_captured() {
         ledger.run("INSERT INTO thing VALUES (1, 'a'), (2, 'b')").await;
         ledger
             .run(
-                "WITH gone AS (DELETE FROM thing WHERE id = 1 RETURNING name), changed AS (UPDATE thing SET name = 'z' WHERE id = 2)
+                "WITH gone AS (DELETE FROM thing WHERE id = 1 RETURNING name),
+                 changed AS (UPDATE thing SET name = 'z' WHERE id = 2)
                  INSERT INTO thing SELECT 3, name FROM gone",
             )
             .await;
@@ -217,8 +223,10 @@ async fn savepoints_keep_the_order_and_rolled_back_changes_never_come() {
         ledger
             .run(
                 "BEGIN; INSERT INTO thing VALUES (1, 'a');
-                 SAVEPOINT s; INSERT INTO thing VALUES (2, 'b'); UPDATE thing SET name = 'lost'; ROLLBACK TO s;
-                 INSERT INTO thing VALUES (3, 'c'); SAVEPOINT t; UPDATE thing SET name = 'kept' WHERE id = 1; RELEASE t; COMMIT",
+                 SAVEPOINT s; INSERT INTO thing VALUES (2, 'b'); UPDATE thing SET name = 'lost';
+                 ROLLBACK TO s;
+                 INSERT INTO thing VALUES (3, 'c'); SAVEPOINT t; UPDATE thing SET name = 'kept'
+                 WHERE id = 1; RELEASE t; COMMIT",
             )
             .await;
         ledger.run("BEGIN; DELETE FROM thing; ROLLBACK").await;
@@ -234,8 +242,10 @@ async fn statements_without_rows_capture_nothing_and_ring_no_bell() {
         let mut bells = BellConnection::open(&ledger.database.target()).await.unwrap();
         ledger
             .run(
-                "INSERT INTO thing SELECT 1, 'a' WHERE false; UPDATE thing SET name = 'b'; DELETE FROM thing; TRUNCATE thing;
-                 MERGE INTO thing USING (SELECT 1 AS id WHERE false) s ON thing.id = s.id WHEN MATCHED THEN DELETE",
+                "INSERT INTO thing SELECT 1, 'a' WHERE false; UPDATE thing SET name = 'b';
+                 DELETE FROM thing; TRUNCATE thing;
+                 MERGE INTO thing USING (SELECT 1 AS id WHERE false) s ON thing.id = s.id
+                 WHEN MATCHED THEN DELETE",
             )
             .await;
         ledger.run("INSERT INTO thing VALUES (1, 'a')").await;
@@ -272,7 +282,12 @@ async fn instants_are_in_utc_and_the_session_keeps_its_zone() {
             ledger.run(&format!("SET TimeZone = '{zone}'; DELETE FROM thing")).await;
             let before: String = ledger.session.query_one("SHOW TimeZone", &[]).await.unwrap().get(0);
             ledger.run("INSERT INTO thing VALUES (1, '2020-06-01 12:00+02')").await;
-            ledger.run("BEGIN; SET LOCAL TimeZone = 'Asia/Tokyo'; UPDATE thing SET at = at + interval '1 s'; COMMIT").await;
+            ledger
+                .run(
+                    "BEGIN; SET LOCAL TimeZone = 'Asia/Tokyo';
+                        UPDATE thing SET at = at + interval '1 s'; COMMIT",
+                )
+                .await;
             let after: String = ledger.session.query_one("SHOW TimeZone", &[]).await.unwrap().get(0);
             assert_eq!(before, after);
             let taken = ledger.take().await;

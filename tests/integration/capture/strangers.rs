@@ -1,4 +1,5 @@
-//! What other people's tools, settings and values do to a watched table: its writers go on, and every change comes once.
+//! What other people's tools, settings and values do to a watched table: its writers go on, and every change
+//! comes once.
 
 use crate::support::{
     Database,
@@ -8,7 +9,8 @@ use crate::support::{
 const THING: &str = "CREATE TABLE thing (id int PRIMARY KEY, name text)";
 
 /// Every way to change a row, and to say it during replication.
-const CHANGES: &str = "INSERT INTO thing VALUES (1, 'a'), (2, 'b'); UPDATE thing SET name = 'c' WHERE id = 1; DELETE FROM thing";
+const CHANGES: &str = "INSERT INTO thing VALUES (1, 'a'), (2, 'b'); UPDATE thing SET name = 'c'
+                       WHERE id = 1; DELETE FROM thing";
 
 #[tokio::test]
 async fn no_state_of_the_triggers_captures_twice() {
@@ -22,7 +24,12 @@ async fn no_state_of_the_triggers_captures_twice() {
                 continue;
             }
             let mut ledger = Ledger::with_thing(variant, THING).await;
-            ledger.run(&format!("ALTER TABLE thing DISABLE TRIGGER ALL; ALTER TABLE thing ENABLE TRIGGER ALL; ALTER TABLE thing {state}")).await;
+            ledger
+                .run(&format!(
+                    "ALTER TABLE thing DISABLE TRIGGER ALL;
+                                 ALTER TABLE thing ENABLE TRIGGER ALL; ALTER TABLE thing {state}"
+                ))
+                .await;
             ledger.run(CHANGES).await;
             let mut events = ledger.take_short().await;
             events.sort();
@@ -47,13 +54,15 @@ async fn escapes_that_no_text_can_hold_do_not_fail_their_writer() {
     let ledger = Ledger::create().await;
     ledger
         .run(
-            "CREATE TABLE thing (id int PRIMARY KEY, owner int NOT NULL, is_default boolean NOT NULL, doc json);
+            "CREATE TABLE thing (id int PRIMARY KEY, owner int NOT NULL, is_default boolean NOT NULL,
+               doc json);
              CREATE FUNCTION one_default() RETURNS trigger LANGUAGE plpgsql AS $$
              BEGIN
                UPDATE thing SET is_default = false WHERE owner = NEW.owner AND is_default AND id <> NEW.id;
                RETURN NEW;
              END $$;
-             CREATE TRIGGER one_default BEFORE INSERT OR UPDATE ON thing FOR EACH ROW WHEN (NEW.is_default) EXECUTE FUNCTION one_default()",
+             CREATE TRIGGER one_default BEFORE INSERT OR UPDATE ON thing FOR EACH ROW WHEN (NEW.is_default)
+             EXECUTE FUNCTION one_default()",
         )
         .await;
     ledger.watch("Thing", "thing").await;
@@ -68,10 +77,14 @@ async fn escapes_that_no_text_can_hold_do_not_fail_their_writer() {
 }
 
 /// Settings of a database that change how SQL is read, planned and written.
-const SETTINGS: &str = "quote_all_identifiers=on standard_conforming_strings=off backslash_quote=off escape_string_warning=on DateStyle=German \
-    bytea_output=escape extra_float_digits=-15 IntervalStyle=sql_standard TimeZone=Asia/Kathmandu transform_null_equals=on array_nulls=off \
-    default_transaction_isolation=serializable default_transaction_deferrable=on check_function_bodies=on enable_indexscan=off enable_nestloop=off \
-    enable_hashjoin=off enable_mergejoin=off plan_cache_mode=force_custom_plan xmloption=document xmlbinary=hex lc_messages=C row_security=off \
+const SETTINGS: &str = "quote_all_identifiers=on standard_conforming_strings=off backslash_quote=off \
+                        escape_string_warning=on DateStyle=German \
+    bytea_output=escape extra_float_digits=-15 IntervalStyle=sql_standard TimeZone=Asia/Kathmandu \
+    transform_null_equals=on array_nulls=off \
+    default_transaction_isolation=serializable default_transaction_deferrable=on check_function_bodies=on \
+    enable_indexscan=off enable_nestloop=off \
+    enable_hashjoin=off enable_mergejoin=off plan_cache_mode=force_custom_plan xmloption=document \
+    xmlbinary=hex lc_messages=C row_security=off \
     search_path=nowhere";
 
 #[tokio::test]
@@ -79,8 +92,10 @@ async fn settings_of_the_database_change_nothing() {
     for variant in Variant::ALL {
         let create =
             r#"CREATE TABLE thing (id int PRIMARY KEY, "Na me" text, at timestamptz, f float8, b bytea)"#;
-        let change = "INSERT INTO public.thing VALUES (1, 'a', '2026-02-01 20:00:00+00', 0.1::float8 + 0.2, decode('00ff', 'hex'));
-                      UPDATE public.thing SET \"Na me\" = 'b'; UPDATE public.thing SET id = 2; DELETE FROM public.thing";
+        let change = "INSERT INTO public.thing
+                      VALUES (1, 'a', '2026-02-01 20:00:00+00', 0.1::float8 + 0.2, decode('00ff', 'hex'));
+                      UPDATE public.thing SET \"Na me\" = 'b'; UPDATE public.thing SET id = 2;
+                      DELETE FROM public.thing";
         let mut ledger = Ledger::with_thing(variant, create).await;
         ledger.run(change).await;
         let plain = ledger.take().await;
@@ -137,14 +152,25 @@ async fn a_row_that_is_too_large_comes_without_itself_and_its_writer_goes_on() {
     for variant in Variant::ALL {
         let mut ledger =
             Ledger::with_thing(variant, "CREATE TABLE thing (id int PRIMARY KEY, n int, b bytea)").await;
-        ledger.run("INSERT INTO thing SELECT 1, 0, convert_to(repeat('x', 40000000), 'UTF8'); UPDATE thing SET n = 1").await;
+        ledger
+            .run(
+                "INSERT INTO thing SELECT 1, 0, convert_to(repeat('x', 40000000), 'UTF8');
+                    UPDATE thing SET n = 1",
+            )
+            .await;
         let events = ledger.take().await;
         let seen: Vec<_> = events
             .iter()
             .map(|event| (event.short(), event.after.is_some(), event.before.is_some()))
             .collect();
         assert_eq!(seen, [("+1".to_owned(), false, false), ("~1".to_owned(), false, false)]);
-        ledger.run("UPDATE thing SET b = 'small'; SET hub.max_row_bytes = 20000; UPDATE thing SET b = (SELECT convert_to(string_agg(md5(n::text), ''), 'UTF8') FROM generate_series(1, 2000) n)").await;
+        ledger
+            .run(
+                "UPDATE thing SET b = 'small'; SET hub.max_row_bytes = 20000;
+                    UPDATE thing SET b = (SELECT convert_to(string_agg(md5(n::text), ''), 'UTF8')
+                      FROM generate_series(1, 2000) n)",
+            )
+            .await;
         let carried: Vec<_> =
             ledger.take().await.iter().map(|event| (event.after.is_some(), event.before.is_some())).collect();
         assert_eq!(carried, [(true, false), (false, true)]);
@@ -160,17 +186,38 @@ async fn renamed_and_exchanged_key_columns_stop_no_writer() {
         for (rename, id) in [
             ("ALTER TABLE thing RENAME b TO c", "1z/2"),
             (
-                "ALTER TABLE thing RENAME a TO x; ALTER TABLE thing RENAME c TO a; ALTER TABLE thing RENAME x TO c",
+                "ALTER TABLE thing RENAME a TO x; ALTER TABLE thing RENAME c TO a;
+                 ALTER TABLE thing RENAME x TO c",
                 "1/2z",
             ),
         ] {
             ledger.run(rename).await;
-            ledger.run("INSERT INTO thing VALUES ('1', '2', 3); UPDATE thing SET n = 4; UPDATE thing SET a = a || 'z'; TRUNCATE thing").await;
+            ledger
+                .run(
+                    "INSERT INTO thing VALUES ('1', '2', 3); UPDATE thing SET n = 4;
+                        UPDATE thing SET a = a || 'z'; TRUNCATE thing",
+                )
+                .await;
             ledger.expect(&["+1/2", "~1/2", "-1/2", &format!("+{id}"), &format!("-{id}")]).await;
         }
-        ledger.run("ALTER TABLE thing DROP CONSTRAINT thing_pkey CASCADE; INSERT INTO thing VALUES ('5', '6', 7)").await;
-        ledger.run("ALTER TABLE thing ALTER a DROP NOT NULL, ALTER c DROP NOT NULL; INSERT INTO thing VALUES (NULL, NULL, 8); UPDATE thing SET n = 9").await;
-        ledger.run("ALTER TABLE thing DROP COLUMN c; INSERT INTO thing VALUES ('d', 10); UPDATE thing SET n = 9; DELETE FROM thing").await;
+        ledger
+            .run(
+                "ALTER TABLE thing DROP CONSTRAINT thing_pkey CASCADE; INSERT INTO thing
+                    VALUES ('5', '6', 7)",
+            )
+            .await;
+        ledger
+            .run(
+                "ALTER TABLE thing ALTER a DROP NOT NULL, ALTER c DROP NOT NULL; INSERT INTO thing
+                    VALUES (NULL, NULL, 8); UPDATE thing SET n = 9",
+            )
+            .await;
+        ledger
+            .run(
+                "ALTER TABLE thing DROP COLUMN c; INSERT INTO thing VALUES ('d', 10);
+                    UPDATE thing SET n = 9; DELETE FROM thing",
+            )
+            .await;
     }
 }
 

@@ -53,7 +53,8 @@ async fn an_after_statement_trigger_that_changes_rows_comes_second() {
            UPDATE thing SET n = 10 WHERE n > 10;
            RETURN NULL;
          END $$;
-         CREATE TRIGGER aaa AFTER INSERT OR UPDATE ON thing FOR EACH STATEMENT WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION cap()",
+         CREATE TRIGGER aaa AFTER INSERT OR UPDATE ON thing FOR EACH STATEMENT
+         WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION cap()",
     )
     .await;
     ledger.run("INSERT INTO thing VALUES (1, 99)").await;
@@ -139,14 +140,20 @@ async fn a_before_row_trigger_that_changes_an_earlier_row_of_the_statement_comes
                UPDATE thing SET is_default = false WHERE owner = NEW.owner AND is_default AND id <> NEW.id;
                RETURN NEW;
              END $$;
-             CREATE TRIGGER one_default BEFORE INSERT OR UPDATE ON thing FOR EACH ROW WHEN (NEW.is_default) EXECUTE FUNCTION one_default()",
+             CREATE TRIGGER one_default BEFORE INSERT OR UPDATE ON thing FOR EACH ROW WHEN (NEW.is_default)
+             EXECUTE FUNCTION one_default()",
         )
         .await;
     ledger.watch("Thing", "thing").await;
     assert_eq!(ledger.mode("thing").await, "statement");
     ledger.run("INSERT INTO thing VALUES (1, 7, true), (2, 7, true), (3, 7, true)").await;
     ledger.expect(&["+1", "+2", "+3", "~1", "~2"]).await;
-    ledger.run("BEGIN; UPDATE thing SET is_default = true WHERE id = 1; UPDATE thing SET is_default = true WHERE id = 2; COMMIT").await;
+    ledger
+        .run(
+            "BEGIN; UPDATE thing SET is_default = true WHERE id = 1; UPDATE thing SET is_default = true
+                WHERE id = 2; COMMIT",
+        )
+        .await;
     ledger.expect(&["~3", "~1", "~1", "~2"]).await;
     ledger
         .run(
@@ -173,13 +180,17 @@ async fn an_upsert_whose_triggers_change_rows_that_it_updated_comes_first() {
                    IF NEW.id = 1 THEN UPDATE thing SET n = n + 100 WHERE id IN (2, 3); END IF;
                    RETURN NULL;
                  END $$;
-                 CREATE TRIGGER sibling AFTER INSERT OR UPDATE ON thing FOR EACH ROW EXECUTE FUNCTION sibling();"
+                 CREATE TRIGGER sibling AFTER INSERT OR UPDATE ON thing FOR EACH ROW
+                 EXECUTE FUNCTION sibling();"
             ))
             .await;
         ledger.watch("Thing", "thing").await;
         ledger.run("INSERT INTO thing VALUES (2, 0)").await;
         ledger
-            .run("INSERT INTO thing VALUES (1, 5), (2, 5), (3, 5) ON CONFLICT (id) DO UPDATE SET n = excluded.n")
+            .run(
+                "INSERT INTO thing VALUES (1, 5), (2, 5), (3, 5) ON CONFLICT (id) DO UPDATE
+                  SET n = excluded.n",
+            )
             .await;
         ledger.run("UPDATE thing SET n = 1").await;
         ledger.take().await;
@@ -187,7 +198,8 @@ async fn an_upsert_whose_triggers_change_rows_that_it_updated_comes_first() {
     }
 }
 
-/// Triggers that do at random what triggers may do, in both moments and three levels deep; deleting and bringing back included.
+/// Triggers that do at random what triggers may do, in both moments and three levels deep; deleting and
+/// bringing back included.
 const RESTLESS: &str = "
     CREATE SEQUENCE fresh INCREMENT 1000;
     CREATE FUNCTION pg_temp_free(int) RETURNS int LANGUAGE sql AS 'SELECT floor(random() * $1)::int';
@@ -200,7 +212,8 @@ const RESTLESS: &str = "
           CASE pg_temp_free(5)
             WHEN 0 THEN UPDATE thing SET n = n + 1 WHERE id = other;
             WHEN 1 THEN DELETE FROM thing WHERE id = other;
-            WHEN 2 THEN INSERT INTO thing VALUES (other, nextval('fresh')) ON CONFLICT (id) DO UPDATE SET n = excluded.n;
+            WHEN 2 THEN INSERT INTO thing VALUES (other, nextval('fresh')) ON CONFLICT (id) DO UPDATE
+            SET n = excluded.n;
             WHEN 3 THEN UPDATE thing SET n = n + 1 WHERE id >= other;
             ELSE NULL;
           END CASE;
@@ -221,7 +234,8 @@ async fn whatever_triggers_do_each_rows_changes_are_a_chain() {
             ledger
                 .run(&format!(
                     "CREATE TABLE thing (id int PRIMARY KEY, n int NOT NULL) {shape}; {RESTLESS}
-                     CREATE TRIGGER restless {moment} INSERT OR UPDATE OR DELETE ON thing FOR EACH ROW EXECUTE FUNCTION restless();
+                     CREATE TRIGGER restless {moment} INSERT OR UPDATE OR DELETE ON thing FOR EACH ROW
+                     EXECUTE FUNCTION restless();
                      SELECT setseed({})",
                     random.f64()
                 ))
@@ -231,13 +245,20 @@ async fn whatever_triggers_do_each_rows_changes_are_a_chain() {
             for _ in 0..60 {
                 let statements = (0..random.usize(1..4))
                     .map(|_| match random.u8(0..4) {
-                        0 => "INSERT INTO thing SELECT i, nextval('fresh') FROM generate_series(0, 5) i ON CONFLICT (id) DO UPDATE SET n = thing.n + 1",
+                        0 => {
+                            "INSERT INTO thing SELECT i, nextval('fresh') FROM generate_series(0, 5) i
+                              ON CONFLICT (id) DO UPDATE SET n = thing.n + 1"
+                        }
                         1 => "UPDATE thing SET n = n + 1",
                         2 => "DELETE FROM thing WHERE id % 2 = 0",
-                        _ => "INSERT INTO thing SELECT i, nextval('fresh') FROM generate_series(0, 5) i ON CONFLICT DO NOTHING",
+                        _ => {
+                            "INSERT INTO thing SELECT i, nextval('fresh') FROM generate_series(0, 5) i
+                              ON CONFLICT DO NOTHING"
+                        }
                     })
                     .collect::<Vec<_>>();
-                // A statement may be refused, for a trigger took its row away; then there is nothing of the transaction.
+                // A statement may be refused, for a trigger took its row away; then there is nothing of the
+                // transaction.
                 let _ = ledger.session.batch_execute(&format!("{}; SELECT 1", statements.join("; "))).await;
                 captured += ledger.take().await.len();
                 ledger.check("Thing", "thing").await;

@@ -6,7 +6,8 @@ use serde_json::json;
 #[tokio::test]
 async fn names_that_need_quotes_are_captured() {
     for variant in Variant::ALL {
-        let create = r#"CREATE TABLE thing ("the "" id" int, "K'ey %s" text, "select" text, "ü $1 \x" text, PRIMARY KEY ("the "" id", "K'ey %s"))"#;
+        let create = r#"CREATE TABLE thing ("the "" id" int,
+                          "K'ey %s" text, "select" text, "ü $1 \x" text, PRIMARY KEY ("the "" id", "K'ey %s"))"#;
         let mut ledger = Ledger::with_thing(variant, create).await;
         ledger.run("INSERT INTO thing VALUES (1, 'a', 'b', 'c')").await;
         ledger.run(r#"UPDATE thing SET "select" = 'z'"#).await;
@@ -34,8 +35,10 @@ async fn tables_and_kinds_that_need_quotes_are_captured() {
 #[tokio::test]
 async fn columns_named_like_the_captures_own_words_are_columns() {
     for variant in Variant::ALL {
-        let create = "CREATE TABLE thing (a text PRIMARY KEY, b text, actor text, captured text, kind text, origin text, trace text,
-            type text, after text, before text, seq text, xid text, resource_id text, tg_op text, new_rows text, old_rows text)";
+        let create = "CREATE TABLE thing (a text PRIMARY KEY, b text, actor text, captured text, kind text,
+                        origin text, trace text,
+            type text, after text, before text, seq text, xid text, resource_id text, tg_op text,
+            new_rows text, old_rows text)";
         let mut ledger = Ledger::with_thing(variant, create).await;
         ledger
             .run("INSERT INTO thing (a, b, actor, captured, kind) VALUES ('1', 'bee', 'x', 'y', 'z')")
@@ -72,7 +75,12 @@ async fn parts_of_a_composite_key_are_told_apart() {
     for variant in Variant::ALL {
         let mut ledger =
             Ledger::with_thing(variant, "CREATE TABLE thing (x text, y text, PRIMARY KEY (y, x))").await;
-        ledger.run("INSERT INTO thing (y, x) VALUES ('a', '1'), ('a/b', 'c'), ('a', 'b/c'), ('%2F', '%'), ('', '')").await;
+        ledger
+            .run(
+                "INSERT INTO thing (y, x) VALUES ('a', '1'), ('a/b', 'c'), ('a', 'b/c'), ('%2F', '%'),
+                    ('', '')",
+            )
+            .await;
         ledger.expect(&["+a/1", "+a%2Fb/c", "+a/b%2Fc", "+%252F/%25", "+/"]).await;
         ledger.check("Thing", "thing").await;
     }
@@ -81,7 +89,8 @@ async fn parts_of_a_composite_key_are_told_apart() {
 #[tokio::test]
 async fn generated_and_dropped_columns_are_as_the_table_shows_them() {
     for variant in Variant::ALL {
-        let create = "CREATE TABLE thing (id int PRIMARY KEY, gone int, n int, twice int GENERATED ALWAYS AS (n * 2) STORED)";
+        let create = "CREATE TABLE thing (id int PRIMARY KEY, gone int, n int,
+                        twice int GENERATED ALWAYS AS (n * 2) STORED)";
         let mut ledger = Ledger::with_thing(variant, create).await;
         ledger.run("ALTER TABLE thing DROP COLUMN gone; ALTER TABLE thing RENAME COLUMN n TO m").await;
         ledger.watch("Thing", "thing").await;

@@ -25,7 +25,7 @@ fn call<T>(message: T, metadata: &[(&'static str, &'static str)]) -> Request<T> 
 async fn who_calls_is_recorded_where_the_hub_is_told_to_believe_it() {
     let database = Database::create().await;
     let mut settings = Settings::new(database.target());
-    // One connection: what is said for one call must not stick to the next.
+    // One connection: one call's attribution must not stick to the next.
     settings.db_pool_size = 1;
     settings.trusted_actor = Some(http::HeaderName::from_static("trex-actor"));
     let hub = TestHub::start_with(settings, Registry::of_this_program()).await;

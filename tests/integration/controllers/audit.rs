@@ -1,5 +1,5 @@
-//! The audit trail: every change once, in order, with who made it, although the hubs that keep it die at random. What it says is compared
-//! with the writers' journals and never with the hub's own tables.
+//! The audit trail: every change once, in order, with who made it, although the hubs that keep it die at
+//! random. What it says is compared with the writers' journals and never with the hub's own tables.
 
 use super::{Mortals, settings, until_controller};
 use crate::{
@@ -186,7 +186,8 @@ async fn it_has_every_change_once_and_in_order_though_its_hubs_die() {
     listed.reverse();
     let followed = following.await.unwrap();
     println!(
-        "audit: {changes} changes, {} hubs killed ({} times one kept the trail), {cut} sessions cut; {} records on {pages} pages, {} followed",
+        "audit: {changes} changes, {} hubs killed ({} times one kept the trail), {cut} sessions cut; {} \
+         records on {pages} pages, {} followed",
         hubs.killed,
         hubs.at_it,
         listed.len(),
@@ -336,7 +337,8 @@ async fn records_go_when_their_time_has_come() {
     assert_eq!(store.audited(AuditTrail::NAME).await.unwrap().unwrap().revision.get(), 30);
 }
 
-/// Rows that are large come in turns that are not: a turn is in memory several times, and the server waits for it no longer than a second.
+/// Rows that are large come in turns that are not: a turn is in memory several times, and the server waits
+/// for it no longer than a second.
 #[tokio::test(flavor = "multi_thread")]
 async fn large_rows_take_many_turns() {
     const ROWS: u64 = 40;
@@ -351,7 +353,8 @@ async fn large_rows_take_many_turns() {
     };
     let before = turns().await;
     // 40 MiB in one transaction, which is sealed at once.
-    let sql = "INSERT INTO dinosaurs (id, species) SELECT n::text, repeat('x', 1024 * 1024) FROM generate_series(1, $1::bigint) n";
+    let sql = "INSERT INTO dinosaurs (id, species) SELECT n::text, repeat('x', 1024 * 1024)
+               FROM generate_series(1, $1::bigint) n";
     session.execute(sql, &[&i64::try_from(ROWS).unwrap()]).await.unwrap();
     until_controller(&store, AuditTrail::NAME, "all is in it", |status| status.position.get() == ROWS).await;
     let taken = turns().await - before;
@@ -381,7 +384,7 @@ async fn who_follows_a_trail_that_was_rolled_back_goes_back_with_it() {
     };
     let (mut all, mut few) = (watch("").await, watch("nobody").await);
     let next = async |stream: &mut Streaming<WatchAuditRecordsResponse>| {
-        tokio::time::timeout(PATIENCE, stream.message()).await.unwrap().unwrap().unwrap().record.unwrap()
+        tokio::time::timeout(*PATIENCE, stream.message()).await.unwrap().unwrap().unwrap().record.unwrap()
     };
     for revision in 1..=5 {
         assert_eq!(next(&mut all).await.revision, revision);

@@ -50,7 +50,8 @@ impl World {
 
     /// `1 G` for a gap up to revision 1, `2 Ca` for the creation of a.
     async fn trail(&self) -> Vec<String> {
-        let sql = "SELECT revision || ' ' || (ARRAY['G', 'C', 'U', 'D'])[type + 1] || resource_id FROM hub.audit ORDER BY revision, captured_at";
+        let sql = "SELECT revision || ' ' || (ARRAY['G', 'C', 'U', 'D'])[type + 1] || resource_id
+                   FROM hub.audit ORDER BY revision, captured_at";
         let rows = self.session.query(sql, &[]).await.unwrap();
         rows.iter().map(|row| row.get(0)).collect()
     }
@@ -96,7 +97,7 @@ async fn compaction_past_the_position_is_bridged_and_told() {
     // None while a session of the hub that was stopped still holds the lock.
     let raise = async || world.store.raise_floor(Duration::ZERO, u64::MAX, 100).await.unwrap();
     let raised = async { while raise().await.is_none_or(|floor| floor.get() < 4) {} };
-    tokio::time::timeout(crate::support::PATIENCE, raised).await.expect("a floor");
+    tokio::time::timeout(*crate::support::PATIENCE, raised).await.expect("a floor");
     while world.store.delete_below_floor(100).await.unwrap() > 0 {}
     world.run("UPDATE dinosaurs SET species = 't' WHERE id = 'b'").await;
 

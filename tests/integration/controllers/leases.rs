@@ -1,7 +1,7 @@
-//! A turn belongs to one hub: to one that lives, and not to one that was frozen and wakes.
+//! A turn belongs to one hub: to a live one, not to one that was frozen and wakes.
 
 use super::{EFFECTS, settings, until_at, until_controller};
-use crate::support::{Database, PATIENCE, TestHub};
+use crate::support::{Database, TestHub, until_ok};
 use async_trait::async_trait;
 use std::{
     sync::Arc,
@@ -31,13 +31,10 @@ async fn a_hub_that_freezes_in_a_turn_is_freed_from_it() {
     held.query("INSERT INTO dinosaurs (id, species) VALUES ('ghost', 's')", &[]).await.unwrap();
     // No sign of life from here on.
     let started = Instant::now();
-    let turn = loop {
-        match other.take_turn(NAME, standing.turn).await.unwrap() {
-            Some(turn) => break turn,
-            None => assert!(started.elapsed() < PATIENCE, "a frozen hub keeps its turn"),
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    };
+    let turn = until_ok("a frozen hub loses its turn", async || {
+        other.take_turn(NAME, standing.turn).await.unwrap().ok_or("it keeps it")
+    })
+    .await;
     println!("freed after {:?}", started.elapsed());
     turn.commit_at(at, &standing.current, "other").await.unwrap();
     // It wakes.
@@ -94,7 +91,8 @@ async fn one_that_is_slow_or_panics_or_hangs_is_not_taken_for_frozen() {
     let hub = TestHub::start_with(settings, Registry::of_this_program()).await;
     let store = Store::new(&database.target(), 2).unwrap();
     until_controller(&store, NAME, "it runs", |status| status.holder.is_some()).await;
-    let insert = "INSERT INTO dinosaurs (id, species) VALUES ('slow', 's'), ('panics', 's'), ('hangs', 's'), ('quick', 's')";
+    let insert = "INSERT INTO dinosaurs (id, species) VALUES ('slow', 's'), ('panics', 's'),
+                  ('hangs', 's'), ('quick', 's')";
     session.batch_execute(insert).await.unwrap();
     let status = until_at(&store, NAME, 4).await;
     assert_eq!(status.dead_letters, 2);

@@ -1,4 +1,5 @@
-//! Controllers: every change has its effect, in order, however often hubs die; what fails holds up only itself.
+//! Controllers: every change has its effect, in order, however often hubs die; what fails holds up only
+//! itself.
 
 mod attribution;
 pub(crate) mod audit;
@@ -7,14 +8,10 @@ mod leases;
 mod letters;
 mod survival;
 
-use crate::support::TestHub;
+use crate::support::{TestHub, until_ok};
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use std::{
-    collections::HashSet,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio_postgres::types::{ToSql, Type};
 use trex::{
     app::Settings,
@@ -24,10 +21,10 @@ use trex::{
     store::{ControllerStatus, Driven, Store, Target, Turn},
 };
 
-use crate::support::recorder::PATIENCE;
-
 /// What the controller of these tests did: one row per effect, so that one that comes twice is seen.
-pub const EFFECTS: &str = "CREATE TABLE public.effects (place bigint GENERATED ALWAYS AS IDENTITY (CACHE 1), what text, id text, revision bigint, species text)";
+pub const EFFECTS: &str = "CREATE TABLE public.effects
+                           (place bigint GENERATED ALWAYS AS IDENTITY (CACHE 1), what text, id text,
+                             revision bigint, species text)";
 
 /// Writes down in `public.effects` what it is told, and fails for whom it is told to.
 pub struct Scribe {
@@ -179,16 +176,14 @@ pub async fn until_controller(
     what: &str,
     condition: impl Fn(&ControllerStatus) -> bool,
 ) -> ControllerStatus {
-    let deadline = Instant::now() + *PATIENCE;
-    loop {
+    until_ok(what, async || {
         let all = store.controllers().await.unwrap();
-        let status = all.into_iter().find(|status| status.name == name);
-        if let Some(status) = status.as_ref().filter(|status| condition(status)) {
-            return status.clone();
+        match all.into_iter().find(|status| status.name == name) {
+            Some(status) if condition(&status) => Ok(status),
+            status => Err(status),
         }
-        assert!(Instant::now() < deadline, "{what}: not within {:?}, but {status:?}", *PATIENCE);
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    })
+    .await
 }
 
 /// Waits until it has done everything up to a revision.

@@ -1,5 +1,5 @@
-//! Effects that a controller writes through its turn: each once, a resource's in order, while hubs die, sessions are cut, and one resource
-//! is poisoned.
+//! Effects that a controller writes through its turn: each once, a resource's in order, while hubs die,
+//! sessions are cut, and one resource is poisoned.
 
 use super::{EFFECTS, Mortals, Scribe, settings, until_controller};
 use crate::{
@@ -64,7 +64,8 @@ async fn effects_come_once_and_in_order_though_hubs_die_and_a_resource_is_poison
     let row = session.query_one(check, &[]).await.unwrap();
     let [effects, distinct, disorder]: [i64; 3] = std::array::from_fn(|at| row.get(at));
     println!(
-        "survival: {changes} changes, {of_poisoned} of the poisoned one; {} hubs killed ({} times the one at it), {cut} sessions cut",
+        "survival: {changes} changes, {of_poisoned} of the poisoned one; {} hubs killed ({} times the one \
+         at it), {cut} sessions cut",
         hubs.killed, hubs.at_it
     );
     assert_eq!((effects as u64, distinct as u64, disorder), (changes, changes, 0), "each once, in order");

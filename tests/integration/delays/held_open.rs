@@ -19,7 +19,7 @@ async fn a_transaction_that_stays_open_delays_only_its_own_events() {
     let mut random = random("held open");
     let database = Database::create().await;
     let mut settings = Settings::new(database.target());
-    // Only a bell wakes it: what is not rung for would be seen an hour late.
+    // Only a bell wakes it: without one a change would be seen an hour late.
     settings.capture.backup_poll = Duration::from_secs(3600);
     // Also on a slow machine the writers reach it; the calm between them stays below half of it.
     settings.capture.busy_above = 200.0;

@@ -4,10 +4,10 @@ use super::*;
 use crate::{
     stress::{Control, number, random},
     support::{
-        Database,
+        Database, PATIENCE,
         fossil::{Fossils, fossil_kind, messages},
         history::History,
-        recorder::{PATIENCE, Recorder},
+        recorder::Recorder,
         validators::validate,
         writer::Writer,
     },
@@ -99,7 +99,8 @@ fn reader(watch: Subscription) -> (watch::Receiver<Vec<Noted>>, JoinHandle<()>) 
 
 fn insert(table: &str, site: &str, transaction: u64, rows: u64) -> String {
     format!(
-        "INSERT INTO {table} (site, number, note) SELECT '{site}', n, '{transaction}' FROM generate_series(1, {rows}) n;"
+        "INSERT INTO {table} (site, number, note) SELECT '{site}', n, '{transaction}'
+         FROM generate_series(1, {rows}) n;"
     )
 }
 
@@ -182,7 +183,8 @@ async fn a_large_transaction_of_one_kind_holds_up_no_other() {
     hub.stop().await;
 }
 
-/// A run of transactions, large and small, of one kind and of several, whose order is known. Returns how many events of dinosaurs there are.
+/// A run of transactions, large and small, of one kind and of several, whose order is known. Returns how many
+/// events of dinosaurs there are.
 async fn write_mixed(database: &Database) -> u64 {
     let session = database.connect().await;
     let mut others = 0;
@@ -264,7 +266,8 @@ async fn each_kind_stays_in_order_through_large_transactions_and_lost_connection
     hub.stop().await;
 }
 
-/// Ends the hub's sessions now and then, but not for ever: on a slow machine it must get on. Returns how many times.
+/// Ends the hub's sessions now and then, but not for ever: on a slow machine it must get on. Returns how many
+/// times.
 async fn cut_connections(session: trex::store::Driven, enough: Arc<AtomicBool>) -> u64 {
     let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
         WHERE datname = current_database() AND query ~ 'hub\\.(seal|log|change)' AND pid <> pg_backend_pid()";

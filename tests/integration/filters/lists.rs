@@ -1,4 +1,4 @@
-//! Lists: what SQL says of a filter is what the hub says of it, and orders are total.
+//! Lists: a filter means the same in SQL and in the hub, and orders are total.
 
 use crate::{
     stress::random,
@@ -82,7 +82,8 @@ fn filter(random: &mut fastrand::Rng, depth: u8) -> String {
     }
 }
 
-/// A hub on rows of all those texts and times. Where the server can, the texts' own collation is one that is blind to case.
+/// A hub on rows of all those texts and times. Where the server can, the texts' own collation is one that is
+/// blind to case.
 async fn hub(database: &Database) -> TestHub {
     let hub = TestHub::start(database).await;
     let session = database.connect().await;
@@ -92,7 +93,8 @@ async fn hub(database: &Database) -> TestHub {
              DO $$ BEGIN
                CREATE COLLATION blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
                ALTER TABLE dinosaurs ALTER species TYPE text COLLATE blind;
-             EXCEPTION WHEN feature_not_supported OR undefined_object OR undefined_parameter OR invalid_parameter_value THEN NULL; END $$",
+             EXCEPTION WHEN feature_not_supported OR undefined_object OR undefined_parameter
+             OR invalid_parameter_value THEN NULL; END $$",
         )
         .await
         .unwrap();
@@ -100,8 +102,10 @@ async fn hub(database: &Database) -> TestHub {
     session
         .execute(
             "INSERT INTO dinosaurs (id, species, created_at, updated_at)
-             SELECT t || '/' || n, t, nullif(times[1 + (n + 3 * i) % 10], '')::timestamptz, nullif(times[1 + n % 10], '')::timestamptz
-             FROM unnest($1::text[]) WITH ORDINALITY AS texts(t, i), generate_series(1, 10) n, (SELECT $2::text[] AS times) x",
+             SELECT t || '/' || n, t, nullif(times[1 + (n + 3 * i) % 10], '')::timestamptz,
+             nullif(times[1 + n % 10], '')::timestamptz
+             FROM unnest($1::text[]) WITH ORDINALITY AS texts(t, i), generate_series(1, 10) n,
+             (SELECT $2::text[] AS times) x",
             &[&texts, &times],
         )
         .await
@@ -139,7 +143,7 @@ async fn state(hub: &TestHub, filter: &str) -> BTreeSet<String> {
     let mut stream = loop {
         match hub.client().await.watch_dinosaurs(request.clone()).await {
             Ok(response) => break response.into_inner(),
-            // This machine is busy with other tests, and an initial state has a time within which it must begin.
+            // The machine is busy with other tests, and an initial state must begin within a limit.
             Err(status) if status.code() == Code::Unavailable => println!("{status:?}"),
             Err(status) => panic!("{filter}: {status:?}"),
         }

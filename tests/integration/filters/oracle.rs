@@ -1,4 +1,5 @@
-//! What streams with a filter should show, made of the writers' journals: a run as it would have been if the filter's rows were all.
+//! What streams with a filter should show, made of the writers' journals: a run as it would have been if the
+//! filter's rows were all.
 
 use crate::support::history::{Change, Event, History, Journal, Row, Stream};
 use std::collections::HashMap;
@@ -7,7 +8,8 @@ use trex::model::ChangeType::{Created, Deleted, Updated};
 /// Whether a row is wanted, decided without the code under test.
 pub type Oracle = fn(&str, &Row) -> bool;
 
-/// The journal of a filter's rows: an update that enters is a create, one that leaves a delete, and what happens to others nothing.
+/// The journal of a filter's rows: an update that enters is a create, one that leaves a delete, and what
+/// happens to others nothing.
 pub fn journal(journal: &Journal, wants: Oracle) -> Journal {
     let changes = journal.transactions.iter().flat_map(|transaction| transaction.changes());
     let contents: HashMap<_, _> = changes

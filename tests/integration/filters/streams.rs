@@ -21,7 +21,8 @@ use trex::{
 const KIB: usize = 1024;
 const ROWS: u64 = 10_000;
 
-/// Marks are `writer-number.statement`, so rows come and go as they are updated. The sentinel ends every stream.
+/// Marks are `writer-number.statement`, so rows come and go as they are updated. The sentinel ends every
+/// stream.
 const FILTERS: [(&str, Oracle); 3] = [
     (r#"species = "*7*" OR id = sentinel"#, |id, row| row.species.contains('7') || id == SENTINEL),
     (r#"(species = "*1" species < "w5") OR id = 'sentinel'"#, |id, row| {

@@ -1,4 +1,5 @@
-//! Columns of every type: what SQL says of a filter is what the hub says of it on the row's JSON, for odd values too.
+//! Columns of every type: what SQL says of a filter is what the hub says of it on the row's JSON, for odd
+//! values too.
 
 use crate::{stress::random, support::Database};
 use std::collections::BTreeSet;

@@ -18,7 +18,8 @@ async fn start(hub: &TestHub, request: WatchDinosaursRequest) -> Streaming<Dinos
 
 /// Type, id, the row's species, that of the row before; without the prefix that all types have.
 async fn next(watch: &mut Streaming<DinosaurWatchEvent>) -> String {
-    let event = timeout(PATIENCE, watch.message()).await.expect("an event in time").unwrap().expect("no end");
+    let event =
+        timeout(*PATIENCE, watch.message()).await.expect("an event in time").unwrap().expect("no end");
     let species =
         |row: &Option<trex::proto::rh_trex::v1::Dinosaur>| row.as_ref().map(|row| row.species.clone());
     let kind = event.r#type().as_str_name().trim_start_matches("EVENT_TYPE_");
@@ -131,7 +132,7 @@ async fn a_hundred_subscribers_with_five_filters_cost_five_evaluations_an_event(
         readers.spawn(async move {
             loop {
                 let event =
-                    timeout(PATIENCE, stream.message()).await.expect("an event in time").unwrap().unwrap();
+                    timeout(*PATIENCE, stream.message()).await.expect("an event in time").unwrap().unwrap();
                 if event.dinosaur.is_some_and(|row| row.species == "T9 the end") {
                     return stream;
                 }
@@ -141,7 +142,8 @@ async fn a_hundred_subscribers_with_five_filters_cost_five_evaluations_an_event(
     let session = database.connect().await;
     for batch in 0..20 {
         let insert = format!(
-            "INSERT INTO dinosaurs (species) SELECT substr('ATX', 1 + n % 3, 1) || n || '-{batch}' FROM generate_series(1, {}) n",
+            "INSERT INTO dinosaurs (species) SELECT substr('ATX', 1 + n % 3, 1) || n || '-{batch}'
+             FROM generate_series(1, {}) n",
             EVENTS / 20
         );
         session.batch_execute(&insert).await.unwrap();

@@ -21,17 +21,17 @@ async fn retention_keeps_whole_transactions_and_leaves_no_rest() {
         for n in 0..150u32 {
             let rows = 1 + n * 37 % 120;
             let insert = format!(
-                "INSERT INTO dinosaurs (id, species) SELECT '{n}-' || m, 's' FROM generate_series(1, {rows}) m"
+                "INSERT INTO dinosaurs (id, species) SELECT '{n}-' || m, 's'
+                 FROM generate_series(1, {rows}) m"
             );
             session.batch_execute(&insert).await.unwrap();
         }
-        // Until the hubs are through with it: the floor stands as high as it may, and nothing is left below it.
+        // Until the hubs are through with it: the floor stands as high as it may, and nothing is left below
+        // it.
         let settled = "SELECT r.low_water = r.compacted AND NOT EXISTS (
                 SELECT FROM hub.log l WHERE l.revision > r.compacted AND l.revision < h.revision - 1000)
             FROM hub.retention r, hub.head h WHERE h.revision = 8985";
-        while session.query_opt(settled, &[]).await.unwrap().is_none_or(|row| !row.get::<_, bool>(0)) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until_sql(&session, "the hubs are through with it", settled, &[]).await;
         enough.store(true, Ordering::Relaxed);
     };
     // As two hubs do it, and in smaller steps than theirs.
@@ -42,8 +42,10 @@ async fn retention_keeps_whole_transactions_and_leaves_no_rest() {
         }
     };
     let observe = async {
-        let sql = "SELECT count(*) FILTER (WHERE l.events <> (SELECT count(*) FROM hub.change c WHERE c.xid = l.xid)),
-                     coalesce(min(l.revision - l.events) = r.compacted, true), coalesce(sum(l.events), 0)::bigint
+        let sql = "SELECT count(*) FILTER (WHERE l.events <> (SELECT count(*) FROM hub.change c
+                     WHERE c.xid = l.xid)),
+                     coalesce(min(l.revision - l.events) = r.compacted, true),
+                     coalesce(sum(l.events), 0)::bigint
                    FROM hub.retention r LEFT JOIN hub.log l ON l.revision > r.compacted GROUP BY r.compacted";
         let mut looks = 0;
         while !enough.load(Ordering::Relaxed) {
@@ -55,7 +57,8 @@ async fn retention_keeps_whole_transactions_and_leaves_no_rest() {
         looks
     };
     let (_, _, looks) = tokio::join!(write, compact, observe);
-    let bounds = "SELECT r.compacted, r.low_water, h.revision, (SELECT count(*) FROM hub.change), (SELECT coalesce(sum(events), 0)::bigint FROM hub.log)
+    let bounds = "SELECT r.compacted, r.low_water, h.revision, (SELECT count(*) FROM hub.change),
+                  (SELECT coalesce(sum(events), 0)::bigint FROM hub.log)
                   FROM hub.retention r, hub.head h";
     let row = session.query_one(bounds, &[]).await.unwrap();
     let [compacted, low_water, head, changes, logged]: [i64; 5] = std::array::from_fn(|at| row.get(at));
@@ -107,7 +110,8 @@ async fn retention_keeps_whole_transactions_and_leaves_no_rest() {
     }
 }
 
-/// Where three transactions make up the table, a plan by statistics would read all of it to look for the rows of one that is gone.
+/// Where three transactions make up the table, a plan by statistics would read all of it to look for the rows
+/// of one that is gone.
 #[tokio::test]
 async fn retention_finds_rows_by_their_index_whatever_the_sizes_of_transactions() {
     let database = Database::create().await;
@@ -135,6 +139,7 @@ async fn retention_finds_rows_by_their_index_whatever_the_sizes_of_transactions(
         let row = session.query_one("SELECT hub.delete_below_floor(5)", &[]).await.unwrap();
         assert!(row.get::<_, i64>(0) > 0);
     }
-    let scans = "SELECT coalesce(sum(seq_scan), 0)::bigint FROM pg_stat_xact_user_tables WHERE relname IN ('change', 'log')";
+    let scans = "SELECT coalesce(sum(seq_scan), 0)::bigint FROM pg_stat_xact_user_tables
+                 WHERE relname IN ('change', 'log')";
     assert_eq!(session.query_one(scans, &[]).await.unwrap().get::<_, i64>(0), 0);
 }

@@ -50,7 +50,7 @@ impl Connection {
     /// More bytes; `false`: there are none.
     async fn more(&mut self) -> bool {
         let mut buffer = [0; 16 * 1024];
-        let read = timeout(PATIENCE, self.stream.read(&mut buffer)).await.expect("an answer in time");
+        let read = timeout(*PATIENCE, self.stream.read(&mut buffer)).await.expect("an answer in time");
         let read = read.unwrap_or(0);
         self.read.extend_from_slice(&buffer[..read]);
         read > 0

@@ -1,4 +1,4 @@
-//! `trex import` and `trex export`, as programs of their own, against a hub in this process.
+//! `trex import` and `trex export`, as separate processes, against a hub in this process.
 
 mod export;
 mod formats;
@@ -103,7 +103,7 @@ impl World {
 }
 
 async fn outcome(child: Child) -> Outcome {
-    let output = timeout(PATIENCE, child.wait_with_output()).await.expect("its end in time").unwrap();
+    let output = timeout(*PATIENCE, child.wait_with_output()).await.expect("its end in time").unwrap();
     Outcome {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).unwrap(),
@@ -126,7 +126,7 @@ impl Outcome {
     }
 }
 
-/// So many dinosaurs as NDJSON, each with a species of its own.
+/// This many dinosaurs as NDJSON, each with its own species.
 fn herd(count: usize) -> String {
     (0..count).map(|n| format!("{{\"species\":\"{}\"}}\n", name(n))).collect()
 }

@@ -5,7 +5,8 @@ use super::{World, herd, listed, name, names, outcome};
 /// Line, index and code of a reject.
 type Bad = (u64, Option<u64>, String);
 
-/// A file in which every hundredth line is bad, each in another way; what is expected of those; and the species in the others.
+/// A file in which every hundredth line is bad, each in another way; what is expected of those; and the
+/// species in the others.
 fn mixed(count: usize) -> (Vec<u8>, Vec<Bad>, Vec<String>) {
     let (mut text, mut bad, mut good) = (Vec::new(), Vec::new(), Vec::new());
     let (mut index, mut wrong) = (0, 0);

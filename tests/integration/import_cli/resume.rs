@@ -158,7 +158,7 @@ async fn held_up(world: &World, held: &Driven, arguments: &[&str]) -> tokio::pro
     held.batch_execute("BEGIN; LOCK TABLE dinosaurs").await.unwrap();
     let child = world.start(arguments);
     let waiting = "SELECT FROM pg_locks WHERE NOT granted AND relation = 'dinosaurs'::regclass";
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let deadline = std::time::Instant::now() + *PATIENCE;
     while world.session.query(waiting, &[]).await.unwrap().is_empty() {
         assert!(std::time::Instant::now() < deadline, "the import does not wait");
         sleep(Duration::from_millis(5)).await;

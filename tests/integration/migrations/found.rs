@@ -1,4 +1,5 @@
-//! What a start makes of a database that is not a new one: an older schema, a table that is there, an encoding, a lock.
+//! What a start makes of a database that is not a new one: an older schema, a table that is there, an
+//! encoding, a lock.
 
 use super::{full, scopes};
 use crate::support::{Database, PATIENCE, TestHub};
@@ -26,8 +27,10 @@ async fn a_changed_function_is_replaced_and_one_that_went_is_dropped() {
     session
         .batch_execute(
             "CREATE FUNCTION hub.old_one(int) RETURNS int LANGUAGE sql AS 'SELECT 1';
-             INSERT INTO hub.function VALUES ('old_one', 'x'); UPDATE hub.function SET digest = 'x' WHERE name = 'seal';
-             DROP FUNCTION hub.parts; CREATE FUNCTION hub.parts(regclass) RETURNS int LANGUAGE sql AS 'SELECT 1';
+             INSERT INTO hub.function VALUES ('old_one', 'x'); UPDATE hub.function SET digest = 'x'
+             WHERE name = 'seal';
+             DROP FUNCTION hub.parts; CREATE FUNCTION hub.parts(regclass) RETURNS int LANGUAGE sql AS
+             'SELECT 1';
              UPDATE hub.function SET digest = 'x' WHERE name = 'parts'",
         )
         .await

@@ -4,7 +4,10 @@ use super::{
     stopped::{ALLOWANCE, Hub, Watcher},
     *,
 };
-use crate::{stress::number, support::recorder::PATIENCE};
+use crate::{
+    stress::number,
+    support::{PATIENCE, until_true},
+};
 use std::{
     sync::{
         Arc,
@@ -71,11 +74,7 @@ async fn large_rows_cost_the_hub_a_few_pages() {
     let insert =
         format!("INSERT INTO dinosaurs (species) SELECT repeat('s', {ROW}) FROM generate_series(1, {ROWS})");
     session.batch_execute(&insert).await.expect("a transaction");
-    let deadline = Instant::now() + *PATIENCE;
-    while hub.metric("hub_head_revision").await < ROWS as f64 {
-        assert!(Instant::now() < deadline, "it is not published");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until_true("it is published", async || hub.metric("hub_head_revision").await >= ROWS as f64).await;
     let state = WatchDinosaursRequest { send_initial_state: true, ..Default::default() };
     let mut rows = hub.client().await.watch_dinosaurs(state).await.expect("a watch").into_inner();
     for _ in 0..ROWS {

@@ -5,7 +5,8 @@ use crate::support::{history::Change, recorder::Progress, until};
 use std::collections::HashSet;
 use trex::proto::rh_trex::v1::BackpressurePolicy;
 
-/// Stops readers of each sort, floods, reads again; twice, so that a stream falls behind more than once and keeps up in between.
+/// Stops readers of each sort, floods, reads again; twice, so that a stream falls behind more than once and
+/// keeps up in between.
 async fn flood_readers_of_the_newest(settings: Settings, database: &Database) {
     let hub = TestHub::start_with(settings, Registry::of_this_program()).await;
     let mut flood = Flood::new(database).await;

@@ -1,9 +1,11 @@
-//! A client process that is stopped (SIGSTOP) for ten seconds while 100,000 events come, and a hub process whose memory is measured.
+//! A client process that is stopped (SIGSTOP) for ten seconds while 100,000 events come, and a hub process
+//! whose memory is measured.
 
 use super::*;
 use crate::support::{
+    PATIENCE,
     history::{Event, Headers, Stream},
-    recorder::PATIENCE,
+    until_true,
 };
 use std::{process::Stdio, time::Instant};
 use tokio::{
@@ -61,11 +63,8 @@ impl Hub {
         };
         let (grpc, metrics) = (address("gRPC").await, address("metrics").await);
         let health = address("health").await;
-        let deadline = Instant::now() + *PATIENCE;
-        while !get(&health, "/readyz").await.starts_with("HTTP/1.1 200") {
-            assert!(Instant::now() < deadline, "the hub is not ready");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until_true("the hub is ready", async || get(&health, "/readyz").await.starts_with("HTTP/1.1 200"))
+            .await;
         Self { process, grpc, metrics }
     }
 
@@ -208,10 +207,7 @@ async fn a_stopped_client_costs_the_hub_no_memory_and_nobody_else_an_event() {
     readers[0]
         .until("all that was written", |progress| progress.events == (HOT + TRANSACTIONS * EVENTS) as u64)
         .await;
-    while hub.metric(DROPPED).await == 0.0 {
-        assert!(since.elapsed() < STOPPED + *PATIENCE, "nothing is dropped");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until_true("something is dropped", async || hub.metric(DROPPED).await > 0.0).await;
     for watcher in &stopped {
         watcher.signal("-CONT").await;
     }

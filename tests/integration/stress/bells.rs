@@ -1,4 +1,5 @@
-//! Whatever is committed while a hub sleeps wakes it: also what began when nobody could hear a bell, or when none was wanted.
+//! Whatever is committed while a hub sleeps wakes it: also what began when nobody could hear a bell, or when
+//! none was wanted.
 
 use super::*;
 
@@ -17,20 +18,19 @@ async fn asleep() -> (Database, TestHub, Control, Recorder) {
 
 /// Ends the backend of the hub that holds an advisory lock; returns its pid. `None`: nobody holds it.
 async fn terminate(control: &Control, lock: i32) -> Option<i32> {
-    let sql = "SELECT pid, pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1953654136
-        AND objid = $1::int::oid AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let sql = "SELECT pid, pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'
+               AND classid = 1953654136
+        AND objid = $1::int::oid AND granted AND database = (SELECT oid FROM pg_database
+          WHERE datname = current_database())";
     control.client.query_opt(sql, &[&lock]).await.expect("an answer").map(|row| row.get(0))
 }
 
 /// Another backend than this one seals.
 async fn until_another_seals(control: &Control, pid: i32) {
-    let sql = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'trex' AND datname = current_database()
+    let sql = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'trex'
+                 AND datname = current_database()
         AND query ~ 'hub\\.seal\\(|hub\\.log|pg_snapshot_xmin|pg_current_xact_id' AND pid <> $1)";
-    let deadline = Instant::now() + *PATIENCE;
-    while !control.client.query_one(sql, &[&pid]).await.expect("an answer").get::<_, bool>(0) {
-        assert!(Instant::now() < deadline, "nobody seals");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    until_sql(&control.client, "another backend seals", sql, &[&pid]).await;
 }
 
 async fn finish(hub: TestHub, mut control: Control, plain: Recorder, writers: Vec<Writer>) {
@@ -98,7 +98,8 @@ async fn what_saw_a_busy_hub_is_seen_after_the_sealer_was_lost() {
         let straggler = straggle(&client, &control, cycle).await;
         control.until_busy(true).await;
         all = load.stop().await;
-        // Still busy, for it stays so for a quarter of a second; unless this machine took longer to end the load.
+        // Still busy, for it stays so for a quarter of a second; unless this machine took longer to end the
+        // load.
         if let Some(lost) = terminate(&control, BUSY).await {
             lost_busy += 1;
             until_another_seals(&control, lost).await;

@@ -1,4 +1,5 @@
-//! The same with faults: the hub's backends terminated, Postgres killed, and others that seal at the same time.
+//! The same with faults: the hub's backends terminated, Postgres killed, and others that seal at the same
+//! time.
 
 use super::{rivals::seal_for_ever, *};
 use trex::embedded::testing::EphemeralPostgres;
@@ -6,9 +7,11 @@ use trex::embedded::testing::EphemeralPostgres;
 const TERMINATIONS: u32 = 50;
 const RIVALS: usize = 2;
 
-/// Who listens holds the flag `present`.
-const END_LISTENER: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1953654136
-    AND objid = 3 AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+/// A listening hub holds the flag `present`.
+const END_LISTENER: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks
+                            WHERE locktype = 'advisory' AND classid = 1953654136
+    AND objid = 3 AND granted AND database = (SELECT oid FROM pg_database
+      WHERE datname = current_database())";
 /// The other session that is not of the pool seals.
 const END_SEALER: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
     WHERE application_name = 'trex' AND datname = current_database()
@@ -46,7 +49,8 @@ async fn terminated_backends_and_a_killed_postgres_cost_no_stream_an_event() {
     cluster.stop().await.expect("a stop");
 }
 
-/// Ends the listener's or the sealer's backend so many times, each as soon as it is there again or a moment later.
+/// Terminates the listener's or the sealer's backend this many times, each time as soon as it is back or a
+/// moment later.
 async fn terminate(client: &Client, times: u32, random: &mut fastrand::Rng) {
     let deadline = Instant::now() + *PATIENCE;
     let mut left = times;
@@ -59,8 +63,8 @@ async fn terminate(client: &Client, times: u32, random: &mut fastrand::Rng) {
     }
 }
 
-/// A transaction that captured first commits after another was published, and while the seal of that one is no longer in anybody's
-/// hands: it gets the later number all the same.
+/// A transaction that captured first commits after another was published, and while the seal of that one is
+/// no longer in anybody's hands: it gets the later number all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_published_keeps_its_number() {
     let database = Database::create().await;

@@ -54,7 +54,7 @@ impl Follower {
 
     pub async fn until(&self, what: &str, condition: impl FnMut(&Followed) -> bool) {
         let mut known = self.known.clone();
-        let found = timeout(PATIENCE, known.wait_for(condition)).await.map(|found| found.is_ok());
+        let found = timeout(*PATIENCE, known.wait_for(condition)).await.map(|found| found.is_ok());
         assert!(matches!(found, Ok(true)), "{what}: {found:?}, of {:?}", self.now());
     }
 

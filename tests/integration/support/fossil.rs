@@ -1,4 +1,5 @@
-//! A second kind, to see that nothing in the hub is made for dinosaurs: a composite key, jsonb, numeric, NULLs and a large text.
+//! A second kind, to see that nothing in the hub is made for dinosaurs: a composite key, jsonb, numeric,
+//! NULLs and a large text.
 
 use super::PATIENCE;
 use prost::Message;
@@ -111,7 +112,7 @@ impl ServedKind for Fossils {
 pub async fn fossils(subscription: &mut Subscription, count: usize) -> Vec<FossilEvent> {
     let mut events = Vec::new();
     while events.len() < count {
-        let step = tokio::time::timeout(PATIENCE, poll_fn(|cx| subscription.poll_next(cx))).await;
+        let step = tokio::time::timeout(*PATIENCE, poll_fn(|cx| subscription.poll_next(cx))).await;
         match step.expect("an event") {
             Step::Frames(frames) => events.extend(messages(&frames)),
             Step::End(ending) => panic!("ended: {ending:?}"),

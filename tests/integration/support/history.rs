@@ -1,4 +1,5 @@
-//! What is known of a run: what watchers recorded, and what the writers themselves know. Never what the hub's own tables say.
+//! What is known of a run: what watchers recorded, and what the writers themselves know. Never what the hub's
+//! own tables say.
 
 use serde_json::Value;
 use std::{
@@ -11,8 +12,8 @@ use trex::{
     proto::rh_trex::v1::{Dinosaur, DinosaurWatchEvent, WatchDinosaursRequest},
 };
 
-/// A row's content. Its species is `mark` or `mark<mark of the content before>`: so a writer that updates a row learns from what the
-/// statement returns which content it replaced, whoever wrote that.
+/// A row's content. Its species is `mark` or `mark<mark of the content before>`: so a writer that updates a
+/// row learns from what the statement returns which content it replaced, whoever wrote that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     pub species: String,
@@ -222,7 +223,8 @@ pub struct Change {
     pub after: Option<Row>,
     /// The mark of the content that it replaced or deleted.
     pub before: Option<String>,
-    /// In what a filter shows, the mark of the content that a DELETED took: a row may leave a filter more than once.
+    /// In what a filter shows, the mark of the content that a DELETED took: a row may leave a filter more
+    /// than once.
     pub took: Option<String>,
 }
 
@@ -254,7 +256,8 @@ pub enum Outcome {
 /// A transaction as its writer knows it, without what it undid by ROLLBACK TO.
 #[derive(Debug, Clone)]
 pub struct Transaction {
-    /// Also a row of a table that nobody watches, written by the same transaction: there afterwards if, and only if, it committed.
+    /// Also a row of a table that nobody watches, written by the same transaction: there afterwards if, and
+    /// only if, it committed.
     pub mark: String,
     pub statements: Vec<Statement>,
     pub commit_sent: Option<Instant>,

@@ -1,4 +1,5 @@
-//! What was captured, as a hub reads it: sealed, in order, and replayed, so that a row's events out of order do not pass.
+//! What was captured, as a hub reads it: sealed, in order, and replayed, so that a row's events out of order
+//! do not pass.
 
 use super::Database;
 use serde_json::Value;
@@ -37,11 +38,13 @@ impl Variant {
             (Self::Statement, _) => "",
             (Self::First, _) | (Self::Row, true) => {
                 "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
-                 CREATE TRIGGER nothing AFTER INSERT OR UPDATE OR DELETE ON thing FOR EACH ROW EXECUTE FUNCTION nothing()"
+                 CREATE TRIGGER nothing AFTER INSERT OR UPDATE OR DELETE ON thing FOR EACH ROW
+                 EXECUTE FUNCTION nothing()"
             }
             // A foreign key to itself, of the primary key: every row refers to itself.
             (Self::Row, false) => {
-                "DO $$ DECLARE keys text := (SELECT string_agg(quote_ident(k), ', ') FROM unnest(hub.key_columns('thing')) k);
+                "DO $$ DECLARE keys text := (SELECT string_agg(quote_ident(k), ', ')
+                   FROM unnest(hub.key_columns('thing')) k);
                  BEGIN EXECUTE format('ALTER TABLE thing ADD FOREIGN KEY (%1$s) REFERENCES thing (%1$s) ON UPDATE CASCADE', keys); END $$"
             }
         }

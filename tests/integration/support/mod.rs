@@ -8,15 +8,15 @@ pub mod ledger;
 pub mod recorder;
 pub mod scripted;
 pub mod validators;
+mod waiting;
 pub mod wire;
 pub mod writer;
 
-use std::{
-    sync::{
-        LazyLock,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::{Duration, Instant},
+pub use waiting::{PATIENCE, until, until_ok, until_sql, until_true};
+
+use std::sync::{
+    LazyLock,
+    atomic::{AtomicU32, Ordering},
 };
 use tonic::transport::Channel;
 use trex::{
@@ -35,9 +35,6 @@ static CLUSTER: LazyLock<EphemeralPostgres> = LazyLock::new(|| {
     EphemeralPostgres::start_blocking(vec![("max_connections".into(), "300".into())])
         .expect("an ephemeral Postgres")
 });
-
-/// Nothing in a test takes so long unless it is broken.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The HTTP/2 windows of a reader that is to be slow, in bytes.
 pub const NARROW: u32 = 65_535;
@@ -171,14 +168,5 @@ impl TestHub {
     /// Stops it in order.
     pub async fn stop(self) {
         self.app.stop().await;
-    }
-}
-
-/// Waits for a condition that nothing announces.
-pub async fn until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -1,10 +1,8 @@
 //! Watchers that record what they receive.
 
+use super::PATIENCE;
 use super::history::{Bookmark, End, Event, Headers, Key, Row, Stream};
-use std::{
-    sync::LazyLock,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tonic::{Code, Request, Status, Streaming, transport::Channel};
 use tonic_types::StatusExt;
@@ -14,12 +12,6 @@ use trex::{
         DinosaurWatchEvent, EventType, WatchDinosaursRequest, dinosaur_service_client::DinosaurServiceClient,
     },
 };
-
-/// How long an awaited event may take. What plants bugs shortens it.
-pub static PATIENCE: LazyLock<Duration> = LazyLock::new(|| {
-    let seconds = std::env::var("TREX_TEST_PATIENCE").ok().map(|seconds| seconds.parse().expect("seconds"));
-    Duration::from_secs(seconds.unwrap_or(60))
-});
 
 /// The last row of a run: created, updated, deleted in one transaction of its own after everything else.
 pub const SENTINEL: &str = "sentinel";
@@ -243,8 +235,8 @@ fn ended(status: &Status) -> End {
     }
 }
 
-/// A watcher that leaves after every so many events, at random, and goes on after the last revision it has seen: a stream for each
-/// time. It ends with the sentinel.
+/// A watcher that leaves after a random number of events, again and again, and goes on after the last
+/// revision it has seen: one stream each time. It ends with the sentinel.
 pub async fn record_reconnecting(client: Client, most: u64, random: fastrand::Rng) -> Vec<Stream> {
     let mut random = random;
     let mut request = WatchDinosaursRequest::default();

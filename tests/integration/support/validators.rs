@@ -1,4 +1,5 @@
-//! The contract of a watch (DESIGN section 3): each guarantee that exists today, by its name, as a function over what was recorded.
+//! The contract of a watch (DESIGN section 3): each guarantee that exists today, by its name, as a function
+//! over what was recorded.
 
 /// Fails with a message unless a condition holds.
 macro_rules! ensure {
@@ -84,7 +85,8 @@ pub fn subscribed(evidence: &Evidence<'_>) -> Verdict {
     Ok(())
 }
 
-/// When the transaction of a stream's last event made its first change: what was acknowledged before that precedes it.
+/// When the transaction of a stream's last event made its first change: what was acknowledged before that
+/// precedes it.
 fn begun_by_the_last(evidence: &Evidence<'_>, stream: &Stream) -> Option<Instant> {
     evidence.transaction(evidence.entry(stream.events.last()?)?).first_sent()
 }
@@ -100,7 +102,8 @@ pub fn ordered(evidence: &Evidence<'_>) -> Verdict {
     Ok(())
 }
 
-/// No event comes twice on a stream, and a revision names one event: on all streams, and after every reconnect, the same.
+/// No event comes twice on a stream, and a revision names one event: on all streams, and after every
+/// reconnect, the same.
 pub fn unique(evidence: &Evidence<'_>) -> Verdict {
     let mut names = HashMap::new();
     let mut numbers = HashMap::new();
@@ -124,8 +127,9 @@ pub fn unique(evidence: &Evidence<'_>) -> Verdict {
     Ok(())
 }
 
-/// A transaction whose first change was made after another's commit was acknowledged comes after it; a row's events come in the order
-/// they happened; a transaction's events stay together; every event carries the row as it was at that change.
+/// A transaction whose first change was made after another's commit was acknowledged comes after it; a row's
+/// events come in the order they happened; a transaction's events stay together; every event carries the row
+/// as it was at that change.
 pub fn causal(evidence: &Evidence<'_>) -> Verdict {
     evidence.history.streams.iter().try_for_each(|stream| {
         causal::real_time(evidence, stream)
@@ -136,7 +140,8 @@ pub fn causal(evidence: &Evidence<'_>) -> Verdict {
     })
 }
 
-/// Only what was committed is delivered, and what was not dropped is delivered; a stream that saw everything leads to the final table.
+/// Only what was committed is delivered, and what was not dropped is delivered; a stream that saw everything
+/// leads to the final table.
 pub fn complete(evidence: &Evidence<'_>) -> Verdict {
     for stream in &evidence.history.streams {
         let name = &stream.name;
@@ -202,8 +207,9 @@ fn nothing_is_missing(evidence: &Evidence<'_>, stream: &Stream) -> Verdict {
     }
 }
 
-/// Of the changes that a finished stream wants, those that certainly come after its start (they have a later number, or were
-/// committed after its headers were seen), less those that it delivered or that stand for others, less those that it says it dropped.
+/// Of the changes that a finished stream wants, those that certainly come after its start (they have a later
+/// number, or were committed after its headers were seen), less those that it delivered or that stand for
+/// others, less those that it says it dropped.
 fn unaccounted(evidence: &Evidence<'_>, stream: &Stream) -> i64 {
     let (selector, headers) = (stream.selector(), &stream.headers);
     let owed = evidence.book.iter().filter(|(key, entry)| {
@@ -215,8 +221,8 @@ fn unaccounted(evidence: &Evidence<'_>, stream: &Stream) -> i64 {
     owed.count() as i64 - stream.events.len() as i64 - stream.conflated() as i64 - stream.dropped() as i64
 }
 
-/// What is delivered and what is dropped add up to what matched, to the event: at every gap where another stream shows what was in
-/// it, in the trailers, and in total.
+/// What is delivered and what is dropped add up to what matched, to the event: at every gap where another
+/// stream shows what was in it, in the trailers, and in total.
 pub fn attributed(evidence: &Evidence<'_>) -> Verdict {
     for stream in &evidence.history.streams {
         let name = &stream.name;
@@ -268,7 +274,8 @@ fn gaps_are_told(evidence: &Evidence<'_>, stream: &Stream) -> Verdict {
     Ok(())
 }
 
-/// A stream that starts after a revision begins with what follows it, and goes on with neither hole nor repeat.
+/// A stream that starts after a revision begins with what follows it, and goes on with neither hole nor
+/// repeat.
 pub fn resumable(evidence: &Evidence<'_>) -> Verdict {
     for stream in &evidence.history.streams {
         let (Some(after), name) = (stream.request.after_revision, &stream.name) else { continue };
@@ -293,8 +300,8 @@ pub fn isolated(evidence: &Evidence<'_>) -> Verdict {
     Ok(())
 }
 
-/// Only the client ends a stream with OK. The hub says when to try again, where the stream stopped and what it lost; a deadline is one
-/// that was asked for.
+/// Only the client ends a stream with OK. The hub says when to try again, where the stream stopped and what
+/// it lost; a deadline is one that was asked for.
 pub fn honest_end(evidence: &Evidence<'_>) -> Verdict {
     for stream in &evidence.history.streams {
         let End::Hub { code, retry_info, revision, dropped } = &stream.end else { continue };

@@ -1,4 +1,5 @@
-//! Calls below the generated client: bytes that no encoder would write, and deadlines that only the hub keeps.
+//! Calls below the generated client: bytes that no encoder would write, and deadlines that only the hub
+//! keeps.
 
 use super::{NARROW, PATIENCE, TestHub};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -110,8 +111,8 @@ pub fn violations(status: &Status) -> Vec<String> {
     request.field_violations.into_iter().map(|violation| violation.field).collect()
 }
 
-/// A watch whose messages are cut and not decoded, on a connection of its own that takes next to nothing that is not read: a thousand
-/// of them cost little, and a slow one is slow.
+/// A watch whose messages are cut and not decoded, on a connection of its own that takes next to nothing that
+/// is not read: a thousand of them cost little, and a slow one is slow.
 pub struct RawWatch {
     /// The client's address.
     pub address: std::net::SocketAddr,
@@ -143,7 +144,7 @@ impl RawWatch {
             .body(Full::new(body.freeze()))
             .expect("a request");
         let response =
-            tokio::time::timeout(PATIENCE, sender.send_request(call)).await.expect("headers in time");
+            tokio::time::timeout(*PATIENCE, sender.send_request(call)).await.expect("headers in time");
         let (parts, body) = response.expect("a response").into_parts();
         Self { address: local, headers: parts.headers, body, pending: BytesMut::new() }
     }
@@ -165,7 +166,7 @@ impl RawWatch {
                     return Ok(message);
                 }
             }
-            let frame = tokio::time::timeout(PATIENCE, self.body.frame()).await.expect("a message in time");
+            let frame = tokio::time::timeout(*PATIENCE, self.body.frame()).await.expect("a message in time");
             // A refusal has its trailers in the headers.
             let Some(frame) = frame else {
                 return Err(Status::from_header_map(&self.headers).expect("trailers at the end"));

@@ -10,7 +10,7 @@ pub const MARKS: &str = "CREATE TABLE public.marks (mark text PRIMARY KEY)";
 
 /// Rows in one statement, at most.
 const MOST_ROWS: usize = 24;
-/// A writer forgets some of its rows beyond so many.
+/// A writer with more rows than this forgets some.
 const MOST_OWN: usize = 400;
 
 const INSERT: &str = "INSERT INTO dinosaurs (id, species) SELECT id, $2 FROM unnest($1::text[]) id
@@ -18,7 +18,8 @@ const INSERT: &str = "INSERT INTO dinosaurs (id, species) SELECT id, $2 FROM unn
 const UPDATE: &str =
     "UPDATE dinosaurs SET species = $2 || '<' || split_part(species, '<', 1) WHERE id = ANY ($1::text[])
     RETURNING id, species, (extract(epoch FROM updated_at) * 1000000)::bigint";
-const REKEY: &str = "UPDATE dinosaurs SET id = id || '~', species = $2 || '<' || split_part(species, '<', 1) WHERE id = ANY ($1::text[])
+const REKEY: &str = "UPDATE dinosaurs SET id = id || '~',
+                     species = $2 || '<' || split_part(species, '<', 1) WHERE id = ANY ($1::text[])
     RETURNING id, species, (extract(epoch FROM updated_at) * 1000000)::bigint";
 const DELETE: &str = "DELETE FROM dinosaurs WHERE id = ANY ($1::text[]) AND $2::text IS NOT NULL
     RETURNING id, species, (extract(epoch FROM updated_at) * 1000000)::bigint";

@@ -77,8 +77,10 @@ async fn every_hub_follows_what_one_was_told() {
 async fn what_is_wished_for_is_attached_when_it_is_seen() {
     let database = Database::create().await;
     let create = r#"CREATE SCHEMA "Odd.S";
-        CREATE TABLE "Odd.S"."say ""hi"" / %" ("Key ""1""" text, "x y" int, "ключ" text, PRIMARY KEY ("Key ""1""", "ключ"));
-        CREATE TABLE bare (id int); CREATE VIEW seen AS SELECT * FROM bare; CREATE UNLOGGED TABLE fast (id int PRIMARY KEY);
+        CREATE TABLE "Odd.S"."say ""hi"" / %" ("Key ""1""" text, "x y" int, "ключ" text,
+          PRIMARY KEY ("Key ""1""", "ключ"));
+        CREATE TABLE bare (id int); CREATE VIEW seen AS SELECT * FROM bare;
+        CREATE UNLOGGED TABLE fast (id int PRIMARY KEY);
         CREATE TABLE "select" (id uuid PRIMARY KEY, at timestamptz);
         CREATE TABLE parted (id int, k int, PRIMARY KEY (id, k)) PARTITION BY LIST (k);
         CREATE TABLE parted_1 PARTITION OF parted FOR VALUES IN (1)"#;
@@ -113,9 +115,11 @@ async fn what_cannot_be_attached_is_refused_with_what_would_help() {
     let database = Database::create().await;
     let hub = hub_of(
         &database,
-        "CREATE TABLE bare (id int); CREATE VIEW seen AS SELECT 1; CREATE UNLOGGED TABLE fast (id int PRIMARY KEY);
+        "CREATE TABLE bare (id int); CREATE VIEW seen AS SELECT 1;
+         CREATE UNLOGGED TABLE fast (id int PRIMARY KEY);
          CREATE TABLE t (id int PRIMARY KEY, n int);
-         CREATE TABLE parted (id int PRIMARY KEY) PARTITION BY LIST (id); CREATE TABLE part PARTITION OF parted FOR VALUES IN (1)",
+         CREATE TABLE parted (id int PRIMARY KEY) PARTITION BY LIST (id);
+         CREATE TABLE part PARTITION OF parted FOR VALUES IN (1)",
         "parted",
     )
     .await;
@@ -147,7 +151,8 @@ async fn what_cannot_be_attached_is_refused_with_what_would_help() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_come_and_go_and_no_other_stream_notices() {
     let database = Database::create().await;
-    let create = "CREATE TABLE calm (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, n int); CREATE TABLE busy (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY)";
+    let create = "CREATE TABLE calm (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, n int);
+                  CREATE TABLE busy (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY)";
     let hub = hub_of(&database, create, "calm").await;
     let mut calm = watch(&hub, everything("calm")).await;
     let enough = Arc::new(AtomicBool::new(false));
@@ -208,7 +213,13 @@ async fn a_hub_is_ready_whatever_is_attached() {
     let database = Database::create().await;
     let hub: TestHub = hub_of(&database, "CREATE TABLE t (id int PRIMARY KEY, n int)", "t").await;
     let session = database.connect().await;
-    session.batch_execute("ALTER TABLE t ADD COLUMN m int DEFAULT 5; ALTER TABLE t RENAME n TO o; ALTER TABLE t RENAME id TO key").await.unwrap();
+    session
+        .batch_execute(
+            "ALTER TABLE t ADD COLUMN m int DEFAULT 5; ALTER TABLE t RENAME n TO o;
+                           ALTER TABLE t RENAME id TO key",
+        )
+        .await
+        .unwrap();
     session.batch_execute("INSERT INTO t VALUES (1, 2)").await.unwrap();
     let mut stream = watch(&hub, WatchRequest { send_initial_state: true, ..everything("t") }).await;
     assert_eq!(next(&mut stream).await.unwrap().row, r#"{"key":1,"o":2,"m":5}"#);

@@ -5,8 +5,8 @@ mod replica;
 mod rows;
 mod watches;
 
-use crate::support::{Database, PATIENCE, TestHub};
-use std::time::{Duration, Instant};
+use crate::support::{Database, PATIENCE, TestHub, until_ok};
+use std::time::Duration;
 use tonic::{Code, Status, Streaming, transport::Channel};
 use tonic_types::StatusExt;
 use trex::{
@@ -64,7 +64,7 @@ pub async fn watch(hub: &TestHub, request: WatchRequest) -> Streaming<WatchEvent
 
 /// The next event.
 pub async fn next(stream: &mut Streaming<WatchEvent>) -> Result<WatchEvent, Status> {
-    let next = tokio::time::timeout(PATIENCE, stream.message()).await.expect("in time");
+    let next = tokio::time::timeout(*PATIENCE, stream.message()).await.expect("in time");
     next.map(|event| event.expect("the hub says how a stream ends"))
 }
 
@@ -105,15 +105,11 @@ pub async fn attach(database: &Database, table: &str, choice: AttachChoice) {
 
 /// Waits until a hub serves this many tables.
 pub async fn until_tables(hub: &TestHub, count: usize) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
+    until_ok(format!("{count} tables"), async || {
         let tables =
             rows(hub).await.list_tables(trex::proto::hub::v1::ListTablesRequest {}).await.expect("a list");
         let names: Vec<_> = tables.into_inner().tables.into_iter().map(|table| table.name).collect();
-        if names.len() == count {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{count} tables and not {names:?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+        if names.len() == count { Ok(()) } else { Err(names) }
+    })
+    .await;
 }

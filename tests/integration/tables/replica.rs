@@ -1,5 +1,5 @@
-//! The whole of somebody else's database, followed by a client that knows nothing of it: what it has from states and events is at the end
-//! what the tables have, byte for byte.
+//! The whole of somebody else's database, followed by a client that knows nothing of it: what it has from
+//! states and events is at the end what the tables have, byte for byte.
 
 use super::{everything, hub_of, next, watch};
 use crate::{stress::number, support::Database};
@@ -117,8 +117,10 @@ async fn follow_all_of(schema: &str, seed: u64) {
     for (name, stream, replica) in &mut streams {
         // Bookmarks say how far a quiet table has come.
         let newest = "SELECT coalesce(max(revision), 0) FROM (
-            SELECT l.revision - l.events + row_number() OVER (PARTITION BY l.revision ORDER BY c.seq) AS revision, c.kind
-            FROM hub.log l JOIN hub.change c ON c.xid = l.xid) e JOIN hub.watched w ON w.kind = e.kind WHERE w.relation = $1::text::regclass";
+            SELECT l.revision - l.events + row_number() OVER (PARTITION BY l.revision
+              ORDER BY c.seq) AS revision, c.kind
+            FROM hub.log l JOIN hub.change c ON c.xid = l.xid) e JOIN hub.watched w ON w.kind = e.kind
+            WHERE w.relation = $1::text::regclass";
         let newest: i64 = session.query_one(newest, &[&name.as_str()]).await.unwrap().get(0);
         let mut has_state = false;
         while !has_state || (replica.revision < newest as u64 && replica.revision < last) {

@@ -8,7 +8,8 @@ use trex::{
     store::AttachChoice,
 };
 
-const ORDERS: &str = r#"CREATE TABLE orders (id bigint PRIMARY KEY, status text, total numeric, doc json, secret text, big bigint[])"#;
+const ORDERS: &str = r#"CREATE TABLE orders (id bigint PRIMARY KEY, status text, total numeric, doc json,
+                          secret text, big bigint[])"#;
 
 #[tokio::test]
 async fn a_table_is_watched_as_it_is() {
@@ -20,7 +21,8 @@ async fn a_table_is_watched_as_it_is() {
     session
         .batch_execute(
             "BEGIN; SET LOCAL hub.actor = 'ann'; SET LOCAL hub.trace = 't1';
-             INSERT INTO orders VALUES (7, 'open', 12.50, E'{\"a\" :\\r\\n 1}', 's', '{9007199254740993,NULL}'), (8, NULL, 'NaN', NULL, NULL, NULL); COMMIT;
+             INSERT INTO orders VALUES (7, 'open', 12.50, E'{\"a\" :\\r\\n 1}', 's',
+               '{9007199254740993,NULL}'), (8, NULL, 'NaN', NULL, NULL, NULL); COMMIT;
              UPDATE orders SET status = 'paid' WHERE id = 7; DELETE FROM orders WHERE id = 8",
         )
         .await
@@ -67,7 +69,8 @@ async fn rows_enter_and_leave_filters_of_every_type() {
     let mut by_path = watch(&hub, filter("doc.n = 3")).await;
     session
         .batch_execute(
-            "INSERT INTO orders VALUES (1, 'open', 9999999999999999999.51, '{\"n\":3}'), (2, 'open', 9999999999999999999.5, '{}');
+            "INSERT INTO orders VALUES (1, 'open', 9999999999999999999.51, '{\"n\":3}'),
+             (2, 'open', 9999999999999999999.5, '{}');
              UPDATE orders SET status = NULL WHERE id = 1; UPDATE orders SET total = 1e30 WHERE id = 2;
              UPDATE orders SET doc = '{\"n\":3.0}' WHERE id = 2",
         )
@@ -127,7 +130,13 @@ async fn what_is_kept_out_shows_nowhere() {
     attach(&database, "orders", choice).await;
     super::until_tables(&hub, 1).await;
     let mut live = watch(&hub, WatchRequest { include_previous: true, ..everything("orders") }).await;
-    session.batch_execute("INSERT INTO orders VALUES (1, 'a', 1, '{\"x\":\"hidden\"}', 'hidden', NULL); UPDATE orders SET total = 2").await.unwrap();
+    session
+        .batch_execute(
+            "INSERT INTO orders VALUES (1, 'a', 1, '{\"x\":\"hidden\"}', 'hidden', NULL);
+                           UPDATE orders SET total = 2",
+        )
+        .await
+        .unwrap();
     for _ in 0..2 {
         let event = next(&mut live).await.unwrap();
         assert!(!format!("{event:?}").contains("hidden"), "{event:?}");

@@ -77,20 +77,16 @@ impl Secured {
         }
         session.batch_execute("SELECT pg_reload_conf()").await.unwrap();
         // Each new session has what was reloaded; the postmaster may need a moment.
-        let deadline = std::time::Instant::now() + crate::support::PATIENCE;
-        loop {
+        crate::support::until_true("the server takes its certificate", async || {
             let session = Database::of(&self.cluster, "postgres").connect().await;
             let file: String = session
                 .query_one("SELECT current_setting('ssl_cert_file') || current_setting('ssl')", &[])
                 .await
                 .unwrap()
                 .get(0);
-            if file == format!("{}on", certificate.display()) {
-                return;
-            }
-            assert!(std::time::Instant::now() < deadline, "the server takes its certificate");
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
+            file == format!("{}on", certificate.display())
+        })
+        .await;
     }
 
     /// A URL by TCP, with these parameters.

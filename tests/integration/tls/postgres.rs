@@ -77,7 +77,8 @@ async fn a_password_is_bound_to_the_channel() {
         let parameters = format!("{}&channel_binding={binding}", server.strict());
         assert_eq!(by(&parameters).await, Ok(true), "{binding}");
     }
-    // Somebody in the middle, whose own certificate nobody looks at, gets no proof that the password is known.
+    // Somebody in the middle, whose own certificate nobody looks at, gets no proof that the password is
+    // known.
     let url = server.url("postgres", "postgres", "sslmode=require&channel_binding=require");
     refused(encrypted(&url).await, &["channel binding"]);
     let url = server.url("scram:wrong", "postgres", &server.strict());

@@ -31,7 +31,7 @@ async fn a_hub_needs_nothing_in_plain_text() {
     let insert = "INSERT INTO dinosaurs (id, species) VALUES ('a', 'Tyrannosaurus')";
     session.batch_execute(insert).await.unwrap();
     let event = loop {
-        let event = timeout(PATIENCE, watch.message()).await.unwrap().unwrap().unwrap();
+        let event = timeout(*PATIENCE, watch.message()).await.unwrap().unwrap().unwrap();
         if event.r#type() != EventType::Bookmark {
             break event;
         }
@@ -49,11 +49,12 @@ async fn a_hub_needs_nothing_in_plain_text() {
     let mut update = Request::new(UpdateDinosaurRequest { id: "a".into(), species: Some("late".into()) });
     update.set_timeout(Duration::from_millis(200));
     let mut client = client_without_clock(&hub).await;
-    let status = timeout(PATIENCE, client.update_dinosaur(update)).await.unwrap().unwrap_err();
+    let status = timeout(*PATIENCE, client.update_dinosaur(update)).await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded);
     until("the request to cancel", || relay.beginnings().len() > before).await;
-    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                   AND wait_event_type = 'Lock'";
+    let deadline = std::time::Instant::now() + *PATIENCE;
     while session.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) > 0 {
         assert!(std::time::Instant::now() < deadline, "the statement is cancelled");
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// From the last event to the first: nothing that comes later was acknowledged before this one's transaction began.
+/// From the last event to the first: nothing that comes later was acknowledged before this one's transaction
+/// began.
 pub(super) fn real_time(evidence: &Evidence<'_>, stream: &Stream) -> Verdict {
     let mut earliest: Option<(Instant, &Event)> = None;
     for event in stream.events.iter().rev() {
@@ -27,7 +28,8 @@ pub(super) fn real_time(evidence: &Evidence<'_>, stream: &Stream) -> Verdict {
     Ok(())
 }
 
-/// The events of a transaction are next to each other, its statements in order, a statement's deletes before its creates.
+/// The events of a transaction are next to each other, its statements in order, a statement's deletes before
+/// its creates.
 pub(super) fn together(evidence: &Evidence<'_>, stream: &Stream) -> Verdict {
     let mut closed = HashSet::new();
     let plain = stream.selector().is_all() && stream.request.filter.is_empty() && stream.conflated() == 0;
@@ -56,8 +58,8 @@ pub(super) fn together(evidence: &Evidence<'_>, stream: &Stream) -> Verdict {
     Ok(())
 }
 
-/// Each event of a row replaces the content that the row's event before it left. What a stream has not seen yet, or may have lost, is
-/// taken as it comes.
+/// Each event of a row replaces the content that the row's event before it left. What a stream has not seen
+/// yet, or may have lost, is taken as it comes.
 pub(super) fn rows_in_order(evidence: &Evidence<'_>, stream: &Stream) -> Verdict {
     if !stream.request.types.is_empty() {
         return Ok(());

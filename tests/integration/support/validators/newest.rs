@@ -5,7 +5,8 @@ use crate::support::history::{Evidence, Stream};
 use std::collections::HashMap;
 use trex::proto::rh_trex::v1::BackpressurePolicy;
 
-/// Each event stands for those of its resource since the one before of it, neither more nor fewer, and the last for all to the end.
+/// Each event stands for those of its resource since the one before of it, neither more nor fewer, and the
+/// last for all to the end.
 pub(super) fn of_each_resource(evidence: &Evidence<'_>, stream: &Stream) -> Verdict {
     let name = &stream.name;
     ensure!(

@@ -19,8 +19,8 @@ pub(super) fn replay<'a>(
     rows
 }
 
-/// An initial state names no row twice, is there only if it was asked for, and is what the events up to its revision lead to, as a
-/// stream from the very beginning shows them. A bookmark with that revision ends it.
+/// An initial state names no row twice, is there only if it was asked for, and is what the events up to its
+/// revision lead to, as a stream from the very beginning shows them. A bookmark with that revision ends it.
 pub fn exact_state(evidence: &Evidence<'_>) -> Verdict {
     for stream in &evidence.history.streams {
         let (name, revision) = (&stream.name, stream.headers.revision);
@@ -63,8 +63,8 @@ pub fn exact_state(evidence: &Evidence<'_>) -> Verdict {
     Ok(())
 }
 
-/// Bookmarks come if they were asked for. Each stands at or after everything delivered before it and before everything delivered after
-/// it, and up to it nothing that is wanted is missing and was not told as dropped.
+/// Bookmarks come if they were asked for. Each stands at or after everything delivered before it and before
+/// everything delivered after it, and up to it nothing that is wanted is missing and was not told as dropped.
 pub fn bookmarked(evidence: &Evidence<'_>) -> Verdict {
     for stream in &evidence.history.streams {
         let name = &stream.name;
@@ -93,7 +93,8 @@ pub fn bookmarked(evidence: &Evidence<'_>) -> Verdict {
             let known = evidence.wanted(stream, stream.headers.revision, revision).count() as u64;
             ensure!(
                 known <= came + told,
-                "{name}: {known} are wanted up to a bookmark at {revision}, {came} came and {told} were dropped",
+                "{name}: {known} are wanted up to a bookmark at {revision}, {came} came and {told} were \
+                 dropped",
             );
         }
     }

@@ -5,8 +5,8 @@ use crate::support::history::{Bookmark, Change, Headers, Outcome, Statement, Tra
 use std::time::Duration;
 use trex::proto::rh_trex::v1::{BackpressurePolicy, EventType, WatchDinosaursRequest};
 
-/// Four transactions, of which the third is rolled back; committed one after the other: creates a; updates a, creates b; (creates c);
-/// gives a the key d, deletes b.
+/// Four transactions, of which the third is rolled back; committed one after the other: creates a; updates a,
+/// creates b; (creates c); gives a the key d, deletes b.
 struct Run {
     history: History,
     journal: Journal,
