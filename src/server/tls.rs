@@ -107,7 +107,8 @@ impl Tls {
     pub fn reload(&self) {
         let content = read(&self.files);
         let mut state = self.state.lock();
-        // Under the lock, so that a caller that has seen the count also sees the change, once it has the lock.
+        // Under the lock, so that a caller that has seen the count also sees the change, once it has the
+        // lock.
         self.looks.fetch_add(1, Ordering::Relaxed);
         let configured = match content {
             Ok(content) if content == state.content => return state.told.clear(),

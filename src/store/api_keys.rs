@@ -77,14 +77,17 @@ impl Store {
     pub async fn add_api_key(&self, key: &NewApiKey<'_>) -> Result<(), Error> {
         let NewApiKey { id, name, digest, scopes, created_by, expires_at } = key;
         let sql = "WITH counted AS (UPDATE hub.key_ring SET version = version + 1)
-                   INSERT INTO hub.api_key (id, name, digest, scopes, created_by, expires_at) VALUES ($1, $2, $3, $4, $5, $6)";
+                   INSERT INTO hub.api_key (id, name, digest, scopes, created_by, expires_at)
+                   VALUES ($1, $2, $3, $4, $5, $6)";
         self.run("add_api_key", sql, &[id, name, digest, scopes, created_by, expires_at]).await.map(drop)
     }
 
     /// Takes a key back. Whether there was one that was not.
     pub async fn revoke_api_key(&self, id: &str) -> Result<bool, Error> {
-        let sql = "WITH revoked AS (UPDATE hub.api_key SET revoked_at = clock_timestamp() WHERE id = $1 AND revoked_at IS NULL RETURNING id),
-                     counted AS (UPDATE hub.key_ring SET version = version + 1 WHERE EXISTS (SELECT FROM revoked))
+        let sql = "WITH revoked AS (UPDATE hub.api_key SET revoked_at = clock_timestamp() WHERE id = $1
+                     AND revoked_at IS NULL RETURNING id),
+                     counted AS (UPDATE hub.key_ring SET version = version + 1
+                       WHERE EXISTS (SELECT FROM revoked))
                    SELECT id FROM revoked";
         Ok(!self.run("revoke_api_key", sql, &[&id]).await?.is_empty())
     }

@@ -25,7 +25,8 @@ pub(super) fn condition(filter: &Filter, parameters: &mut Vec<Value>) -> String 
     Writer { schema: filter.schema(), claims: None, parameters }.write(filter.predicate())
 }
 
-/// Writes an expression that is true for the rows that a policy shows, and false or NULL for the others: what is unset is unknown.
+/// Writes an expression that is true for the rows that a policy shows, and false or NULL for the others: an
+/// unset value is unknown.
 pub(super) fn policy(filter: &Filter, claims: &Bound, parameters: &mut Vec<Value>) -> String {
     Writer { schema: filter.schema(), claims: Some(claims), parameters }.write(filter.predicate())
 }

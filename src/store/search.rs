@@ -6,7 +6,7 @@ use super::{
 };
 use crate::model::filter::{Comparison, Field, Operand, Schema, Search, ValueType};
 
-/// Writes an expression that is true for the rows that are searched for, and false or NULL for the others.
+/// Writes an expression that is true for the rows that match, and false or NULL for the others.
 pub(super) fn search(search: &Search, schema: &Schema, parameters: &mut Vec<Value>) -> String {
     let mut joined = |parts: &[Search], with: &str| {
         let parts: Vec<_> = parts.iter().map(|part| self::search(part, schema, parameters)).collect();
@@ -37,7 +37,7 @@ fn test(search: &Search, field: &Field, parameters: &mut Vec<Value>) -> String {
         Search::IsNull(_) => format!("({column} IS NOT DISTINCT FROM NULL)"),
         Search::Like { pattern, any_case, .. } => {
             let place = place(Value::text(pattern));
-            // Letters of any case are the database's to know.
+            // The database decides what upper and lower case are.
             match any_case {
                 true => format!("({column}::pg_catalog.text COLLATE pg_catalog.\"default\" ILIKE {place})"),
                 false => format!("({text} LIKE {place})"),

@@ -44,8 +44,8 @@ impl Store {
                WHERE database = (SELECT oid FROM pg_database WHERE datname = current_database())),
              flags AS (SELECT pid, objid FROM here WHERE locktype = 'advisory' AND classid = {class}
                AND objsubid = 2 AND granted),
-             -- A transaction id is held by its own lock, which every role may see: so the oldest is known even
-             -- if nothing else is visible.
+             -- A transaction id is held by its own lock, which every role may see: so the oldest is known
+             -- even if nothing else is visible.
              writers AS (
                SELECT l.pid, l.virtualtransaction, (SELECT x.transactionid FROM pg_locks x
                  WHERE x.locktype = 'transactionid' AND x.mode = 'ExclusiveLock' AND x.granted
@@ -63,8 +63,8 @@ impl Store {
                coalesce(a.state, CASE WHEN p.gid IS NOT NULL THEN 'prepared' END),
                coalesce(a.application_name, p.gid),
                coalesce(a.usename, p.owner)::text
-             -- Not a join of the two: the planner may take tables of one row for thousands of rows, and compile
-             -- the query.
+             -- Not a join of the two: the planner may take tables of one row for thousands of rows, and
+             -- compile the query.
              FROM (SELECT (SELECT revision FROM hub.head) AS revision,
                (SELECT compacted FROM hub.retention) AS compacted) log
              LEFT JOIN oldest o ON true

@@ -118,8 +118,8 @@ impl RowTable {
         format!("(SELECT pg_catalog.to_json(p.*)::pg_catalog.text FROM (SELECT {named}) p)")
     }
 
-    /// Whether a row is the one of this id: by the key's values, so that its index serves, and by its text, for 1.0 and 1.00 are equal
-    /// numbers and two resources. `None`: no row has such an id.
+    /// Whether a row is the one of this id: by the key's values, so that its index serves, and by its text,
+    /// for 1.0 and 1.00 are equal numbers and two resources. `None`: no row has such an id.
     fn is(&self, resource_id: &str, parameters: &mut Vec<Value>) -> Option<String> {
         let parts: Vec<Cow<'_, str>> = match self.key.len() {
             1 => vec![resource_id.into()],
