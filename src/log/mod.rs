@@ -267,8 +267,8 @@ impl Window {
     }
 }
 
-/// Offsets fit 32 bits: a segment has at most 64 KiB of rows after and of rows before or one event, and an event cannot exceed Postgres'
-/// 1 GB for a row.
+/// Offsets fit 32 bits: a segment has at most 64 KiB of rows after and of rows before or one event, and an
+/// event cannot exceed Postgres' 1 GB for a row.
 fn offset(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }

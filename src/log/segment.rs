@@ -227,7 +227,7 @@ impl Segment {
         size_of_val(&*self.entries) + size_of_val(&*self.writers) + self.text.all.len() + self.spelt.bytes()
     }
 
-    /// Whether another, which follows, may become a part of this one: what a kind's rows are written by may have changed in between.
+    /// Whether the next segment may be merged into this one: the kind's renderer may have changed in between.
     pub(super) fn has_room_for(&self, other: &Self) -> bool {
         self.text.after + other.text.after <= GROWN_BYTES
             && self.text.before + other.text.before <= GROWN_BYTES

@@ -105,7 +105,7 @@ impl Spelt {
 pub(super) struct Shelf([OnceLock<Spelt>; Part::COUNT]);
 
 impl Shelf {
-    /// A part, which is made if nobody has asked for it before.
+    /// A part, which is made at the first request.
     pub(super) fn get(&self, part: Part, make: impl FnOnce() -> Spelt) -> Option<&Spelt> {
         self.0.get(part.index()).map(|slot| slot.get_or_init(make))
     }
