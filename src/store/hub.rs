@@ -20,8 +20,8 @@ use std::{future::poll_fn, sync::atomic::AtomicUsize, time::Duration};
 use tokio::sync::mpsc;
 use tokio_postgres::{AsyncMessage, Client, Row, Statement, types::Type};
 
-/// A busy hub seals every few milliseconds. One that holds `busy` and is silent for so long is frozen: the server ends its session,
-/// and writers ring again.
+/// A busy hub seals every few milliseconds. One that holds `busy` and is silent for so long is frozen: the
+/// server ends its session, and writers ring again.
 const BUSY_IDLE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// No answer for so long: the connection is given up. Also the server's own limit on a statement.
@@ -108,7 +108,8 @@ impl HubConnection {
     /// Connects. Fails if the database may hold what cannot be read.
     pub async fn open(target: &Target) -> Result<Self, SealError> {
         let ask = "SELECT current_setting('max_prepared_transactions') <> '0',
-                     CASE WHEN e <> ALL ($1::text::text[]) THEN e END FROM current_setting('server_encoding') e";
+                     CASE WHEN e <> ALL ($1::text::text[]) THEN e END
+                     FROM current_setting('server_encoding') e";
         let (client, forbids_bells, incomplete) = answered(async {
             let client = target.open().await?;
             let rows = client.query_typed(ask, &[(&ENCODINGS, Type::TEXT)]).await?;
@@ -152,8 +153,8 @@ impl HubConnection {
         begin.around(&self.client, self.client.query_typed(SEAL, &[])).await
     }
 
-    /// Seals and reads a page in one packet, as two transactions: the read begins after the seal's commit, so nothing is seen that a
-    /// crash could number anew.
+    /// Seals and reads a page in one packet, as two transactions: the read begins after the seal's commit, so
+    /// nothing is seen that a crash could number anew.
     pub async fn seal_and_read(
         &self,
         position: &mut LogPosition,
@@ -163,11 +164,12 @@ impl HubConnection {
         Ok((sealed?, log::accept(position, rows?)?))
     }
 
-    /// Says that no bell is needed. Waits a little for writers that are looking; `false`: not now, though some may have skipped a bell
-    /// because of the attempt.
+    /// Says that no bell is needed. Waits a little for writers that are looking; `false`: not now, though
+    /// some may have skipped a bell because of the attempt.
     pub async fn take_busy(&self, wait: Duration) -> Result<bool, SealError> {
         let statement = format!(
-            "SET lock_timeout = {}; SET idle_session_timeout = {}; SELECT pg_advisory_lock({}); RESET lock_timeout",
+            "SET lock_timeout = {}; SET idle_session_timeout = {}; SELECT pg_advisory_lock({});
+             RESET lock_timeout",
             wait.as_millis().max(1),
             BUSY_IDLE_TIMEOUT.as_millis(),
             HubLock::Busy,
@@ -205,7 +207,8 @@ impl HubConnection {
     /// The sessions that have captured something and not yet finished, as (pid, virtual transaction) pairs.
     pub async fn capturing_sessions(&self) -> Result<Vec<(i32, String)>, SealError> {
         let sql = "SELECT coalesce(pid, 0), virtualtransaction FROM pg_locks
-                   WHERE locktype = 'relation' AND relation = 'hub.change'::regclass AND mode = 'RowExclusiveLock' AND granted
+                   WHERE locktype = 'relation' AND relation = 'hub.change'::regclass
+                   AND mode = 'RowExclusiveLock' AND granted
                      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
         let rows = answered(self.client.query_typed(sql, &[])).await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
@@ -256,7 +259,8 @@ impl BellConnection {
     /// Connects and listens.
     pub async fn open(target: &Target) -> Result<Self, tokio_postgres::Error> {
         let (client, mut connection) = target.connect().await?;
-        // Unbounded, so that the driver never waits for its reader; bells are two words each and are folded by the reader.
+        // Unbounded, so that the driver never waits for its reader; bells are two words each and are folded
+        // by the reader.
         let (sender, bells) = mpsc::unbounded_channel();
         let driver = tokio::spawn(async move {
             while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {

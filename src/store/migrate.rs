@@ -1,5 +1,6 @@
-//! Brings a database to the schema of this program: the hub's own, the tables of compiled kinds, and the triggers of every watched
-//! table. Each step is a transaction under one advisory lock. Where nothing is to be done, nothing is locked.
+//! Brings a database to the schema of this program: the hub's own, the tables of compiled kinds, and the
+//! triggers of every watched table. Each step is a transaction under one advisory lock. Where nothing is to
+//! be done, nothing is locked.
 
 use super::{
     Driven, Target,
@@ -47,9 +48,11 @@ pub async fn migrate(target: &Target, kinds: &[Scope]) -> Result<usize, MigrateE
 
 /// How each transaction begins. Nothing is set for longer than it lasts: a pooler may give the session to
 /// somebody else then.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL client_min_messages = warning;
+const BEGIN: &str =
+    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL client_min_messages = warning;
     SET LOCAL check_function_bodies = off; SET LOCAL standard_conforming_strings = on;
-    SET LOCAL search_path = public, pg_temp; SET LOCAL quote_all_identifiers = off; SET LOCAL row_security = on";
+    SET LOCAL search_path = public, pg_temp; SET LOCAL quote_all_identifiers = off;
+    SET LOCAL row_security = on";
 
 /// Work in a transaction, all of it or nothing, after these statements. Its statements are prepared, used and
 /// forgotten within.
@@ -74,7 +77,8 @@ async fn within<T>(
 
 async fn check_server(client: &Driven) -> Result<(), MigrateError> {
     let ask = "SELECT current_setting('server_version'), current_setting('server_version_num')::int,
-                 current_setting('server_encoding'), current_setting('server_encoding') = ANY ($1::text::text[])";
+                 current_setting('server_encoding'), current_setting('server_encoding') = ANY \
+                 ($1::text::text[])";
     let server = client.query_one(ask, &[&ENCODINGS]).await?;
     if server.try_get::<_, i32>(1)? < OLDEST_SERVER {
         return Err(MigrateError::OldServer(server.try_get(0)?));
@@ -167,7 +171,8 @@ async fn patiently(client: &Driven, step: Step<'_>) -> Result<usize, MigrateErro
     timeout(STEP_LIMIT, tries).await.unwrap_or(Err(MigrateError::Locked { what }))
 }
 
-/// Whether a table that is there before its kind's first migration is what that would make: the same columns, at least.
+/// Whether a table that is there before its kind's first migration is what that would make: the same columns,
+/// at least.
 async fn check_fit(client: &Driven, kind: &Scope, has_hub: bool) -> Result<(), MigrateError> {
     let (Some(table), Some(first)) = (kind.table, kind.migrations.first()) else { return Ok(()) };
     let is_there: bool =
@@ -199,8 +204,10 @@ async fn check_fit(client: &Driven, kind: &Scope, has_hub: bool) -> Result<(), M
 /// What keeps table $1 from serving as table $2 would.
 const DIFFERENCES: &str = "
     WITH given AS (SELECT $1::text::regclass AS oid), wanted AS (SELECT $2::text::regclass AS oid),
-      have AS (SELECT a.* FROM pg_attribute a, given WHERE a.attrelid = given.oid AND a.attnum > 0 AND NOT a.attisdropped),
-      want AS (SELECT a.* FROM pg_attribute a, wanted WHERE a.attrelid = wanted.oid AND a.attnum > 0 AND NOT a.attisdropped)
+      have AS (SELECT a.* FROM pg_attribute a, given WHERE a.attrelid = given.oid AND a.attnum > 0
+        AND NOT a.attisdropped),
+      want AS (SELECT a.* FROM pg_attribute a, wanted WHERE a.attrelid = wanted.oid AND a.attnum > 0
+        AND NOT a.attisdropped)
     SELECT format('it is no table') FROM given JOIN pg_class c USING (oid) WHERE c.relkind NOT IN ('r', 'p')
     UNION ALL
     SELECT format('it is not permanent') FROM given JOIN pg_class c USING (oid) WHERE c.relpersistence <> 'p'
@@ -208,20 +215,28 @@ const DIFFERENCES: &str = "
     SELECT format('column %I %s is missing', w.attname, format_type(w.atttypid, w.atttypmod))
     FROM want w WHERE NOT EXISTS (SELECT FROM have h WHERE h.attname = w.attname)
     UNION ALL
-    SELECT format('column %I is %s, and not %s', w.attname, format_type(h.atttypid, h.atttypmod), format_type(w.atttypid, w.atttypmod))
+    SELECT format('column %I is %s, and not %s', w.attname, format_type(h.atttypid, h.atttypmod),
+      format_type(w.atttypid, w.atttypmod))
     FROM want w JOIN have h USING (attname) WHERE h.atttypid <> w.atttypid
     UNION ALL
-    SELECT format('column %I allows NULL', w.attname) FROM want w JOIN have h USING (attname) WHERE w.attnotnull AND NOT h.attnotnull
+    SELECT format('column %I allows NULL', w.attname) FROM want w JOIN have h USING (attname)
+    WHERE w.attnotnull AND NOT h.attnotnull
     UNION ALL
-    SELECT format('column %I has no default', w.attname) FROM want w JOIN have h USING (attname) WHERE w.atthasdef AND NOT h.atthasdef
+    SELECT format('column %I has no default', w.attname) FROM want w JOIN have h USING (attname)
+    WHERE w.atthasdef AND NOT h.atthasdef
     UNION ALL
-    SELECT format('column %I may be neither NULL nor left out', h.attname) FROM have h LEFT JOIN want w USING (attname)
+    SELECT format('column %I may be neither NULL nor left out', h.attname) FROM have h LEFT JOIN want w
+    USING (attname)
     WHERE w.attnum IS NULL AND h.attnotnull AND NOT h.atthasdef AND h.attidentity = ''
     UNION ALL
     SELECT format('its primary key is %s, and not %s', coalesce(h.key, 'missing'), w.key)
-    FROM (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY k.n) AS key FROM wanted JOIN pg_index i ON i.indrelid = wanted.oid
-            CROSS JOIN unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n) JOIN want a ON a.attnum = k.attnum WHERE i.indisprimary) w,
-         (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY k.n) AS key FROM given JOIN pg_index i ON i.indrelid = given.oid
-            CROSS JOIN unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n) JOIN have a ON a.attnum = k.attnum WHERE i.indisprimary) h
+    FROM (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY k.n) AS key FROM wanted JOIN pg_index i
+      ON i.indrelid = wanted.oid
+            CROSS JOIN unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n) JOIN want a
+            ON a.attnum = k.attnum WHERE i.indisprimary) w,
+         (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY k.n) AS key FROM given JOIN pg_index i
+           ON i.indrelid = given.oid
+            CROSS JOIN unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n) JOIN have a
+            ON a.attnum = k.attnum WHERE i.indisprimary) h
     WHERE h.key IS DISTINCT FROM w.key
     LIMIT 1";

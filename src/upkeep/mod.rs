@@ -36,8 +36,8 @@ pub(crate) fn spawn(
     tasks.spawn(compactor::run(pipeline.clone(), settings.retention, history, stop.clone()));
 }
 
-/// Keeps what callers are known by as it is in the database and at their issuers. The tasks end when `stop` is
-/// cancelled.
+/// Keeps what callers are known by as it is in the database and at their issuers. The tasks end when `stop`
+/// is cancelled.
 pub(crate) fn spawn_authentication(
     authenticator: &Arc<Authenticator>,
     issuers: Vec<Issuing>,

@@ -120,14 +120,15 @@ async fn a_row_that_is_no_text_comes_without_itself_and_all_others_after_it() {
     let session = database.connect().await;
     // Only a superuser can let such bytes in.
     let write = "CREATE CAST (bytea AS text) WITHOUT FUNCTION;
-                 INSERT INTO dinosaurs (id, species) VALUES ('a', 'rex'), ('b', '\\xe9'::bytea::text), ('c', 'rex')";
+                 INSERT INTO dinosaurs (id, species) VALUES ('a', 'rex'), ('b', '\\xe9'::bytea::text),
+                 ('c', 'rex')";
     session.batch_execute(write).await.unwrap();
     let resumed = WatchDinosaursRequest { after_revision: Some(0), ..Default::default() };
     let state = WatchDinosaursRequest { send_initial_state: true, ..Default::default() };
     for (request, kind) in [(resumed, EventType::Created), (state, EventType::Snapshot)] {
         let mut watch = hub.client().await.watch_dinosaurs(request).await.unwrap().into_inner();
         for (id, is_whole) in [("a", true), ("b", false), ("c", true)] {
-            let event = timeout(PATIENCE, watch.message()).await.expect("in time").unwrap().unwrap();
+            let event = timeout(*PATIENCE, watch.message()).await.expect("in time").unwrap().unwrap();
             assert_eq!((event.r#type(), &*event.resource_id, event.dinosaur.is_some()), (kind, id, is_whole));
         }
     }

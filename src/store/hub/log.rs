@@ -28,7 +28,8 @@ pub struct PageBound {
 }
 
 impl PageBound {
-    /// For what the hub reads at its own pace: a large transaction is published in such pages, and others run in between.
+    /// For what the hub reads at its own pace: a large transaction is published in such pages, and others run
+    /// in between.
     pub const HUB: Self = Self { events: 500, bytes: 8 << 20 };
     /// For what may wait in memory for a slow client.
     pub const CLIENT: Self = Self { bytes: 1 << 20, ..Self::HUB };
@@ -46,7 +47,8 @@ pub struct LogPosition {
     pub revision: Revision,
     /// Of its event, if it was read: finding it again costs no scan of its transaction.
     pub(in crate::store) seq: Option<i64>,
-    /// Of its event, if it was read: with `seq` it tells the event from any other that may ever have its number.
+    /// Of its event, if it was read: with `seq` it tells the event from any other that may ever have its
+    /// number.
     pub(in crate::store) captured_at: Option<SystemTime>,
 }
 
@@ -177,7 +179,8 @@ impl HubConnection {
         self.client.is_closed()
     }
 
-    /// The sealed events after a position, which moves on to the last of them. There is at least one, if there is any to read.
+    /// The sealed events after a position, which moves on to the last of them. There is at least one, if
+    /// there is any to read.
     pub async fn read(
         &self,
         position: &mut LogPosition,
@@ -186,8 +189,8 @@ impl HubConnection {
         accept(position, self.fetch(position, bound, None).await?)
     }
 
-    /// The same, and what the log is after that, in one packet: if the epoch is then what it was, the events belong to it. Events of kinds
-    /// other than `kind` come without their rows, if one is named.
+    /// The same, and what the log is after that, in one packet: if the epoch is then what it was, the events
+    /// belong to it. Events of kinds other than `kind` come without their rows, if one is named.
     pub async fn read_with_state(
         &self,
         position: &mut LogPosition,
@@ -199,8 +202,8 @@ impl HubConnection {
         Ok((accept(position, rows?)?, state))
     }
 
-    /// What is asked for in vain is sent in vain: so no more rows are asked for than are likely to fit. Where large ones were, twice as
-    /// many as the last time.
+    /// What is asked for in vain is sent in vain: so no more rows are asked for than are likely to fit. Where
+    /// large ones were, twice as many as the last time.
     pub(super) async fn fetch(
         &self,
         position: &LogPosition,
@@ -220,7 +223,8 @@ impl HubConnection {
         Ok(rows)
     }
 
-    /// Takes rows off the wire until there are enough. What else the server has sent is passed over and never held.
+    /// Takes rows off the wire until there are enough. What else the server has sent is passed over and never
+    /// held.
     async fn fetch_asked(
         &self,
         position: &LogPosition,
@@ -249,7 +253,8 @@ impl HubConnection {
         .await
     }
 
-    /// The position after a revision, with what tells its event from any other that may ever have that number, if it is retained.
+    /// The position after a revision, with what tells its event from any other that may ever have that
+    /// number, if it is retained.
     pub async fn position_at(&self, revision: Revision) -> Result<LogPosition, SealError> {
         let mut position = LogPosition::after(revision.previous());
         match self.read(&mut position, PageBound::HUB.at_most(1)).await {
@@ -269,7 +274,8 @@ impl HubConnection {
 
     /// What the log is; an error if its numbers may not mean what they meant.
     pub async fn log_state(&self) -> Result<LogState, SealError> {
-        let sql = "SELECT hub.history_fault(false), (SELECT compacted FROM hub.retention), (SELECT revision FROM hub.head),
+        let sql = "SELECT hub.history_fault(false), (SELECT compacted FROM hub.retention),
+                   (SELECT revision FROM hub.head),
                      (SELECT epoch FROM hub.incarnation)";
         let rows = answered(self.client.query_typed(sql, &[])).await?;
         let row = rows.first().ok_or_else(|| SealError::Corrupt("no answer".into()))?;
@@ -284,7 +290,8 @@ impl HubConnection {
     }
 }
 
-/// Numbers rows: the log is contiguous, so each is one after the one before, and within the bounds of its transaction.
+/// Numbers rows: the log is contiguous, so each is one after the one before, and within the bounds of its
+/// transaction.
 pub(super) fn accept(position: &mut LogPosition, rows: Vec<Row>) -> Result<Vec<SealedRow>, SealError> {
     let mut accepted = Vec::with_capacity(rows.len());
     let mut next = *position;

@@ -17,13 +17,15 @@ pub(in crate::store) async fn is_current(client: &Driven) -> Result<bool, Migrat
         && missing(client, SCOPE, TABLES).await?.is_empty())
 }
 
-/// Makes what is missing, in the transaction that the caller has begun. Returns how many files of tables were run.
+/// Makes what is missing, in the transaction that the caller has begun. Returns how many files of tables were
+/// run.
 pub(in crate::store) async fn apply(client: &Driven) -> Result<usize, MigrateError> {
     // Asked for first: a role without CREATE on the database may find its schema made for it.
     if client.query_opt("SELECT FROM pg_namespace WHERE nspname = 'hub'", &[]).await?.is_none() {
         client.batch_execute("CREATE SCHEMA hub").await?;
     }
-    let own = "CREATE TABLE IF NOT EXISTS hub.migration (scope text, version int, name text NOT NULL, checksum text NOT NULL,
+    let own = "CREATE TABLE IF NOT EXISTS hub.migration (scope text, version int, name text NOT NULL,
+                 checksum text NOT NULL,
                  applied_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (scope, version));
                CREATE TABLE IF NOT EXISTS hub.function (name text PRIMARY KEY, digest text NOT NULL)";
     client.batch_execute(own).await?;
@@ -53,7 +55,8 @@ async fn digests(client: &Driven) -> Result<HashMap<String, String>, tokio_postg
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
-/// Replaced, a function keeps what was granted on it. One with other arguments or results has to be dropped first.
+/// Replaced, a function keeps what was granted on it. One with other arguments or results has to be dropped
+/// first.
 async fn replace(client: &Driven, name: &str, sql: &str) -> Result<(), MigrateError> {
     let failed = |source| MigrateError::Function { name: name.to_owned(), source };
     client.batch_execute("SAVEPOINT before").await?;
@@ -71,7 +74,8 @@ async fn replace(client: &Driven, name: &str, sql: &str) -> Result<(), MigrateEr
         }
         Err(error) => return Err(failed(error)),
     }
-    let remember = "INSERT INTO hub.function (name, digest) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET digest = $2";
+    let remember = "INSERT INTO hub.function (name, digest) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE
+                    SET digest = $2";
     client.execute(remember, &[&name, &digest(sql)]).await?;
     Ok(())
 }

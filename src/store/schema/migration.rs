@@ -49,7 +49,8 @@ pub enum MigrateError {
     },
     /// A migration is not what it was when it was applied.
     #[error(
-        "{scope} migration {version} was applied with another text: this program is not a later version of the one that made the schema"
+        "{scope} migration {version} was applied with another text: this program is not a later version of \
+         the one that made the schema"
     )]
     Changed {
         /// Whose migration.
@@ -59,7 +60,9 @@ pub enum MigrateError {
     },
     /// The schema was made by a build from before the baseline.
     #[error(
-        "schema hub was made by a trex from before its first release, which this program cannot carry over: run DROP SCHEMA hub CASCADE and start again; the watched tables keep their rows, and the history begins anew"
+        "schema hub was made by a trex from before its first release, which this program cannot carry over: \
+         run DROP SCHEMA hub CASCADE and start again; the watched tables keep their rows, and the history \
+         begins anew"
     )]
     Earlier,
     /// A statement failed.
@@ -102,7 +105,8 @@ pub enum MigrateError {
     },
     /// Somebody holds a lock on a table.
     #[error(
-        "{what} is locked by a transaction that has not ended within {STEP_LIMIT:?}; its triggers could not be changed"
+        "{what} is locked by a transaction that has not ended within {STEP_LIMIT:?}; its triggers could not \
+         be changed"
     )]
     Locked {
         /// The table, or the schema.
@@ -113,7 +117,8 @@ pub enum MigrateError {
     OldServer(String),
     /// Not all of what the database can hold can be sent.
     #[error(
-        "the database has the encoding {0}, of which not every character can be written in UTF-8; trex needs a database made with ENCODING 'UTF8', or a complete one such as LATIN1 or LATIN9"
+        "the database has the encoding {0}, of which not every character can be written in UTF-8; trex \
+         needs a database made with ENCODING 'UTF8', or a complete one such as LATIN1 or LATIN9"
     )]
     Encoding(String),
     /// The server takes the connection and says nothing.
@@ -140,7 +145,8 @@ impl MigrateError {
     }
 }
 
-/// The migrations of a scope that were not applied yet; an error, if this program is not a later one than that which was here.
+/// The migrations of a scope that were not applied yet; an error, if this program is not a later one than
+/// that which was here.
 pub(in crate::store) async fn missing(
     client: &Driven,
     scope: &'static str,

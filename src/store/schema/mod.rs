@@ -1,5 +1,5 @@
-//! The hub's own schema: tables in numbered files, which never change once they are released, and functions, each in a file of its own
-//! that is run again when its text changes.
+//! The hub's own schema: tables in numbered files, which never change once they are released, and functions,
+//! each in a file of its own that is run again when its text changes.
 
 mod apply;
 mod migration;

@@ -30,7 +30,7 @@ async fn hub() -> (Database, TestHub, String) {
 async fn until_taken(hub: &TestHub, key: &str) {
     let begun = Instant::now();
     while let Err(status) = list(hub, key).await {
-        assert!(begun.elapsed() < PATIENCE && status.code() == Code::Unauthenticated, "{status}");
+        assert!(begun.elapsed() < *PATIENCE && status.code() == Code::Unauthenticated, "{status}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -59,14 +59,14 @@ async fn a_key_that_is_taken_back_ends_its_streams_and_no_others() {
     let id = one.key.as_ref().unwrap().id.clone();
     keys.revoke_api_key(RevokeApiKeyRequest { id: id.clone() }).await.unwrap();
     let revoked = Instant::now();
-    let ended = timeout(PATIENCE, first.message()).await.expect("its end").unwrap_err();
+    let ended = timeout(*PATIENCE, first.message()).await.expect("its end").unwrap_err();
     assert_eq!((ended.code(), &*reason(&ended)), (Code::Unauthenticated, "CREDENTIAL_REVOKED"));
     assert!(revoked.elapsed() < Duration::from_secs(3), "{:?}", revoked.elapsed());
     assert!(ended.metadata().contains_key("hub-revision"), "{ended:?}");
     assert_eq!(reason(&list(&hub, &one.api_key).await.unwrap_err()), "CREDENTIAL_INVALID");
     let sql = "INSERT INTO dinosaurs (species) VALUES ('x')";
     database.connect().await.batch_execute(sql).await.unwrap();
-    assert!(timeout(PATIENCE, second.message()).await.expect("an event").unwrap().is_some());
+    assert!(timeout(*PATIENCE, second.message()).await.expect("an event").unwrap().is_some());
     let gone = keys.revoke_api_key(RevokeApiKeyRequest { id }).await.unwrap_err();
     assert_eq!(gone.code(), Code::NotFound);
     let all = keys.list_api_keys(ListApiKeysRequest { include_revoked: true }).await.unwrap().into_inner();

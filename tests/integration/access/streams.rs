@@ -24,8 +24,8 @@ async fn a_stream_ends_with_its_token_and_says_where_it_stands() {
     let mut stream = client.watch_dinosaurs(WatchDinosaursRequest::default()).await.unwrap().into_inner();
     let sql = "INSERT INTO dinosaurs (species) VALUES ('x')";
     database.connect().await.batch_execute(sql).await.unwrap();
-    let event = timeout(PATIENCE, stream.message()).await.expect("an event").unwrap().unwrap();
-    let ended = timeout(PATIENCE, stream.message()).await.expect("its end").unwrap_err();
+    let event = timeout(*PATIENCE, stream.message()).await.expect("an event").unwrap().unwrap();
+    let ended = timeout(*PATIENCE, stream.message()).await.expect("its end").unwrap_err();
     assert_eq!((ended.code(), &*reason(&ended)), (Code::Unauthenticated, "TOKEN_EXPIRED"));
     let revision = ended.metadata().get("hub-revision").unwrap().to_str().unwrap();
     assert_eq!(revision, event.revision.to_string());
@@ -72,7 +72,7 @@ async fn a_watch_goes_on_with_new_tokens_and_has_every_event_once() {
     });
     let (mut seen, mut ends, mut last) = (BTreeMap::<String, u32>::new(), 0, 0);
     while seen.len() < EVENTS {
-        match timeout(PATIENCE, watch.next()).await.expect("a notice").unwrap() {
+        match timeout(*PATIENCE, watch.next()).await.expect("a notice").unwrap() {
             Notice::Event(event) => {
                 assert!(event.revision == 0 || event.revision > last, "{} after {last}", event.revision);
                 last = last.max(event.revision);

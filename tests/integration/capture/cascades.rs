@@ -136,7 +136,8 @@ async fn a_row_that_a_statement_deletes_and_makes_again_is_told_in_the_order_of_
     let mut ledger = Ledger::create().await;
     ledger
         .run(
-            "CREATE TABLE thing (id int PRIMARY KEY, owner int, parent int REFERENCES thing ON DELETE SET NULL);
+            "CREATE TABLE thing (id int PRIMARY KEY, owner int, parent int REFERENCES thing ON DELETE
+               SET NULL);
              CREATE FUNCTION disown() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
                UPDATE thing SET owner = 0 WHERE owner = OLD.owner; RETURN NULL; END $$;
              CREATE TRIGGER disown AFTER DELETE ON thing FOR EACH ROW EXECUTE FUNCTION disown()",

@@ -1,7 +1,8 @@
-//! What other people's tools do to a whole database: the writers go on, every change comes once, and what is wrong is told.
+//! What other people's tools do to a whole database: the writers go on, every change comes once, and what is
+//! wrong is told.
 
-use crate::support::{Database, TestHub, ledger::Ledger, until};
-use std::time::{Duration, Instant};
+use crate::support::{Database, TestHub, ledger::Ledger, until, until_true};
+use std::time::Duration;
 use trex::{
     app::Settings,
     error::Error,
@@ -11,8 +12,8 @@ use trex::{
 
 const THING: &str = "CREATE TABLE thing (id int PRIMARY KEY, name text)";
 
-/// What audit tools and hosted services put on every table, the hub's own among them: a trigger that reads rows its own way, and row
-/// security. What the trigger does not understand fails.
+/// What audit tools and hosted services put on every table, the hub's own among them: a trigger that reads
+/// rows its own way, and row security. What the trigger does not understand fails.
 const EVERY_TABLE: &str = r#"
     CREATE TABLE public.trail (seen jsonb);
     CREATE FUNCTION public.trail() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -37,7 +38,8 @@ async fn what_a_tool_puts_on_every_new_table_stops_no_writer() {
             "GRANT CREATE ON SCHEMA public TO {owner}; {EVERY_TABLE} GRANT INSERT ON trail TO PUBLIC;
              DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO {owner}', current_database()); END $$;
              CREATE FUNCTION covered() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
-               PERFORM public.cover(objid) FROM pg_event_trigger_ddl_commands() WHERE object_type = 'table' AND command_tag = 'CREATE TABLE';
+               PERFORM public.cover(objid) FROM pg_event_trigger_ddl_commands() WHERE object_type = 'table'
+               AND command_tag = 'CREATE TABLE';
              END $$;
              CREATE EVENT TRIGGER covered ON ddl_command_end EXECUTE FUNCTION covered()"
         ))
@@ -69,16 +71,13 @@ async fn what_a_tool_puts_on_every_table_later_is_taken_off_the_hub_s_own() {
     let session = database.connect().await;
     session
         .batch_execute(&format!(
-            "{EVERY_TABLE} SELECT public.cover(oid) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'hub'::regnamespace;
+            "{EVERY_TABLE} SELECT public.cover(oid) FROM pg_class WHERE relkind = 'r'
+             AND relnamespace = 'hub'::regnamespace;
              ALTER TABLE hub.change FORCE ROW LEVEL SECURITY"
         ))
         .await
         .unwrap();
-    let deadline = Instant::now() + crate::support::PATIENCE;
-    while !session.query(STRANGERS, &[]).await.unwrap().is_empty() {
-        assert!(Instant::now() < deadline, "they are still there");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until_true("they are gone", async || session.query(STRANGERS, &[]).await.unwrap().is_empty()).await;
     session.batch_execute("INSERT INTO dinosaurs (species) VALUES ('a'), ('b')").await.unwrap();
     until("it is published", || hub.metric("hub_head_revision", "") as u64 == 2).await;
     until("the hub is ready", || hub.app().health().reasons().is_empty()).await;
@@ -143,14 +142,21 @@ async fn a_dump_of_one_schema_brings_triggers_that_stop_no_writer() {
     ledger.expect(&["+1"]).await;
     // As pg_dump of the one schema writes them, and psql puts them back: the functions are another schema's.
     let triggers = "SELECT string_agg(pg_get_triggerdef(oid) || CASE tgenabled WHEN 'O' THEN '' ELSE format(
-                      '; ALTER TABLE thing ENABLE %s TRIGGER %I', CASE tgenabled WHEN 'A' THEN 'ALWAYS' ELSE 'REPLICA' END, tgname) END, '; ')
+                      '; ALTER TABLE thing ENABLE %s TRIGGER %I', CASE tgenabled WHEN 'A' THEN 'ALWAYS'
+                      ELSE 'REPLICA' END, tgname) END, '; ')
                     FROM pg_trigger WHERE tgrelid = 'thing'::regclass AND NOT tgisinternal";
     let triggers: String = ledger.session.query_one(triggers, &[]).await.unwrap().get(0);
     ledger.run(&format!("DROP TABLE thing; {THING}; INSERT INTO thing VALUES (1, 'a'); {triggers}")).await;
     assert_ne!(ledger.faults("Thing").await, Vec::<String>::new());
-    let changes = "INSERT INTO thing VALUES (2, 'b'); UPDATE thing SET name = 'c'; DELETE FROM thing WHERE id = 2; TRUNCATE thing";
+    let changes = "INSERT INTO thing VALUES (2, 'b'); UPDATE thing SET name = 'c'; DELETE FROM thing
+                   WHERE id = 2; TRUNCATE thing";
     ledger.run(changes).await;
-    ledger.run("SET session_replication_role = replica; INSERT INTO thing VALUES (3, 'd'); RESET session_replication_role").await;
+    ledger
+        .run(
+            "SET session_replication_role = replica; INSERT INTO thing VALUES (3, 'd');
+                RESET session_replication_role",
+        )
+        .await;
     ledger.take().await;
     ledger.watch("Thing", "thing").await;
     ledger.run("INSERT INTO thing VALUES (4, 'e')").await;
@@ -167,7 +173,8 @@ async fn whose_objects_are_dropped_or_given_away_stops_no_writer() {
     admin
         .batch_execute(&format!(
             "GRANT CREATE ON SCHEMA public TO {owner}, {heir};
-             DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO {owner}, {heir}', current_database()); END $$"
+             DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO {owner}, {heir}',
+               current_database()); END $$"
         ))
         .await
         .unwrap();
