@@ -121,7 +121,7 @@ async fn a_kind_of_the_program_is_guarded_on_every_face() {
     session.batch_execute("UPDATE dinosaurs SET species = 'bob' WHERE id = 'a'").await.unwrap();
     let mut entered: Option<DinosaurWatchEvent> = None;
     while entered.is_none() {
-        let event = timeout(PATIENCE, watch.message()).await.expect("an event").unwrap().unwrap();
+        let event = timeout(*PATIENCE, watch.message()).await.expect("an event").unwrap().unwrap();
         let is_bobs = |row: &Option<Dinosaur>| row.as_ref().is_none_or(|row| row.species == "bob");
         assert!(is_bobs(&event.dinosaur) && is_bobs(&event.previous), "{event:?}");
         if event.resource_id == "a" {

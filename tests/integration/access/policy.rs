@@ -313,7 +313,7 @@ async fn a_policy_that_changes_ends_the_streams_that_it_changes() {
     let changed = POLICY.replace("owner = $sub", "owner = $sub AND state != closed");
     fs::write(guarded.issuer.file("acl.toml"), format!("{changed}\n[[deny]]\nsubject = \"eve\"\n")).unwrap();
     let end = async |stream: &mut Streaming<WatchEvent>| {
-        let end = timeout(PATIENCE, stream.message()).await.expect("its end").unwrap_err();
+        let end = timeout(*PATIENCE, stream.message()).await.expect("its end").unwrap_err();
         (end.code(), reason(&end))
     };
     assert_eq!(end(&mut eves).await, (Code::PermissionDenied, "PERMISSION_REVOKED".to_owned()));

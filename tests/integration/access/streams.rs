@@ -100,7 +100,7 @@ async fn a_connection_that_is_old_enough_ends_with_where_its_streams_stand() {
     let hub = TestHub::start_with(settings, Registry::of_this_program()).await;
     let mut client = hub.client().await;
     let mut stream = client.watch_dinosaurs(WatchDinosaursRequest::default()).await.unwrap().into_inner();
-    let ended = timeout(PATIENCE, stream.message()).await.expect("its end").unwrap_err();
+    let ended = timeout(*PATIENCE, stream.message()).await.expect("its end").unwrap_err();
     assert_eq!((ended.code(), &*reason(&ended)), (Code::Unavailable, "UNAVAILABLE"));
     assert!(ended.metadata().contains_key("hub-revision"), "{ended:?}");
     let options = WatchOptions {
@@ -119,7 +119,7 @@ async fn a_connection_that_is_old_enough_ends_with_where_its_streams_stand() {
         let sql = format!("INSERT INTO dinosaurs (species) VALUES ('{seen}')");
         session.batch_execute(&sql).await.unwrap();
         let event = loop {
-            match timeout(PATIENCE, watch.next()).await.expect("a notice").unwrap() {
+            match timeout(*PATIENCE, watch.next()).await.expect("a notice").unwrap() {
                 Notice::Event(event) => break event,
                 Notice::Disconnected { .. } => ends += 1,
                 Notice::Connected { .. } | Notice::Complete { .. } => {}
