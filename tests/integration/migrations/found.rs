@@ -118,7 +118,7 @@ async fn behind_an_open_transaction_writers_pass_and_nothing_is_locked_when_noth
     // It has come to the table, and found it locked.
     let waits = "SELECT FROM pg_locks WHERE relation = 'dinosaurs'::regclass AND NOT granted";
     let waiting = async { while holder.query(waits, &[]).await.unwrap().is_empty() {} };
-    timeout(PATIENCE, waiting).await.expect("it waits");
+    timeout(*PATIENCE, waiting).await.expect("it waits");
     writer.batch_execute("SET statement_timeout = '2s'").await.unwrap();
     for _ in 0..200 {
         writer.batch_execute("INSERT INTO dinosaurs (species) VALUES ('passes')").await.unwrap();
