@@ -24,7 +24,8 @@ use std::{
 const MAX_FILTERS: usize = 1000;
 /// What is seen is the operator's to say, and there may be many who see different parts.
 const MAX_SIGHTS: usize = 20_000;
-/// Verdicts on events of the window, a byte each, that all filters of a kind keep together; each keeps an equal part of them,
+/// Verdicts on events of the window, a byte each, that all filters of a kind keep together; each keeps an
+/// equal share.
 const KEPT: usize = 4 << 20;
 /// The least number of verdicts on events of the window that each of them keeps.
 const LEAST_KEPT: usize = 4096;

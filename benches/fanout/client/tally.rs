@@ -2,12 +2,9 @@
 
 use crate::support::PATIENCE;
 use anyhow::{Context, bail};
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 use tokio::{sync::Notify, task::JoinSet, time::timeout};
 
