@@ -246,7 +246,14 @@ impl App {
             stop,
             tasks,
         )?;
-        ops::serve(health, tls.health.as_ref(), &ops::health(pipeline.health.clone()), hosts, stop, tasks)?;
+        ops::serve(
+            health,
+            tls.health.as_ref(),
+            &ops::health(pipeline.health.clone(), !settings.authentication.is_required()),
+            hosts,
+            stop,
+            tasks,
+        )?;
         for certificate in tls.each() {
             tasks.spawn(certificate.follow(tls.reload, stop.clone()));
         }

@@ -35,11 +35,13 @@ pub fn metrics(metrics: Arc<Metrics>) -> Pages {
 }
 
 /// `/healthcheck`: the process lives. `/readyz`: it can do its work, or why not.
-pub fn health(health: Arc<Health>) -> Pages {
+/// With `tells_why`, the reasons, which name tables and what is wrong with them.
+pub fn health(health: Arc<Health>, tells_why: bool) -> Pages {
     Arc::new(move |path| match path {
         "/healthcheck" => Some(page(StatusCode::OK, TEXT, "ok\n")),
         "/readyz" => Some(match health.reasons() {
             reasons if reasons.is_empty() => page(StatusCode::OK, TEXT, "ready\n"),
+            _ if !tells_why => page(StatusCode::SERVICE_UNAVAILABLE, TEXT, "not ready\n"),
             reasons => page(StatusCode::SERVICE_UNAVAILABLE, TEXT, reasons.join("\n") + "\n"),
         }),
         _ => None,

@@ -1,7 +1,10 @@
 //! Tokens: which are taken, which are not, and that nobody is let in without one.
 
 use super::{ISSUER, Issuer, admin_link, call, dinosaurs, link, methods, now, reason, token};
-use crate::support::{Database, TestHub};
+use crate::{
+    http::wire::Connection,
+    support::{Database, TestHub, until},
+};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
@@ -49,7 +52,6 @@ async fn nobody_calls_any_method_without_a_credential() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn http_asks_as_grpc_does() {
-    use crate::http::wire::Connection;
     let issuer = Issuer::new();
     let (_database, hub) = hub(&issuer).await;
     let mut client = Connection::open(&hub).await;
@@ -120,4 +122,24 @@ async fn a_token_says_who_calls_or_is_refused() {
     let open = admin.list_subscriptions(ListSubscriptionsRequest::default()).await.unwrap().into_inner();
     assert_eq!(open.subscriptions[0].principal, format!("{ISSUER}#al%23ice"));
     hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_whether_a_hub_is_ready_is_not_told_why_not() {
+    for (asks, said) in [(true, "not ready\n"), (false, "dinosaurs")] {
+        let (database, issuer) = (Database::create().await, Issuer::new());
+        let mut settings = issuer.settings(&database);
+        settings.capture.inspect = std::time::Duration::from_millis(20);
+        if !asks {
+            settings.authentication = Default::default();
+        }
+        let hub = TestHub::start_with(settings, Registry::of_this_program()).await;
+        let sql = "ALTER TABLE dinosaurs DISABLE TRIGGER \"!trex_insert\"";
+        database.connect().await.batch_execute(sql).await.unwrap();
+        until("a fault is seen", || !hub.app().health().reasons().is_empty()).await;
+        let answer = Connection::to(&hub.app().addresses().health).await.get("/readyz").await;
+        assert_eq!(answer.status, 503);
+        assert!(answer.text().contains(said) && (answer.text() == said || !asks), "{}", answer.text());
+        hub.stop().await;
+    }
 }

@@ -39,7 +39,11 @@ pub struct Connection {
 
 impl Connection {
     pub async fn open(hub: &TestHub) -> Self {
-        let stream = TcpStream::connect(&hub.app().addresses().api).await.expect("a connection");
+        Self::to(&hub.app().addresses().api).await
+    }
+
+    pub async fn to(address: &str) -> Self {
+        let stream = TcpStream::connect(address).await.expect("a connection");
         Self { stream, read: Vec::new() }
     }
 
