@@ -408,7 +408,7 @@ fn serve_http(
     listeners: Vec<TcpListener>,
 ) -> anyhow::Result<Server> {
     let mut served = http::Http::default();
-    served.serve();
+    served.serve(cases);
     registry.serve_http(cases, &mut served);
     let face = served.finish(settings.gate.clone(), settings.max_message_bytes, pipeline.metrics.clone())?;
     let calls = Calls::new(face, settings.call_timeout)

@@ -4,7 +4,7 @@ use super::filters::Source;
 use crate::{
     catalog::Kinds,
     log::{Batch, Parts, Segment},
-    model::{KindId, KindName, Revision},
+    model::{Epoch, KindId, KindName, Revision},
 };
 use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc};
 
@@ -21,15 +21,20 @@ pub struct Page {
 }
 
 impl Page {
-    /// From all the events of these kinds after one revision and up to another.
-    pub fn new((after, upto): (Revision, Revision), kinds: Kinds, batches: HashMap<KindName, Batch>) -> Self {
+    /// From all the events of these kinds after one revision of an epoch and up to another.
+    pub fn new(
+        epoch: &Epoch,
+        (after, upto): (Revision, Revision),
+        kinds: Kinds,
+        batches: HashMap<KindName, Batch>,
+    ) -> Self {
         Self {
             after,
             upto,
             kinds,
             segments: batches
                 .into_iter()
-                .map(|(kind, batch)| (kind, batch.into_segments(0).collect()))
+                .map(|(kind, batch)| (kind, batch.of(epoch.clone()).into_segments(0).collect()))
                 .collect(),
         }
     }

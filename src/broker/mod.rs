@@ -193,7 +193,8 @@ impl EventBroker {
     pub fn begin(&self, epoch: Epoch, head: Revision, history: &Arc<dyn History>) -> Arc<Era> {
         let mut state = self.state.write();
         let kinds = self.catalog.kinds();
-        let by_kind = kinds.names().filter_map(|name| self.topic(&kinds, name, head, history)).collect();
+        let by_kind =
+            kinds.names().filter_map(|name| self.topic(&epoch, &kinds, name, head, history)).collect();
         let era = Arc::new(Era {
             epoch: epoch.clone(),
             history: history.clone(),
@@ -223,6 +224,7 @@ impl EventBroker {
     /// The topic of a kind, at `head`.
     fn topic(
         &self,
+        epoch: &Epoch,
         kinds: &Kinds,
         name: &KindName,
         head: Revision,
@@ -230,6 +232,7 @@ impl EventBroker {
     ) -> Option<(KindName, Arc<Topic>)> {
         let (kind, id) = (kinds.get(name.as_str())?, kinds.id(name.as_str())?.clone());
         let metrics = self.metrics.kind(name.as_str());
+        let id = (epoch.clone(), id);
         let topic = Topic::new(id, (kind.since, head), history.clone(), self.limits, metrics, self.clock);
         Some((name.clone(), Arc::new(topic)))
     }
@@ -250,7 +253,7 @@ impl EventBroker {
         let gone: Vec<_> = topics.by_kind.extract_if(|_, topic| !kinds.has(topic.id())).collect();
         for name in kinds.names() {
             if !topics.by_kind.contains_key(name) {
-                topics.by_kind.extend(self.topic(&kinds, name, head, &era.history));
+                topics.by_kind.extend(self.topic(&era.epoch, &kinds, name, head, &era.history));
             }
         }
         state.past.retain(|topic| topic.strong_count() > 0);

@@ -90,7 +90,7 @@ impl Subscription {
         position.revision = position.revision.max(revision);
         let mut bookmark = Vec::new();
         let spelling = self.subscriber.view.interest.rendition.spelling();
-        spelling.bookmark(revision, position.tell(), &mut bookmark);
+        spelling.bookmark(self.topic.epoch.as_str(), revision, position.tell(), &mut bookmark);
         bookmark.into()
     }
 

@@ -144,7 +144,12 @@ impl History for Published {
         let events = self.0.lock();
         let page = events.iter().filter(|happened| happened.revision > begin && happened.revision <= upto);
         page.for_each(|happened| happened.encode(&mut batch));
-        let page = Page::new((begin, upto), Kinds::default(), HashMap::from([(kind.name.clone(), batch)]));
+        let page = Page::new(
+            &Epoch::new(""),
+            (begin, upto),
+            Kinds::default(),
+            HashMap::from([(kind.name.clone(), batch)]),
+        );
         page.make(&kind.name, parts);
         Box::pin(ready(Ok(Arc::new(page))))
     }
@@ -186,7 +191,7 @@ pub(super) fn topic(published: &Published, window_bytes: usize) -> Arc<Topic> {
 
 fn topic_with(published: &Published, limits: Limits, metrics: KindMetrics) -> Arc<Topic> {
     Arc::new(Topic::new(
-        KindId { name: KIND.into(), version: 0 },
+        (Epoch::new(""), KindId { name: KIND.into(), version: 0 }),
         (Revision::ZERO, Revision::ZERO),
         Arc::new(published.clone()),
         limits,

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     log::{Batch, Log, Outside, Part, Parts, Size},
-    model::{KindId, KindName, Revision, Start},
+    model::{Epoch, KindId, KindName, Revision, Start},
     telemetry::{KindMetrics, Reason},
 };
 use parking_lot::Mutex;
@@ -80,6 +80,8 @@ pub enum Refused {
 /// One kind's log and its subscribers.
 pub struct Topic {
     pub(super) kind: KindId,
+    /// The history that it is of.
+    pub(super) epoch: Epoch,
     /// Nothing of this kind is known up to here: no stream can start before it.
     since: Revision,
     pub(super) log: Log,
@@ -102,7 +104,7 @@ pub struct Topic {
 
 impl Topic {
     pub(super) fn new(
-        kind: KindId,
+        (epoch, kind): (Epoch, KindId),
         (since, head): (Revision, Revision),
         history: Arc<dyn History>,
         limits: Limits,
@@ -111,6 +113,7 @@ impl Topic {
     ) -> Self {
         Self {
             kind,
+            epoch,
             since: since.min(head),
             log: Log::new(head),
             history,
@@ -264,7 +267,7 @@ impl Topic {
     pub(super) fn publish(&self, batch: Option<Batch>, head: Revision) {
         match batch.filter(|batch| !batch.is_empty()) {
             Some(batch) => {
-                self.log.append(batch, head, self.needed());
+                self.log.append(batch.of(self.epoch.clone()), head, self.needed());
                 self.make_room();
                 self.sleepers.wake_all();
                 let size = self.log.size();

@@ -11,7 +11,7 @@ use crate::{
         Change, ChangeType, Revision, Writer,
         filter::{Malformed, Verdict},
     },
-    wire::{Renderer, Rendition, Seen},
+    wire::{Context, Rendition, Seen},
 };
 use std::{ops::Range, sync::Arc};
 
@@ -114,13 +114,13 @@ impl View {
             // Who wrote, and where a transaction ends, tells of rows that are not seen.
             false => Change { writer: Writer::default(), transaction_end: Revision::ZERO, ..change },
         };
-        let (rendition, renderer) = (self.interest.rendition, segment.renderer());
+        let (rendition, context) = (self.interest.rendition, segment.context());
         let mut write = |spelt: &[u8], previous: &[u8]| {
             let seen = Seen { change: seen_as(verdict, change.change), previous, dropped_before };
             if seen.change == change.change && previous.is_empty() && dropped_before == 0 {
                 out.extend_from_slice(spelt);
             } else {
-                rendition.spelling().seen(spelt, &change, renderer, seen, out);
+                rendition.spelling().seen(spelt, &change, context, seen, out);
             }
         };
         match self.interest.composer.as_deref() {
@@ -130,7 +130,7 @@ impl View {
                 write(segment.spelt(rendition, event), previous);
             }
             composer => {
-                let (spelt, previous) = composed(composer, &change, rendition, renderer)?;
+                let (spelt, previous) = composed(composer, &change, rendition, context)?;
                 write(&spelt, &previous);
             }
         }
@@ -143,7 +143,7 @@ fn composed(
     composer: Option<&Composer>,
     change: &Change<'_>,
     rendition: Rendition,
-    renderer: &dyn Renderer,
+    context: Context<'_>,
 ) -> Result<(Vec<u8>, Vec<u8>), Malformed> {
     let row = |is_before, row: Option<&str>| {
         row.map(|row| match composer {
@@ -156,8 +156,8 @@ fn composed(
     let change = Change { after: after.as_deref(), before: before.as_deref(), ..*change };
     let (mut spelt, mut previous) = (Vec::new(), Vec::new());
     let spelling = rendition.spelling();
-    let written = spelling.event(&change, renderer, &mut spelt);
-    if let Err(error) = written.and(spelling.previous(&change, renderer, &mut previous)) {
+    let written = spelling.event(&change, context, &mut spelt);
+    if let Err(error) = written.and(spelling.previous(&change, context, &mut previous)) {
         tracing::error!(kind = change.kind, revision = %change.revision, %error, "a row does not fit its \
             kind");
     }

@@ -54,6 +54,10 @@ impl Renderer for Counting {
         self.renderer.message(row, out).inspect_err(|_| self.unreadable.inc())
     }
 
+    fn json(&self, row: &str, out: &mut Vec<u8>) -> Result<(), Unreadable> {
+        self.renderer.json(row, out).inspect_err(|_| self.unreadable.inc())
+    }
+
     fn schema_version(&self) -> Option<u64> {
         self.renderer.schema_version()
     }

@@ -256,7 +256,7 @@ impl Shared {
             }
         }
         *end = position;
-        Ok(Some(Page::new((after, upto), kinds, batches.into_map())))
+        Ok(Some(Page::new(&self.epoch, (after, upto), kinds, batches.into_map())))
     }
 
     /// Notes that a page here is full with this many events, which is fewer than planned.

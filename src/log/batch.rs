@@ -5,7 +5,7 @@ use super::{
     segment::{Entry, Segment, Text, Wrote},
 };
 use crate::{
-    model::{Change, KindName, Writer},
+    model::{Change, Epoch, KindName, Writer},
     wire::Renderer,
 };
 use std::{fmt, sync::Arc};
@@ -19,6 +19,7 @@ const ENVELOPE_BYTES: usize = 32;
 /// Events of one kind on their way into the log.
 pub struct Batch {
     kind: KindName,
+    epoch: Epoch,
     renderer: Arc<dyn Renderer>,
     closed: Vec<Open>,
     open: Open,
@@ -34,7 +35,12 @@ struct Open {
 impl Batch {
     /// Without an event yet. Whoever wants to see the events has their rows written by this.
     pub fn new(kind: KindName, renderer: Arc<dyn Renderer>) -> Self {
-        Self { kind, renderer, closed: Vec::new(), open: Open::default() }
+        Self { kind, epoch: Epoch::new(""), renderer, closed: Vec::new(), open: Open::default() }
+    }
+
+    /// The same, of this history: who publishes it knows which.
+    pub(crate) fn of(self, epoch: Epoch) -> Self {
+        Self { epoch, ..self }
     }
 
     /// Adds an event, and when its seal was acknowledged, in microseconds on the appender's clock.
@@ -58,14 +64,19 @@ impl Batch {
     }
 
     pub(crate) fn into_segments(self, mut next_ordinal: u64) -> impl Iterator<Item = Segment> {
-        let Self { kind, renderer, closed, open } = self;
+        let Self { kind, epoch, renderer, closed, open } = self;
         let parts = closed.into_iter().chain([open]).filter(|part| !part.entries.is_empty());
         parts.map(move |part| {
             let first_ordinal = next_ordinal;
             next_ordinal += part.entries.len() as u64;
             let Open { entries, writers, mut text } = part;
             text.all.shrink_to_fit();
-            Segment::new((kind.clone(), renderer.clone()), first_ordinal, (entries, writers), text)
+            Segment::new(
+                (kind.clone(), epoch.clone(), renderer.clone()),
+                first_ordinal,
+                (entries, writers),
+                text,
+            )
         })
     }
 }

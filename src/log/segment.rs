@@ -6,8 +6,8 @@ use super::{
     spelt::{Part, Parts, Shelf, Spelt},
 };
 use crate::{
-    model::{Change, ChangeType, KindName, Revision, Writer},
-    wire::{Renderer, Rendition},
+    model::{Change, ChangeType, Epoch, KindName, Revision, Writer},
+    wire::{Context, Renderer, Rendition},
 };
 use bytes::Bytes;
 use std::{fmt, ops::Range, sync::Arc};
@@ -98,6 +98,7 @@ pub struct Segment {
     /// The ordinal of the first event.
     pub first_ordinal: u64,
     kind: KindName,
+    epoch: Epoch,
     renderer: Arc<dyn Renderer>,
     entries: Box<[Entry]>,
     writers: Box<[Wrote]>,
@@ -107,13 +108,13 @@ pub struct Segment {
 
 impl Segment {
     pub(super) fn new(
-        (kind, renderer): (KindName, Arc<dyn Renderer>),
+        (kind, epoch, renderer): (KindName, Epoch, Arc<dyn Renderer>),
         first_ordinal: u64,
         (entries, writers): (Vec<Entry>, Vec<Wrote>),
         text: Text,
     ) -> Self {
         let (entries, writers, spelt) = (entries.into(), writers.into(), Shelf::default());
-        Self { first_ordinal, kind, renderer, entries, writers, text, spelt }
+        Self { first_ordinal, kind, epoch, renderer, entries, writers, text, spelt }
     }
 
     /// The index of its events.
@@ -142,9 +143,9 @@ impl Segment {
         &self.kind
     }
 
-    /// What writes its rows.
-    pub(crate) fn renderer(&self) -> &dyn Renderer {
-        &*self.renderer
+    /// What its events are spelt with.
+    pub(crate) fn context(&self) -> Context<'_> {
+        Context { renderer: &*self.renderer, epoch: self.epoch.as_str() }
     }
 
     /// The resource that an event is about.
@@ -208,8 +209,8 @@ impl Segment {
     fn spell(&self, event: usize, part: Part, out: &mut Vec<u8>) {
         let change = self.change(event);
         let written = match part {
-            Part::Events(rendition) => rendition.spelling().event(&change, self.renderer(), out),
-            Part::Previous(rendition) => rendition.spelling().previous(&change, self.renderer(), out),
+            Part::Events(rendition) => rendition.spelling().event(&change, self.context(), out),
+            Part::Previous(rendition) => rendition.spelling().previous(&change, self.context(), out),
         };
         if let Err(error) = written {
             let (kind, revision) = (change.kind, change.revision);
@@ -247,6 +248,7 @@ impl Segment {
         Self {
             first_ordinal: self.first_ordinal,
             kind: self.kind.clone(),
+            epoch: self.epoch.clone(),
             renderer: self.renderer.clone(),
             entries: self.entries.iter().copied().chain(entries).collect(),
             writers: self.writers.iter().copied().chain(next.writers.iter().map(wrote)).collect(),

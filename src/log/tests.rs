@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     model::{Change, ChangeType, Writer},
-    wire::{Renderer, Rendition, Unreadable},
+    wire::{Context, Renderer, Rendition, Unreadable},
 };
 use std::sync::atomic::AtomicUsize;
 
@@ -88,9 +88,10 @@ fn read_all(log: &Log, mut ordinal: u64, size: usize) -> Vec<u64> {
             assert_eq!(format!("{found:?}"), format!("{change:?}"));
             assert_eq!((entry.sealed_at, segment.resource_id(at)), (number, &*told.id));
             let (mut spelt, mut previous) = (Vec::new(), Vec::new());
-            let spelling = RENDITION.spelling();
-            spelling.event(&change, &AsTheyAre::default(), &mut spelt).unwrap();
-            spelling.previous(&change, &AsTheyAre::default(), &mut previous).unwrap();
+            let (spelling, renderer) = (RENDITION.spelling(), AsTheyAre::default());
+            let context = Context { renderer: &renderer, epoch: "" };
+            spelling.event(&change, context, &mut spelt).unwrap();
+            spelling.previous(&change, context, &mut previous).unwrap();
             assert_eq!(segment.frames(RENDITION, at..at + 1), spelt);
             assert_eq!(
                 (segment.spelt(RENDITION, at), segment.previous(RENDITION, at)),

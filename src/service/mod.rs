@@ -17,7 +17,7 @@ pub use authorize::{Action, Door};
 pub use events::{EventBatch, EventBatches, EventQuery};
 pub use paging::Paging;
 pub use resources::{ListRequest, Listed};
-pub use tables::{RowsRequest, Seen};
+pub use tables::{RowsListed, RowsRequest, Seen};
 pub use watch::{WatchEnd, WatchRequest, WatchStep, WatchStream};
 
 use crate::{

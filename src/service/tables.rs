@@ -9,7 +9,7 @@ use crate::{
     catalog::{Attached, Kind},
     error::Error,
     model::{
-        KindRef, Revision, TableName,
+        BadName, Epoch, KindRef, Revision, TableName,
         filter::{self, Filter, Scope},
     },
     store::{LARGEST_PAGE, ListRows, RowPage, TableRow},
@@ -51,6 +51,17 @@ pub struct RowsRequest {
     pub page_token: String,
     /// Whether all that match are counted.
     pub count: bool,
+}
+
+/// A page of rows, and a position after which a watch misses nothing that the page does not show.
+#[derive(Debug)]
+pub struct RowsListed {
+    /// The rows.
+    pub page: RowPage,
+    /// The history that the revision belongs to.
+    pub epoch: Epoch,
+    /// The position.
+    pub revision: Revision,
 }
 
 /// A table, for as long as a call uses it.
@@ -97,13 +108,13 @@ impl UseCases {
         table.shown(found.ok_or_else(missing)?, seen)
     }
 
-    /// A page of rows, and the revision after which a watch misses nothing that the page does not show.
+    /// A page of rows.
     pub async fn list_rows(
         &self,
         call: &Call,
         table: &str,
         request: &RowsRequest,
-    ) -> Result<(RowPage, Revision), Error> {
+    ) -> Result<RowsListed, Error> {
         let table = self.open(call, Action::List, table)?;
         // What is not seen is not spoken of: so they are read twice, and the first time is for the caller.
         let schemas = [&table.attached.rows.schema, &table.whole.rows.schema];
@@ -118,7 +129,8 @@ impl UseCases {
             }
             asked => asked,
         };
-        let revision = topic(&*table.means.era(call).await?, table.kind.name())?.head();
+        let era = table.means.era(call).await?;
+        let revision = topic(&era, table.kind.name())?.head();
         let columns = table.read_places(&request.seen.columns)?;
         let list = ListRows {
             filter: filter.as_ref(),
@@ -134,7 +146,7 @@ impl UseCases {
         let mut page = table.means.store.list_rows(call, &table.whole.rows, &list).await?;
         let found = table.judged(std::mem::take(&mut page.rows));
         let rows = found.into_iter().map(|row| table.shown(row, &request.seen)).collect::<Result<_, _>>()?;
-        Ok((RowPage { rows, ..page }, revision))
+        Ok(RowsListed { page: RowPage { rows, ..page }, epoch: era.epoch.clone(), revision })
     }
 
     /// Creates a row; columns that are not named take their defaults.
@@ -195,11 +207,37 @@ impl UseCases {
         self.watch_granted(call, (&table.kind, shown), request, (table.means, &table.grant)).await
     }
 
+    /// Begins a watch of a table, which may be that of a compiled kind: of such a one nothing is described.
+    pub async fn watch_any_table(
+        &self,
+        call: &Call,
+        table: &str,
+        request: WatchRequest,
+        seen: &Seen,
+    ) -> Result<(WatchStream, Option<Arc<Attached>>), Error> {
+        if let Some(kind) = self.compiled(call, table)? {
+            if !seen.columns.is_empty() {
+                return Err(Error::invalid("columns", "rows of this table are always shown whole"));
+            }
+            return Ok((self.watch(call, &kind, request).await?, None));
+        }
+        let attached = self.open(call, Action::Watch, table)?.attached;
+        Ok((self.watch_table(call, table, request, seen).await?, Some(attached)))
+    }
+
+    /// The compiled kind of this table; `None`: there is none.
+    fn compiled(&self, call: &Call, table: &str) -> Result<Option<Arc<Kind>>, Error> {
+        let name: TableName = table.parse().map_err(unnamed)?;
+        let all = self.behind.open(&self.door.knock(call)?).means.catalog.kinds();
+        let is_it = |kind: &&Arc<Kind>| {
+            kind.attached.is_none() && kind.table.name.parse::<TableName>().is_ok_and(|is| is == name)
+        };
+        Ok(all.iter().find(is_it).cloned())
+    }
+
     /// The table that a request names.
     fn open(&self, call: &Call, action: Action, name: &str) -> Result<Opened<'_>, Error> {
-        let name: TableName = name
-            .parse()
-            .map_err(|error: crate::model::BadName| Error::invalid("table", error.to_string()))?;
+        let name: TableName = name.parse().map_err(unnamed)?;
         // Who may not use a table is not told whether there is one.
         if !self.door.may(call, action, KindRef::Table(&name)) {
             return Err(Error::Denied { why: NOT_ALLOWED.into(), revoked: false });
@@ -216,6 +254,10 @@ impl UseCases {
         let (means, grant) = (&inner.means, Arc::new(grant));
         Ok(Opened { means, kind, attached, whole, grant, bound_to: bound_to.into_bytes() })
     }
+}
+
+fn unnamed(error: BadName) -> Error {
+    Error::invalid("table", error.to_string())
 }
 
 impl Opened<'_> {

@@ -3,35 +3,30 @@
 //! Protobuf merges what is concatenated, and the last of a scalar counts: what one stream sees in addition is
 //! appended to the shared message, under a new header.
 
-use super::{Renderer, Seen, Spelling, Unreadable, envelope, frame};
-use crate::model::{Change, ChangeType, Revision};
+use super::{Context, Seen, Spelling, Unreadable, envelope, frame};
+use crate::model::{Change, Revision};
 
 pub(super) struct Frames;
 
 impl Spelling for Frames {
-    fn event(
-        &self,
-        change: &Change<'_>,
-        renderer: &dyn Renderer,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Unreadable> {
-        frame::write(out, |message| envelope::event(change, renderer, message))
+    fn event(&self, change: &Change<'_>, context: Context<'_>, out: &mut Vec<u8>) -> Result<(), Unreadable> {
+        frame::write(out, |message| envelope::event(change, context.renderer, message))
     }
 
     fn previous(
         &self,
         change: &Change<'_>,
-        renderer: &dyn Renderer,
+        context: Context<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), Unreadable> {
-        envelope::previous(change, renderer, out)
+        envelope::previous(change, context.renderer, out)
     }
 
     fn seen(
         &self,
         spelt: &[u8],
         change: &Change<'_>,
-        renderer: &dyn Renderer,
+        context: Context<'_>,
         seen: Seen<'_>,
         out: &mut Vec<u8>,
     ) {
@@ -39,7 +34,7 @@ impl Spelling for Frames {
         if seen.change == change.change {
             return frame::write_extended(out, spelt, &[&dropped, seen.previous]);
         }
-        if seen.change != ChangeType::Deleted {
+        if !seen.hides_row(change) {
             return frame::write_extended(
                 out,
                 spelt,
@@ -48,7 +43,7 @@ impl Spelling for Frames {
         }
         // Without the row, which this stream must not see.
         frame::write(out, |message| {
-            envelope::without_row(change, renderer, seen.change, message);
+            envelope::without_row(change, context.renderer, seen.change, message);
             message.extend_from_slice(&dropped);
             message.extend_from_slice(seen.previous);
         });
@@ -58,7 +53,7 @@ impl Spelling for Frames {
         frame::write_extended(out, spelt, &[&envelope::conflated(events)]);
     }
 
-    fn bookmark(&self, revision: Revision, dropped_before: u64, out: &mut Vec<u8>) {
+    fn bookmark(&self, _: &str, revision: Revision, dropped_before: u64, out: &mut Vec<u8>) {
         frame::write(out, |message| {
             message.extend(envelope::bookmark(revision));
             message.extend(envelope::dropped_before(dropped_before));

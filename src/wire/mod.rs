@@ -7,7 +7,14 @@
 pub mod envelope;
 pub mod frame;
 mod grpc;
+mod json;
+mod lines;
 pub mod rows;
+mod sse;
+#[cfg(test)]
+mod tests;
+
+pub use sse::{NO_POLICY, id as sse_id};
 
 use crate::model::{Change, ChangeType, Revision, filter::Malformed};
 
@@ -16,6 +23,13 @@ pub trait Renderer: Send + Sync + 'static {
     /// Appends a row, which the database wrote as a JSON object of its columns, as a protobuf message. A row
     /// that does not fit the kind is an error; what was appended then is of no use.
     fn message(&self, row: &str, out: &mut Vec<u8>) -> Result<(), Unreadable>;
+
+    /// Appends a row as a JSON object without line breaks. A row that does not fit the kind is an error; what
+    /// was appended then is of no use. If the kind does not say otherwise, it is what the database wrote.
+    fn json(&self, row: &str, out: &mut Vec<u8>) -> Result<(), Unreadable> {
+        rows::on_one_line(row, out);
+        Ok(())
+    }
 
     /// The version of the description by which rows are written, for events that carry it; `None`: the kind
     /// is compiled.
@@ -39,11 +53,15 @@ pub enum Unreadable {
 pub enum Rendition {
     /// gRPC frames of the kind's own watch event.
     Grpc,
+    /// Events of an SSE stream.
+    Sse,
+    /// Lines of JSON, each an event.
+    Lines,
 }
 
 impl Rendition {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 1] = [Self::Grpc];
+    pub const ALL: [Self; 3] = [Self::Grpc, Self::Sse, Self::Lines];
 
     /// Their numbers, from 0.
     pub fn index(self) -> usize {
@@ -54,8 +72,19 @@ impl Rendition {
     pub fn spelling(self) -> &'static dyn Spelling {
         match self {
             Self::Grpc => &grpc::Frames,
+            Self::Sse => &sse::Sse,
+            Self::Lines => &lines::Lines,
         }
     }
+}
+
+/// What an event is spelt with.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// Writes its rows.
+    pub renderer: &'a dyn Renderer,
+    /// The history that its revision belongs to.
+    pub epoch: &'a str,
 }
 
 /// How one stream sees an event, where that is not what all streams see.
@@ -70,23 +99,25 @@ pub struct Seen<'a> {
     pub dropped_before: u64,
 }
 
+impl Seen<'_> {
+    /// Whether an event that shows a row is seen without it.
+    fn hides_row(&self, change: &Change<'_>) -> bool {
+        self.change == ChangeType::Deleted && change.change != ChangeType::Deleted
+    }
+}
+
 /// Encodes events; each method appends.
 pub trait Spelling {
     /// An event as every stream without special wishes sees it. It is encoded in any case: a row that does
     /// not fit its kind is left out, and is the error.
-    fn event(
-        &self,
-        change: &Change<'_>,
-        renderer: &dyn Renderer,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Unreadable>;
+    fn event(&self, change: &Change<'_>, context: Context<'_>, out: &mut Vec<u8>) -> Result<(), Unreadable>;
 
     /// The addition that shows the row before, for [`Seen::previous`]. A row that does not fit its kind is
     /// left out, and is the error.
     fn previous(
         &self,
         change: &Change<'_>,
-        renderer: &dyn Renderer,
+        context: Context<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), Unreadable>;
 
@@ -95,7 +126,7 @@ pub trait Spelling {
         &self,
         spelt: &[u8],
         change: &Change<'_>,
-        renderer: &dyn Renderer,
+        context: Context<'_>,
         seen: Seen<'_>,
         out: &mut Vec<u8>,
     );
@@ -103,6 +134,6 @@ pub trait Spelling {
     /// An event, which `event` or `seen` encoded, that stands for this many: at least two.
     fn conflated(&self, spelt: &[u8], events: u64, out: &mut Vec<u8>);
 
-    /// A bookmark, which reports this many lost events.
-    fn bookmark(&self, revision: Revision, dropped_before: u64, out: &mut Vec<u8>);
+    /// A bookmark of this epoch, which reports this many lost events.
+    fn bookmark(&self, epoch: &str, revision: Revision, dropped_before: u64, out: &mut Vec<u8>);
 }

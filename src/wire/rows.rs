@@ -35,18 +35,33 @@ impl Renderer for JsonRows {
                 out,
             )?,
         }
-        // In a string they are escaped. Elsewhere they are white space, in a `json` column, and would end a
-        // line of NDJSON or a field of SSE.
-        for byte in out.iter_mut().skip(begin) {
-            if matches!(*byte, b'\r' | b'\n') {
-                *byte = b' ';
-            }
-        }
+        without_breaks(out, begin);
         Ok(())
+    }
+
+    fn json(&self, row: &str, out: &mut Vec<u8>) -> Result<(), Unreadable> {
+        self.message(row, out)
     }
 
     fn schema_version(&self) -> Option<u64> {
         Some(self.schema_version)
+    }
+}
+
+/// Appends a row without line breaks.
+pub(super) fn on_one_line(row: &str, out: &mut Vec<u8>) {
+    let begin = out.len();
+    out.extend_from_slice(row.as_bytes());
+    without_breaks(out, begin);
+}
+
+/// Makes one line of a row that begins there. Within a string line breaks are escaped. Elsewhere they are
+/// mere white space, of a `json` column, and would end a line of NDJSON or a field of SSE.
+fn without_breaks(out: &mut [u8], begin: usize) {
+    for byte in out.iter_mut().skip(begin) {
+        if matches!(*byte, b'\r' | b'\n') {
+            *byte = b' ';
+        }
     }
 }
 

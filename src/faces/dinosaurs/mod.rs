@@ -48,6 +48,10 @@ impl Renderer for Rows {
         let _ = row::read(row)?.encode(out);
         Ok(())
     }
+
+    fn json(&self, row: &str, out: &mut Vec<u8>) -> Result<(), Unreadable> {
+        Ok(serde_json::to_writer(out, &row::flat(row)?)?)
+    }
 }
 
 impl ServedKind for Dinosaurs {

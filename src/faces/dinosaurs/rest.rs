@@ -1,18 +1,20 @@
 //! The REST resource of `rh_trex.v1`, as clients of the upstream service expect it.
 
-use super::{openapi, row, rules};
+use super::{
+    openapi,
+    row::{Flat, flat},
+    rules,
+};
 use crate::{
-    catalog::{Kind, Unreadable},
+    catalog::Kind,
     error::Error,
     faces::http::{
         Answered, Exchange, Http, HttpBody, Problem, Query, Route, json, json_text, with_status, wrong,
     },
-    proto::rh_trex::v1::Dinosaur,
     service::{ListRequest, Listed, Paging, UseCases},
 };
 use http::{HeaderValue, Method, StatusCode, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use prost_types::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -63,42 +65,6 @@ struct New {
 #[derive(Deserialize)]
 struct Patch {
     species: Option<String>,
-}
-
-/// A dinosaur.
-#[derive(Serialize)]
-struct Flat {
-    id: String,
-    kind: String,
-    href: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    created_at: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    updated_at: Option<String>,
-    species: String,
-}
-
-impl From<Dinosaur> for Flat {
-    fn from(Dinosaur { metadata, species }: Dinosaur) -> Self {
-        let metadata = metadata.unwrap_or_default();
-        Self {
-            id: metadata.id,
-            kind: metadata.kind,
-            href: metadata.href,
-            created_at: metadata.created_at.and_then(time),
-            updated_at: metadata.updated_at.and_then(time),
-            species,
-        }
-    }
-}
-
-/// As RFC 3339 writes it.
-fn time(Timestamp { seconds, nanos }: Timestamp) -> Option<String> {
-    jiff::Timestamp::new(seconds, nanos).ok().map(|at| at.to_string())
-}
-
-fn flat(row: &str) -> Result<Flat, Unreadable> {
-    row::read(row).map(Flat::from)
 }
 
 fn resource(status: StatusCode, row: &str) -> Answered {

@@ -5,7 +5,7 @@ use crate::{
     proto::rh_trex::v1::{Dinosaur, ObjectReference},
 };
 use prost_types::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
 #[derive(Deserialize)]
@@ -25,6 +25,43 @@ pub(super) fn read(json: &str) -> Result<Dinosaur, Unreadable> {
     let href = format!("/api/rh-trex/v1/dinosaurs/{id}");
     let metadata = ObjectReference { id, created_at, updated_at, kind: super::KIND.into(), href };
     Ok(Dinosaur { metadata: Some(metadata), species: species.into_owned() })
+}
+
+/// A dinosaur as REST and JSON streams show it.
+#[derive(Serialize)]
+pub(super) struct Flat {
+    pub(super) id: String,
+    pub(super) kind: String,
+    pub(super) href: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) created_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) updated_at: Option<String>,
+    pub(super) species: String,
+}
+
+impl From<Dinosaur> for Flat {
+    fn from(Dinosaur { metadata, species }: Dinosaur) -> Self {
+        let metadata = metadata.unwrap_or_default();
+        Self {
+            id: metadata.id,
+            kind: metadata.kind,
+            href: metadata.href,
+            created_at: metadata.created_at.and_then(time),
+            updated_at: metadata.updated_at.and_then(time),
+            species,
+        }
+    }
+}
+
+/// As RFC 3339 writes it.
+fn time(Timestamp { seconds, nanos }: Timestamp) -> Option<String> {
+    jiff::Timestamp::new(seconds, nanos).ok().map(|at| at.to_string())
+}
+
+/// Reads a row as the database writes it in JSON.
+pub(super) fn flat(row: &str) -> Result<Flat, Unreadable> {
+    read(row).map(Flat::from)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::{
         table_service_server::{TableService, TableServiceServer},
         watch_service_server::{WatchService, WatchServiceServer},
     },
-    service::{RowsRequest, Seen, UseCases},
+    service::{RowsListed, RowsRequest, Seen, UseCases},
     store::TableRow,
 };
 use tonic::{Request, Response, Status, codec::CompressionEncoding};
@@ -134,7 +134,7 @@ impl TableService for Tables {
                 page_token: request.page_token,
                 count: request.count,
             };
-            let (page, revision) = self.0.list_rows(&call, &request.table, &wanted).await?;
+            let RowsListed { page, revision, .. } = self.0.list_rows(&call, &request.table, &wanted).await?;
             Ok(pb::ListRowsResponse {
                 rows: page.rows.into_iter().map(|found| row(&request.table, found)).collect(),
                 next_page_token: page.next_page_token.unwrap_or_default(),

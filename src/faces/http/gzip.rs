@@ -27,7 +27,10 @@ pub(super) async fn compressed(response: Response<HttpBody>) -> Response<HttpBod
     let (mut head, body) = response.into_parts();
     let HttpBody::Whole(whole) = body else { return Response::from_parts(head, body) };
     let length = http_body::Body::size_hint(&whole).lower();
-    if length < WORTHWHILE || head.headers.contains_key(header::CONTENT_ENCODING) {
+    // A version names these very bytes.
+    let is_fixed =
+        [header::CONTENT_ENCODING, header::ETAG].iter().any(|name| head.headers.contains_key(name));
+    if length < WORTHWHILE || is_fixed {
         return Response::from_parts(head, HttpBody::Whole(whole));
     }
     let bytes =

@@ -1,13 +1,18 @@
 //! HTTP for everybody without a gRPC stack: curl, browsers, proxies, and the clients of the upstream service.
 
 mod body;
+mod conditional;
 mod face;
 mod gate;
 mod gzip;
 mod problem;
 mod query;
 mod routes;
+mod sse;
+mod stream;
+mod tables;
 mod upstream;
+mod watch;
 
 pub use body::{HttpBody, json, json_text, with_status};
 pub use face::HttpFace;
@@ -16,7 +21,7 @@ pub use problem::Problem;
 pub use query::{Query, wrong};
 pub use routes::{Answered, Exchange, Route};
 
-use crate::telemetry::Metrics;
+use crate::{service::UseCases, telemetry::Metrics};
 use routes::Routes;
 use std::sync::Arc;
 
@@ -33,8 +38,9 @@ impl Http {
     }
 
     /// Adds the routes that every hub has, whatever it watches.
-    pub fn serve(&mut self) {
-        upstream::routes().into_iter().for_each(|route| self.add(route));
+    pub fn serve(&mut self, cases: &UseCases) {
+        let all = [upstream::routes().into(), tables::routes(cases), stream::routes(cases)];
+        all.into_iter().flatten().for_each(|route| self.add(route));
     }
 
     /// Closes the list. Bodies of requests may have this many bytes.

@@ -107,11 +107,31 @@ impl Problem {
         self.0.http
     }
 
-    /// The answer to a call. The cause of an internal error is logged here, and never sent.
-    pub fn answer(self, call: &Call, style: Style) -> Response<HttpBody> {
+    /// The name of its code, as `google.rpc.Code` has it.
+    pub fn status(&self) -> &'static str {
+        self.0.status
+    }
+
+    /// When the same request may succeed; `None`: not by waiting.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// As a stream tells of it that has begun. The cause of an internal error is logged here, and never sent.
+    pub fn told(&self, call: &Call) -> Value {
+        self.log(call);
+        self.as_status(call.operation())
+    }
+
+    fn log(&self, call: &Call) {
         if let Some(cause) = &self.0.cause {
             tracing::error!(operation = call.operation(), error = format!("{cause:#}"), "internal error");
         }
+    }
+
+    /// The answer to a call. The cause of an internal error is logged here, and never sent.
+    pub fn answer(self, call: &Call, style: Style) -> Response<HttpBody> {
+        self.log(call);
         let (http, object) = match style {
             Style::Upstream => self.as_upstream(call.operation()),
             Style::Status => (self.0.http, json!({ "error": self.as_status(call.operation()) })),

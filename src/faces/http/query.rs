@@ -41,6 +41,11 @@ impl Query {
         values.flat_map(|(_, value)| value.split(',')).filter(|value| !value.is_empty())
     }
 
+    /// All values of a parameter, as they are.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(is, _)| is == name).map(|(_, value)| value.as_str())
+    }
+
     /// Refuses any other parameter: a misspelt name must not mean "everything".
     pub fn only(&self, known: &[&str]) -> Result<(), Problem> {
         match self.0.iter().find(|(name, _)| !known.contains(&name.as_str())) {

@@ -52,6 +52,13 @@ impl Exchange {
         self.head.headers.get(name)?.to_str().ok()
     }
 
+    /// All of a header's texts, as a list.
+    pub fn header_list(&self, name: &str) -> Option<String> {
+        let values: Vec<_> =
+            self.head.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+        (!values.is_empty()).then(|| values.join(","))
+    }
+
     /// The media type that the client prefers, the first of several; `None`: it accepts none.
     pub fn preferred<'a>(&self, offered: &[&'a str]) -> Option<&'a str> {
         preferred(&self.head, offered)

@@ -15,6 +15,7 @@ use crate::{
         filter::{Malformed, RowEvent, Verdict},
     },
     store::{SealError, SnapshotRow, TableSnapshot},
+    wire::Context,
 };
 use futures_util::TryStreamExt;
 use spool::{Room, Spool};
@@ -173,7 +174,9 @@ fn add(frames: &mut Vec<u8>, row: &SnapshotRow, kind: &Kind, interest: &Interest
         transaction_end: Revision::ZERO,
         writer: Writer::default(),
     };
-    if let Err(error) = interest.rendition.spelling().event(&change, &*kind.renderer, frames) {
+    // A row of the state is no position, so its epoch is not said.
+    let context = Context { renderer: &*kind.renderer, epoch: "" };
+    if let Err(error) = interest.rendition.spelling().event(&change, context, frames) {
         tracing::error!(kind = kind.name().as_str(), resource_id, %error, "a row does not fit its kind");
     } else if json.is_none() {
         tracing::error!(kind = kind.name().as_str(), resource_id, "a row cannot be read as UTF-8");

@@ -1,6 +1,10 @@
 //! The HTTP API, over real sockets.
 
+mod contract;
 mod gate;
+mod reader;
 mod rest;
 mod smuggling;
+mod streams;
+mod tables;
 pub(crate) mod wire;

@@ -116,6 +116,17 @@ impl TestHub {
         hub
     }
 
+    /// The same at a port for the HTTP API.
+    pub async fn start_at_api(settings: Settings, address: &str) -> Self {
+        let any = "localhost:0";
+        let endpoints = Endpoints::bind(Some(&any.to_owned()), any, address, any, any).await;
+        let endpoints = endpoints.expect("the port is free again");
+        let app = App::start_with(settings, endpoints, Registry::of_this_program()).await.expect("a hub");
+        let hub = Self { app };
+        until("the hub is ready", || hub.app.health().reasons().is_empty()).await;
+        hub
+    }
+
     /// The hub itself.
     pub fn app(&self) -> &App {
         &self.app
