@@ -51,7 +51,9 @@ impl Lease {
         let session = self.session;
         self.lend(async |connection| {
             if !session {
-                return begin.enclose(connection, async || connection.query(sql, parameters).await).await;
+                return begin
+                    .enclose(connection, async || query_unkept(connection, sql, parameters).await)
+                    .await;
             }
             let statement = connection.prepare_cached(sql).await?;
             connection.query(&statement, parameters).await
@@ -104,7 +106,7 @@ impl Lease {
                 let work = async || {
                     let (actor, trace) = (call.actor(), call.trace());
                     connection.query_typed(ATTRIBUTE, &[(&actor, Type::TEXT), (&trace, Type::TEXT)]).await?;
-                    connection.query(sql, parameters).await
+                    query_unkept(connection, sql, parameters).await
                 };
                 return begin.enclose(connection, work).await;
             }
@@ -154,6 +156,18 @@ impl Lease {
         self.connection = None;
         result
     }
+}
+
+/// The rows of a statement that no session keeps. A prepared one lives as long as its rows, and would be closed
+/// after the transaction: on another session, which is somebody else's by then.
+async fn query_unkept(
+    connection: &Object,
+    sql: &str,
+    parameters: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<Row>, tokio_postgres::Error> {
+    let types = connection.prepare(sql).await?.params().to_vec();
+    let typed: Vec<_> = parameters.iter().copied().zip(types).collect();
+    connection.query_typed(sql, &typed).await
 }
 
 impl Drop for Lease {
