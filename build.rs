@@ -1,4 +1,5 @@
-//! Compiles the protos in pure Rust (no protoc) and keeps the whole descriptor set, options included, for reflection.
+//! Compiles the protos in pure Rust (no protoc) and keeps the whole descriptor set, options included, for
+//! reflection.
 
 use prost_types::FileDescriptorSet;
 use std::{
@@ -26,8 +27,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A client's stream survives a message that does not decode: in Rust, and in Rust alone, its messages are `Streamed<M>`. Gives the methods
-/// such an input type, and returns where it is.
+/// A client's stream survives a message that does not decode: in Rust, and in Rust alone, its messages are
+/// `Streamed<M>`. Gives the methods such an input type, and returns where it is.
 fn stream_items(set: &mut FileDescriptorSet) -> Vec<(String, String)> {
     let methods =
         set.file.iter_mut().flat_map(|file| &mut file.service).flat_map(|service| &mut service.method);

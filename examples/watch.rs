@@ -2,8 +2,9 @@
 //!
 //!     cargo run --example watch -- http://localhost:9000 watch.position
 //!
-//! It handles an event first and then notes its position, so after a crash between the two it sees that event again: at least once.
-//! For exactly once, keep the position with the effect, in one transaction of your own database.
+//! It handles an event first and then notes its position, so after a crash between the two it sees that event
+//! again: at least once. For exactly once, keep the position with the effect, in one transaction of your own
+//! database.
 
 use anyhow::Context;
 use std::{env, fs, io, path::Path};
@@ -46,7 +47,8 @@ async fn main() -> anyhow::Result<()> {
             }
             // The client goes on by itself, after the last event that it returned.
             Ok(Notice::Disconnected { why, retry_in }) => println!("{why}; again in {retry_in:?}"),
-            // Compacted, or another history: nobody can say what this consumer has missed. Begin with what is there.
+            // Compacted, or another history: nobody can say what this consumer has missed. Begin with what is
+            // there.
             Err(status) if status.code() == Code::OutOfRange => {
                 println!("{}", status.message());
                 watch = Watch::new(hub.clone(), options(WatchStart::State));

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 /// What a client is told to do.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) enum Order {
-    /// For so long: appends, then waits until every stream has everything.
+    /// Appends for this long, waiting each time until every stream has everything.
     InStep {
         /// Events per append.
         batch: u64,
@@ -16,7 +16,7 @@ pub(crate) enum Order {
         /// For how long.
         time: Duration,
     },
-    /// An append at every tick, until so many; then waits until every stream has everything.
+    /// Appends at every tick, this many times; then waits until every stream has everything.
     Trickle {
         /// Events per append.
         batch: u64,

@@ -400,7 +400,8 @@ mod tests {
     fn of_several_limits_the_most_generous_counts() {
         let rule = |name: &str, limits: &str| {
             format!(
-                "[[rule]]\nname = '{name}'\nwhen = {{}}\nkinds = []\nverbs = []\nrows = '*'\nlimits = {limits}\n"
+                "[[rule]]\nname = '{name}'\nwhen = {{}}\nkinds = []\nverbs = []\nrows = '*'\nlimits = \
+                 {limits}\n"
             )
         };
         let limits = |text: String| Policy::parse(&text).unwrap().limits(&principal("{}"));

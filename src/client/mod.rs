@@ -4,8 +4,8 @@
 //! A watch keeps one position: the epoch, and the revision up to which it has delivered everything. Events
 //! and bookmarks move it. Whenever a stream ends, for whatever reason, it asks for what comes after that
 //! position, so nothing is delivered twice and nothing is skipped. When the hub says that the position means
-//! nothing any more (REVISION_COMPACTED, EPOCH_CHANGED, POLICY_CHANGED), a watch that began with the initial state begins
-//! with it again and says so; any other ends, because only its user knows what to do then.
+//! nothing any more (REVISION_COMPACTED, EPOCH_CHANGED, POLICY_CHANGED), a watch that began with the initial
+//! state begins with it again and says so; any other ends, because only its user knows what to do then.
 
 mod hub;
 mod import;

@@ -90,7 +90,8 @@ impl UseCases {
 }
 
 impl UseCases {
-    /// The kinds whose events a call may read of those that it names, or of all; empty: all, those to come included.
+    /// The kinds whose events a call may read of those that it names, or of all; empty: all, those to come
+    /// included.
     fn readable(&self, call: &Call, named: Vec<String>) -> Result<(Grant, Vec<String>), Error> {
         let action = Action::ReadEvents;
         if named.is_empty() {

@@ -34,7 +34,8 @@ const BOOKMARK_INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100).
 /// A watch that starts ahead of this hub, but not of the database, waits this long for the hub.
 const CATCHING_UP: Duration = Duration::from_secs(5);
 
-/// Bookmarks of those who may see some rows only come this often at most: they tell that something is written.
+/// Bookmarks of those who may see some rows only come this often at most: they tell that something is
+/// written.
 const EARLIEST: Duration = Duration::from_secs(1);
 
 /// How rows are shown, and what filters may speak of.

@@ -60,7 +60,8 @@ const ENVIRONMENT: [(&str, &str); 4] = [
 ];
 
 impl Target {
-    /// From a URL or a key-value string, as libpq writes them. Certificates and keys are read now. The error holds no secret.
+    /// From a URL or a key-value string, as libpq writes them. Certificates and keys are read now. The error
+    /// holds no secret.
     pub fn parse(url: &str) -> anyhow::Result<Self> {
         Self::parse_in(url, &|name| env::var(name).ok().filter(|value| !value.is_empty()))
             .map_err(|fault| anyhow::anyhow!("--database-url: {fault}"))
@@ -92,7 +93,8 @@ impl Target {
         Ok(Self { inner, session: true })
     }
 
-    /// The same through a transaction pooler: there a server session is no connection's own, and nothing that is set in it stays.
+    /// The same through a transaction pooler: there a server session is no connection's own, and nothing that
+    /// is set in it stays.
     pub fn pooled(self) -> Self {
         Self { session: false, ..self }
     }
@@ -226,7 +228,8 @@ fn servers(
     Ok(servers)
 }
 
-/// The connector asks the server whether it speaks TLS, so the driver is told to begin with it (see [`super::tls`]).
+/// The connector asks the server whether it speaks TLS, so the driver is told to begin with it (see
+/// [`super::tls`]).
 fn ways(mut config: Config, host: &Host, mode: Mode) -> Server {
     let mut encrypted = config.clone();
     encrypted.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
@@ -239,7 +242,8 @@ fn ways(mut config: Config, host: &Host, mode: Mode) -> Server {
     }
 }
 
-/// A dead peer is noticed within half a minute even when nothing is sent; a lost packet within 20 s when something is.
+/// A dead peer is noticed within half a minute even when nothing is sent; a lost packet within 20 s when
+/// something is.
 fn with_defaults(mut config: Config) -> Config {
     if config.get_application_name().is_none() {
         config.application_name("trex");
@@ -263,7 +267,8 @@ fn with_defaults(mut config: Config) -> Config {
     config
 }
 
-/// Whether `allow` or `prefer` goes on: the handshake failed, or the server's rules have no entry for this way.
+/// Whether `allow` or `prefer` goes on: the handshake failed, or the server's rules have no entry for this
+/// way.
 fn wants_the_other_way(error: &Error) -> bool {
     error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
         || error.source().is_some_and(|source| source.is::<TlsFault>())
@@ -310,7 +315,8 @@ impl Drop for Driven {
     }
 }
 
-/// Makes the pool's connections, which belong to the hub's runtime and not to whoever asks for one: a lane ends before its neighbours do.
+/// Makes the pool's connections, which belong to the hub's runtime and not to whoever asks for one: a lane
+/// ends before its neighbours do.
 pub(super) struct OnRuntime {
     pub(super) runtime: Handle,
     pub(super) target: Target,
@@ -330,7 +336,8 @@ impl Connect for OnRuntime {
             .await?;
             let driver = self.runtime.spawn(async move {
                 if let Err(error) = connection.await {
-                    tracing::debug!(error = %DatabaseError::from(error), "a pooled database connection ended");
+                    tracing::debug!(error = %DatabaseError::from(error), "a pooled database connection \
+                        ended");
                 }
             });
             Ok((client, driver))

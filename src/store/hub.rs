@@ -20,11 +20,11 @@ use std::{future::poll_fn, sync::atomic::AtomicUsize, time::Duration};
 use tokio::sync::mpsc;
 use tokio_postgres::{AsyncMessage, Client, Row, Statement, types::Type};
 
-/// A busy hub seals every few milliseconds. One that holds `busy` and is silent for so long is frozen: the
+/// A busy hub seals every few milliseconds. One that holds `busy` and is silent for this long is frozen: the
 /// server ends its session, and writers ring again.
 const BUSY_IDLE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// No answer for so long: the connection is given up. Also the server's own limit on a statement.
+/// Without an answer for this long the connection is given up. Also the server's own limit on a statement.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const SEAL: &str = "SELECT revision, events, transactions, epoch FROM hub.seal(NULL)";

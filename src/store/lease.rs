@@ -16,8 +16,9 @@ use tokio_postgres::{
 const ATTRIBUTE: &str =
     "SELECT set_config('hub.actor', coalesce($1, ''), true), set_config('hub.trace', coalesce($2, ''), true)";
 
-/// If it is dropped before the statement has ended, its caller's deadline has passed: the statement is cancelled and the connection
-/// leaves the pool, or the next caller would wait behind what this one no longer waits for.
+/// If it is dropped before the statement has ended, its caller's deadline has passed: the statement is
+/// cancelled and the connection leaves the pool, or the next caller would wait behind what this one no longer
+/// waits for.
 pub(super) struct Lease {
     connection: Option<Object>,
     /// For the request to cancel, which must be as well encrypted as the statement.
@@ -130,8 +131,8 @@ impl Lease {
 }
 
 impl Lease {
-    /// The rows of a statement that is not prepared, in a transaction with these settings that says who is behind it. All goes out in
-    /// one packet, as in [`Lease::query_for`].
+    /// The rows of a statement that is not prepared, in a transaction with these settings that says who is
+    /// behind it. All goes out in one packet, as in [`Lease::query_for`].
     pub(super) async fn query_formatted(
         mut self,
         call: &Call,
@@ -181,7 +182,8 @@ impl Drop for Lease {
     }
 }
 
-/// The session lives until the request to cancel is answered: it must not reach a later session with the same number.
+/// The session lives until the request to cancel is answered: it must not reach a later session with the same
+/// number.
 async fn cancel(client: ClientWrapper, tls: Connector) {
     if let Err(error) = client.cancel_token().cancel_query(tls).await {
         tracing::debug!(error = %DatabaseError::from(error), "cancelling a statement");

@@ -72,8 +72,8 @@ impl Begin {
         Ok(Transaction { client, name: self.name, started: Instant::now() })
     }
 
-    /// One piece of work in a transaction, all in one packet. What fails fails the rest too: COMMIT rolls back then, and succeeds. The
-    /// work must have sent all of its statements when it first waits.
+    /// One piece of work in a transaction, all in one packet. What fails fails the rest too: COMMIT rolls
+    /// back then, and succeeds. The work must have sent all of its statements when it first waits.
     pub(super) async fn around<T>(
         &self,
         client: &Client,
@@ -107,7 +107,8 @@ impl Begin {
         }
     }
 
-    /// Work in a transaction, again from the beginning if it loses to another one. Whatever else fails rolls back.
+    /// Work in a transaction, again from the beginning if it loses to another one. Whatever else fails rolls
+    /// back.
     pub(super) async fn run<T>(
         &self,
         client: &Client,
@@ -138,7 +139,8 @@ impl Begin {
     }
 }
 
-/// A transaction under way. It ends with [`Transaction::commit`], [`Transaction::roll_back`] or its connection: who drops it drops that.
+/// A transaction under way. It ends with [`Transaction::commit`], [`Transaction::roll_back`] or its
+/// connection: who drops it drops that.
 pub(super) struct Transaction<C> {
     client: C,
     name: &'static str,

@@ -108,7 +108,7 @@ impl Report<'_> {
             let unlisted = tally.rejected().saturating_sub(list.listed());
             if unlisted > 0 && matches!(self.end, End::Complete) {
                 text += &format!(
-                    " ({} of them are not listed: the hub tells only so many at a time)",
+                    " ({} of them are not listed: the hub lists a bounded number at a time)",
                     grouped(unlisted)
                 );
             }

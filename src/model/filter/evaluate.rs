@@ -137,7 +137,8 @@ impl Rows {
         Self { old: self.old && has_old, new: self.new && change != ChangeType::Deleted }
     }
 
-    /// What becomes of a change with these rows, as what it is seen, and which row tells of it; `None`: nothing.
+    /// What becomes of a change with these rows, as what it is seen, and which row tells of it; `None`:
+    /// nothing.
     pub(super) fn verdict(self, change: ChangeType) -> Option<(Verdict, ChangeType, Which)> {
         Some(match (change, self.old, self.new) {
             (_, false, false) => return None,

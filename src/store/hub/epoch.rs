@@ -25,12 +25,14 @@ impl HubConnection {
         }
     }
 
-    /// Whether the event at a position is still the one that was read there. Of what is compacted only the number can be asked for.
+    /// Whether the event at a position is still the one that was read there. Of what is compacted only the
+    /// number can be asked for.
     pub async fn remembers(&self, position: &LogPosition) -> Result<bool, SealError> {
         let (Some(seq), Some(captured_at)) = (position.seq, position.captured_at) else {
             return Ok(position.revision <= self.bounds().await?.1);
         };
-        let sql = "SELECT EXISTS (SELECT FROM (SELECT xid FROM hub.log WHERE revision >= $1 ORDER BY revision LIMIT 1) l
+        let sql = "SELECT EXISTS (SELECT FROM (SELECT xid FROM hub.log WHERE revision >= $1
+                     ORDER BY revision LIMIT 1) l
                                   JOIN hub.change c ON c.xid = l.xid AND c.seq = $2 AND c.captured_at = $3)
                      OR EXISTS (SELECT FROM hub.retention WHERE compacted >= $1)";
         let parameters: [(&(dyn ToSql + Sync), Type); 3] = [
@@ -61,9 +63,9 @@ pub enum Doubt<'a> {
     Told,
 }
 
-/// Begins a new epoch if the history needs one and no other hub has begun it. The locks are taken before the transaction, so that its
-/// snapshot sees every seal, and finds no row that retention has deleted since; by a transaction of another session, because a pooler
-/// may stand in between.
+/// Begins a new epoch if the history needs one and no other hub has begun it. The locks are taken before the
+/// transaction, so that its snapshot sees every seal, and finds no row that retention has deleted since; by a
+/// transaction of another session, because a pooler may stand in between.
 pub async fn begin_epoch(target: &Target, doubt: Doubt<'_>) -> Result<(), SealError> {
     let (force, served) = match doubt {
         Doubt::Found => (false, None),
@@ -72,7 +74,8 @@ pub async fn begin_epoch(target: &Target, doubt: Doubt<'_>) -> Result<(), SealEr
     };
     let (lock, session) = answered_with(async {
         let (lock, session) = (target.open().await?, target.open().await?);
-        // A hub that freezes with the lock must not keep the others from sealing for ever. Who waits for it leaves before its client gives up.
+        // A hub that freezes with the lock must not keep the others from sealing for ever. Who waits for it
+        // leaves before its client gives up.
         let locks =
             [HubLock::Seal, HubLock::Compaction].map(|lock| format!("SELECT pg_advisory_xact_lock({lock})"));
         let lock = Begin::new("epoch_locks", Isolation::ReadCommitted)

@@ -208,8 +208,8 @@ impl Store {
         one(table, resource_id, &rows)
     }
 
-    /// A new row, of a JSON object; columns that it does not name take their defaults. One that its maker would not
-    /// see is not made.
+    /// A new row, of a JSON object; columns that it does not name take their defaults. One that its maker
+    /// would not see is not made.
     pub async fn insert_row(
         &self,
         call: &Call,
@@ -273,7 +273,8 @@ impl Store {
         let unchanged = unchanged(table, expected, &mut parameters)?;
         let (seen, kept) = (seen(visible, &mut parameters), kept(visible, &mut parameters));
         let sql = format!(
-            "UPDATE {} AS t SET ({}) = (SELECT {} FROM {record}) WHERE {is}{unchanged}{seen} RETURNING {}, {}{kept}",
+            "UPDATE {} AS t SET ({}) = (SELECT {} FROM {record}) WHERE {is}{unchanged}{seen} RETURNING {},
+             {}{kept}",
             table.name,
             names.join(", "),
             values.join(", "),
