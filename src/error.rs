@@ -130,6 +130,42 @@ pub enum Error {
         /// The epoch being served.
         current: Epoch,
     },
+    /// Rows became others without events of their own.
+    #[error(
+        "{kind} has rows that changed without events at revision {revision}: {why}; list again and watch from there"
+    )]
+    StateChanged {
+        /// The kind.
+        kind: KindName,
+        /// Where.
+        revision: Revision,
+        /// How.
+        why: String,
+    },
+    /// Rows are called by other ids than before.
+    #[error("{kind} has another key since revision {revision}; list again and watch from there")]
+    KeyChanged {
+        /// The kind.
+        kind: KindName,
+        /// Since when.
+        revision: Revision,
+    },
+    /// A column that a watch names is not there any more.
+    #[error("{kind} has no column {column} any more")]
+    ColumnGone {
+        /// The kind.
+        kind: KindName,
+        /// The column.
+        column: String,
+    },
+    /// A column that a watch's filter tests has a type now that the filter does not fit.
+    #[error("column {column} of {kind} has another type now, which the filter does not fit")]
+    ColumnChanged {
+        /// The kind.
+        kind: KindName,
+        /// The column.
+        column: String,
+    },
     /// The hub or one of its parts has as much as it may take.
     #[error("{what}")]
     TooMany {
@@ -246,6 +282,10 @@ impl Error {
             Self::RevisionCompacted { .. } => Row::new(Code::OutOfRange, 410, "REVISION_COMPACTED"),
             Self::RevisionUnknown { .. } => Row::new(Code::OutOfRange, 410, "REVISION_UNKNOWN"),
             Self::EpochChanged { .. } => Row::new(Code::OutOfRange, 410, "EPOCH_CHANGED"),
+            Self::StateChanged { .. } => Row::new(Code::OutOfRange, 410, "STATE_CHANGED"),
+            Self::KeyChanged { .. } => Row::new(Code::OutOfRange, 410, "KEY_CHANGED"),
+            Self::ColumnGone { .. } => Row::new(Code::InvalidArgument, 400, "COLUMN_GONE"),
+            Self::ColumnChanged { .. } => Row::new(Code::InvalidArgument, 400, "COLUMN_CHANGED"),
             Self::TooMany { .. } => Row::new(Code::ResourceExhausted, 429, "TOO_MANY").again_after(SOON),
             Self::SlowConsumer => Row::new(Code::ResourceExhausted, 429, "SLOW_CONSUMER").again_after(SOON),
             Self::TooLarge(_) => Row::new(Code::ResourceExhausted, 413, "TOO_LARGE"),
@@ -295,6 +335,12 @@ impl Error {
                 vec![("asked", asked.to_string()), ("head_revision", head.to_string())]
             }
             Self::EpochChanged { current } => vec![("epoch", current.to_string())],
+            Self::StateChanged { kind, revision, .. } | Self::KeyChanged { kind, revision } => {
+                vec![("kind", kind.to_string()), ("revision", revision.to_string())]
+            }
+            Self::ColumnGone { kind, column } | Self::ColumnChanged { kind, column } => {
+                vec![("kind", kind.to_string()), ("column", column.clone())]
+            }
             Self::Unimplemented { what } => vec![("what", (*what).to_owned())],
             _ => vec![],
         }
@@ -375,106 +421,4 @@ impl Code {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Every variant once. A variant that is new does not compile until it stands here.
-    fn one_of_each() -> Vec<Error> {
-        fn is_here(error: &Error) {
-            match error {
-                Error::Invalid(_) | Error::Undecodable(_) | Error::NotFound { .. } => {}
-                Error::Unauthenticated { .. } | Error::Denied { .. } => {}
-                Error::PolicyChanged | Error::Quota { .. } => {}
-                Error::AlreadyExists { .. } | Error::Removed { .. } => {}
-                Error::RevisionCompacted { .. } => {}
-                Error::RevisionUnknown { .. } | Error::EpochChanged { .. } | Error::TooMany { .. } => {}
-                Error::SlowConsumer | Error::Refused { .. } | Error::LeftOut | Error::ImportTakenOver => {}
-                Error::RowChanged | Error::NotAttached { .. } | Error::CannotAttach { .. } => {}
-                Error::ImportUnknown { .. } | Error::ImportDiffers { .. } | Error::Interrupted { .. } => {}
-                Error::TooLarge(_) | Error::Unimplemented { .. } | Error::Unavailable { .. } => {}
-                Error::DeadlineExceeded | Error::Internal(_) => {}
-            }
-        }
-        let (one, two) = (Revision::new(1), Revision::new(2));
-        let refused =
-            Error::Refused { sqlstate: "23514".into(), constraint: None, message: "no dragons".into() };
-        let (next_index, created, failed, uncertain) = (3, 2, 1, 0);
-        let all = vec![
-            Error::invalid("field", "rule"),
-            Error::Undecodable("why".into()),
-            Error::Unauthenticated { credential: Credential::Missing, why: "why".into() },
-            Error::Unauthenticated { credential: Credential::Invalid, why: "why".into() },
-            Error::Unauthenticated { credential: Credential::Expired, why: "why".into() },
-            Error::Unauthenticated { credential: Credential::Revoked, why: "why".into() },
-            Error::Denied { why: "why".into(), revoked: false },
-            Error::Denied { why: "why".into(), revoked: true },
-            Error::PolicyChanged,
-            Error::Quota { what: "calls" },
-            Error::NotFound { kind: "Kind".into(), id: "id".into() },
-            Error::AlreadyExists { kind: "Kind".into() },
-            Error::Removed { kind: "Kind".into(), why: Removal::Dropped },
-            Error::Removed { kind: "Kind".into(), why: Removal::Detached },
-            Error::RevisionCompacted { asked: one, oldest: two },
-            Error::RevisionUnknown { asked: two, head: one },
-            Error::EpochChanged { current: Epoch::new("e") },
-            Error::TooMany { what: "streams" },
-            Error::SlowConsumer,
-            refused,
-            Error::LeftOut,
-            Error::RowChanged,
-            Error::NotAttached { table: "public.orders".into() },
-            Error::CannotAttach { why: "why".into() },
-            Error::ImportTakenOver,
-            Error::ImportUnknown { acknowledged: 2, known: 1 },
-            Error::ImportDiffers { known: 2, sent: 1 },
-            Error::Interrupted {
-                cause: Box::new(Error::SlowConsumer),
-                next_index,
-                created,
-                failed,
-                uncertain,
-            },
-            Error::TooLarge("why".into()),
-            Error::Unimplemented { what: "field" },
-            Error::Unavailable { why: "why", retry_after: Duration::from_secs(7) },
-            Error::DeadlineExceeded,
-            Error::Internal(anyhow::anyhow!("cause")),
-        ];
-        all.iter().for_each(is_here);
-        all
-    }
-
-    #[test]
-    fn every_error_has_a_row_whose_codes_agree() {
-        for error in one_of_each() {
-            let Row { code, http, reason, .. } = error.row();
-            let statuses: &[u16] = match code {
-                Code::InvalidArgument => &[400, 422],
-                Code::NotFound => &[404],
-                Code::Unauthenticated => &[401],
-                Code::PermissionDenied => &[403],
-                Code::AlreadyExists | Code::FailedPrecondition | Code::Aborted => &[409],
-                Code::OutOfRange => &[410],
-                Code::ResourceExhausted => &[413, 429],
-                Code::Unimplemented => &[501],
-                Code::Unavailable => &[503],
-                Code::DeadlineExceeded => &[504],
-                Code::Internal => &[500],
-            };
-            assert!(statuses.contains(&http), "{error:?}");
-            assert!(reason.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'), "{error:?}");
-        }
-    }
-
-    #[test]
-    fn who_may_come_again_is_told_when() {
-        for error in one_of_each() {
-            let row = error.row();
-            assert_eq!(row.retry_after.is_some(), matches!(row.http, 429 | 503), "{error:?}");
-        }
-        let cause = Box::new(Error::Unavailable { why: "why", retry_after: Duration::from_secs(7) });
-        let interrupted = Error::Interrupted { cause, next_index: 3, created: 2, failed: 1, uncertain: 0 };
-        assert_eq!(interrupted.row().retry_after, Some(Duration::from_secs(7)));
-        assert!(interrupted.metadata().contains(&("next_index", "3".to_owned())));
-    }
-}
+mod tests;

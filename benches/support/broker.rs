@@ -3,7 +3,9 @@
 use anyhow::Context;
 use std::{collections::HashMap, sync::Arc};
 use trex::{
-    broker::{Compacted, Era, EventBroker, Fetch, History, Interest, Limits, Page, Policy, Topic},
+    broker::{
+        Compacted, Era, EventBroker, Fetch, History, Interest, Limits, Page, Policy, SchemaInterest, Topic,
+    },
     catalog::Catalog,
     faces::Registry,
     log::{Batch, Parts},
@@ -79,6 +81,7 @@ pub fn interest(selector: Selector, include_previous: bool) -> Interest {
         sight: trex::model::filter::Sight::Whole,
         rendition: Rendition::Grpc,
         composer: None,
+        schema: SchemaInterest::NONE,
         include_previous,
         buffer: 8192,
         policy: Policy::Drop,

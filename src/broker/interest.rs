@@ -5,7 +5,7 @@ use crate::{
     log::{Part, Parts},
     model::{
         Selector,
-        filter::{Filter, Sight},
+        filter::{Filter, Sight, ValueType},
     },
     wire::Rendition,
 };
@@ -24,6 +24,20 @@ pub enum Policy {
     Latest,
 }
 
+/// What a subscriber makes of changes of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SchemaInterest {
+    /// Whether it is told of them. One that is not ends where rows change without events of their own.
+    pub events: bool,
+    /// The columns that it names, without which it ends; and for one that its filter tests, what that takes it for.
+    pub needs: Vec<(String, Option<ValueType>)>,
+}
+
+impl SchemaInterest {
+    /// It is told of nothing, and names no column.
+    pub const NONE: Self = Self { events: false, needs: Vec::new() };
+}
+
 /// What a subscriber wants, and how far it may fall behind.
 #[derive(Debug, Clone)]
 pub struct Interest {
@@ -39,6 +53,8 @@ pub struct Interest {
     pub composer: Option<Arc<Composer>>,
     /// Whether the row before goes with them.
     pub include_previous: bool,
+    /// What it makes of changes of the table.
+    pub schema: SchemaInterest,
     /// How many events it may fall behind while its connection takes no bytes.
     pub buffer: u64,
     /// What happens when it falls further behind.

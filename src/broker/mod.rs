@@ -21,7 +21,7 @@ mod view;
 
 pub use clock::Clock;
 pub use history::{Compacted, Fetch, History, Page};
-pub use interest::{Interest, Policy};
+pub use interest::{Interest, Policy, SchemaInterest};
 pub use projection::{Composer, Projections};
 pub use status::{SubscriptionState, SubscriptionStatus};
 pub use subscription::{Step, Subscription};
@@ -64,6 +64,36 @@ pub enum Ending {
     },
     /// The stream was too slow, and asked to be ended then.
     SlowConsumer,
+    /// Rows became others without events of their own, and the stream did not ask to be told of that.
+    StateChanged {
+        /// The kind.
+        kind: KindName,
+        /// Where.
+        revision: Revision,
+        /// How.
+        why: String,
+    },
+    /// Rows are called by other ids than before.
+    KeyChanged {
+        /// The kind.
+        kind: KindName,
+        /// Since when.
+        revision: Revision,
+    },
+    /// A column that the stream names is not there any more.
+    ColumnGone {
+        /// The kind.
+        kind: KindName,
+        /// The column.
+        column: String,
+    },
+    /// A column that the stream's filter tests has another type, which the filter does not fit.
+    ColumnChanged {
+        /// The kind.
+        kind: KindName,
+        /// The column.
+        column: String,
+    },
     /// The stream's filter could not be evaluated: a fault of the hub.
     FilterFailed,
     /// What the stream would read next is no longer retained.

@@ -17,10 +17,11 @@
 //!      └─ falls behind, DISCONNECT ──► Lost
 //! ```
 //!
+//! Where the table was altered a stream may be over, whatever its state.
 //! A conflating stream that the window passes goes on from the history, and returns as any other. With DROP,
 //! the loss of a stream that wants every event is counted at once, and the stream stays in its state.
 
-use super::{chunk::Chunk, conflation::Conflation, filters::Source, interest::Policy, view::View};
+use super::{Ending, chunk::Chunk, conflation::Conflation, filters::Source, interest::Policy, view::View};
 use crate::{
     log::{self, Log, Segment},
     model::{Revision, filter::Malformed},
@@ -55,6 +56,8 @@ enum State {
     Lost,
     /// Its filter cannot be evaluated.
     Failed,
+    /// It has come to where the table was altered, and ends there.
+    Over(Ending),
 }
 
 /// What a subscriber needs next.
@@ -70,6 +73,8 @@ pub(super) enum Next {
     Lost,
     /// The report that its filter failed.
     Failed,
+    /// To be told why it is over.
+    Over,
 }
 
 /// Events that a stream has passed without examining them: those that it wanted are lost, and have yet to be
@@ -128,6 +133,8 @@ pub(super) enum Fall {
     Lost,
     /// The stream ends, because its filter cannot be evaluated.
     Failed,
+    /// The stream ends, for the table was altered.
+    Over,
 }
 
 impl Position {
@@ -153,6 +160,15 @@ impl Position {
             State::Counting { .. } => Next::Count,
             State::Lost => Next::Lost,
             State::Failed => Next::Failed,
+            State::Over(_) => Next::Over,
+        }
+    }
+
+    /// Why it is over, if it is.
+    pub(super) fn over(&self) -> Option<&Ending> {
+        match &self.state {
+            State::Over(ending) => Some(ending),
+            _ => None,
         }
     }
 
@@ -181,6 +197,9 @@ impl Position {
         (segment, index): (&Segment, usize),
         view: &View,
     ) -> Result<Option<Chunk>, Malformed> {
+        if segment.schema_change().is_some() {
+            return Ok(self.take_schema_change(segment, view));
+        }
         if self.conflates() {
             return self.conflate(source, (segment, index), view);
         }
@@ -196,6 +215,30 @@ impl Position {
             return Ok(Some(chunk));
         }
         self.compose(source, (segment, index), view)
+    }
+
+    /// As `take`, for a segment that tells of the table: the stream may end there.
+    fn take_schema_change(&mut self, segment: &Segment, view: &View) -> Option<Chunk> {
+        // What is conflated comes first.
+        if let Some(chunk) = self.release(view.interest.rendition) {
+            return Some(chunk);
+        }
+        if let Some(ending) = view.end_at(segment) {
+            self.revision = self.revision.max(segment.last_revision().previous());
+            self.state = State::Over(ending);
+            return None;
+        }
+        let chunk = view.interest.schema.events.then(|| Chunk {
+            frames: view.schema_change(segment, self.tell()).into(),
+            events: 1,
+            conflated: 0,
+            sealed_at: segment.entries().first().map_or(0, |entry| entry.sealed_at),
+        });
+        self.pass(segment, segment.len(), u64::from(chunk.is_some()));
+        if let State::Conflating { newest, .. } = &mut self.state {
+            **newest = Conflation::new(self.revision);
+        }
+        chunk
     }
 
     /// As `take`, for a stream whose bytes are not the log's: some events left out, or additions to them. A
@@ -329,6 +372,11 @@ impl Position {
     fn skip(&mut self, log: &Log, (ordinal, floor): (u64, u64), view: &View, reason: Reason) -> Fall {
         // At least one event stays ahead, so that something follows that tells.
         let target = log.next().saturating_sub((view.interest.buffer / 2).max(1)).max(floor).max(ordinal);
+        let of_table = log.of_table(&(ordinal..target));
+        if let Some(ending) = of_table.iter().find_map(|told| view.end_if_lost(told)) {
+            self.state = State::Over(ending);
+            return Fall::Over;
+        }
         let mut upto = self.revision;
         if let Some(log::Place::In(segment, index)) = target.checked_sub(1).map(|last| log.locate(last))
             && let Some(entry) = segment.entries().get(index)
@@ -338,7 +386,8 @@ impl Position {
         let skipped = Passed { ordinals: ordinal..target, upto, reason };
         if view.is_whole() {
             self.state = State::Following(At::Window(target));
-            return self.lose(&skipped, target - ordinal);
+            let unseen = if view.interest.schema.events { 0 } else { of_table.len() as u64 };
+            return self.lose(&skipped, target - ordinal - unseen);
         }
         let mut passed = match mem::replace(&mut self.state, State::Lost) {
             State::Counting { passed, .. } => passed,

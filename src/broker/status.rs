@@ -116,7 +116,7 @@ fn lag(topic: &Topic, position: &Position) -> (u64, Option<u64>) {
 }
 
 fn state(topic: &Topic, position: &Position, lag_events: u64, quiet: Duration) -> SubscriptionState {
-    if topic.ending().is_some() || matches!(position.next(), Next::Lost | Next::Failed) {
+    if topic.ending().is_some() || matches!(position.next(), Next::Lost | Next::Failed | Next::Over) {
         return SubscriptionState::Ending;
     }
     let takes_nothing = lag_events > 0 && quiet > topic.limits().blocked_after;

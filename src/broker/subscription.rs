@@ -114,6 +114,7 @@ impl Subscription {
                 }
                 Next::Lost => Poll::Ready(Looked::End(Ending::SlowConsumer)),
                 Next::Failed => Poll::Ready(Looked::End(Ending::FilterFailed)),
+                Next::Over => Poll::Ready(position.over().cloned().map_or(Looked::Nothing, Looked::End)),
             };
             match ready!(looked) {
                 Looked::Found(chunk) => return Poll::Ready(Step::Frames(self.sent(chunk))),

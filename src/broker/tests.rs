@@ -1,6 +1,7 @@
 //! The broker against a model: random publishing, reading, blocking and trimming, with every policy and every
 //! kind of interest. Time is an argument, the history a vector.
 
+mod altered;
 mod blocked;
 mod filters;
 mod latest;
@@ -207,6 +208,7 @@ pub(super) fn interest(selector: Selector, include_previous: bool, policy: Polic
         sight: crate::model::filter::Sight::Whole,
         rendition: Rendition::Grpc,
         composer: None,
+        schema: SchemaInterest::NONE,
         include_previous,
         buffer: 20,
         policy,

@@ -329,7 +329,7 @@ impl Topic {
             Fall::ToHistory => self.metrics.caught_up(),
             Fall::Lost => self.metrics.disconnected(),
             Fall::Conflates => self.metrics.fell_to_conflation(),
-            Fall::Nothing | Fall::Failed => {}
+            Fall::Nothing | Fall::Failed | Fall::Over => {}
         }
         self.sleepers.wake(subscriber.id);
     }

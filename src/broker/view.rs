@@ -1,6 +1,7 @@
 //! What a subscriber sees of the events: which of them, and in which form.
 
 use super::{
+    Ending,
     filters::{Column, Source},
     interest::Interest,
     projection::Composer,
@@ -8,12 +9,17 @@ use super::{
 use crate::{
     log::{self, Log, Segment},
     model::{
-        Change, ChangeType, Revision, Writer,
-        filter::{Malformed, Verdict},
+        Change, ChangeType, Revision, SchemaChange, Writer,
+        filter::{Malformed, ValueType, Verdict},
     },
     wire::{Context, Rendition, Seen},
 };
 use std::{ops::Range, sync::Arc};
+
+/// What is told of a table to those who may see a part of it.
+const TOLD: &str = r#"{"state_changed": null, "key_changed": false, "table": null}"#;
+/// The same where rows are others than their events say.
+const TOLD_ANEW: &str = r#"{"state_changed": "", "key_changed": false, "table": null}"#;
 
 /// An interest, and the verdicts of its filter.
 pub(super) struct View {
@@ -82,6 +88,11 @@ impl View {
         while at < ordinals.end
             && let log::Place::In(segment, index) = log.locate(at)
         {
+            if segment.schema_change().is_some() {
+                count += u64::from(self.interest.schema.events);
+                at += 1;
+                continue;
+            }
             let end = segment.len().min(index + (ordinals.end - at) as usize);
             let verdicts = self.judge(Source::Log, &segment, index..end)?;
             count +=
@@ -89,6 +100,63 @@ impl View {
             at += (end - index) as u64;
         }
         Ok(count)
+    }
+
+    /// Why a stream that comes to a segment that tells of the table ends there, if it does.
+    pub(super) fn end_at(&self, segment: &Segment) -> Option<Ending> {
+        let (told, kind) = (segment.schema_change()?, || segment.kind().clone());
+        if told.key_changed {
+            return Some(Ending::KeyChanged { kind: kind(), revision: segment.last_revision() });
+        }
+        if !self.interest.schema.events && told.state_changed.is_some() {
+            return state_changed(segment);
+        }
+        // What its owner may see was said of columns by their names.
+        let is_plain = told.gone.is_empty() && told.retyped.is_empty();
+        if !(self.interest.sight.is_whole() || is_plain) {
+            let why = "columns were renamed, dropped or changed".to_owned();
+            return Some(Ending::StateChanged { kind: kind(), revision: segment.last_revision(), why });
+        }
+        // Only what was altered here: a stream that reads history names columns as they are called now.
+        let table = told.table.as_ref()?;
+        self.interest.schema.needs.iter().find_map(|(name, taken_for)| {
+            let found = table.columns.iter().find(|column| column.name == *name);
+            let fits = |value: &ValueType| found.is_some_and(|column| column.is_value(value));
+            if told.gone.contains(name) || found.is_some_and(|column| !column.visible) {
+                return Some(Ending::ColumnGone { kind: kind(), column: name.clone() });
+            }
+            let is_other = told.retyped.contains(name) && !taken_for.as_ref().is_none_or(fits);
+            is_other.then(|| Ending::ColumnChanged { kind: kind(), column: name.clone() })
+        })
+    }
+
+    /// Why a stream ends that loses what a segment tells of the table, if it does.
+    pub(super) fn end_if_lost(&self, segment: &Segment) -> Option<Ending> {
+        self.end_at(segment).or_else(|| state_changed(segment))
+    }
+
+    /// The one event of a segment that tells of the table, with word of so many events that were lost before it.
+    pub(super) fn schema_change(&self, segment: &Segment, dropped_before: u64) -> Vec<u8> {
+        let (rendition, change) = (self.interest.rendition, segment.change(0));
+        if !self.interest.sight.is_whole() {
+            // Without the table, of which its owner may see a part.
+            let begins_anew = segment.schema_change().is_some_and(SchemaChange::begins_anew);
+            let told = if begins_anew { TOLD_ANEW } else { TOLD };
+            let change = Change { after: Some(told), ..change };
+            let (mut spelt, mut out) = (Vec::new(), Vec::new());
+            // What is told of no row fits every kind.
+            let _ = rendition.spelling().event(&change, segment.context(), &mut spelt);
+            let seen = Seen { change: change.change, previous: &[], dropped_before };
+            rendition.spelling().seen(&spelt, &change, segment.context(), seen, &mut out);
+            return out;
+        }
+        let spelt = segment.spelt(rendition, 0);
+        if dropped_before == 0 {
+            return spelt.to_vec();
+        }
+        let (mut out, seen) = (Vec::new(), Seen { change: change.change, previous: &[], dropped_before });
+        rendition.spelling().seen(spelt, &change, segment.context(), seen, &mut out);
+        out
     }
 
     /// Appends an event that is seen, with the number of events that were lost before it.
@@ -136,6 +204,11 @@ impl View {
         }
         Ok(())
     }
+}
+
+fn state_changed(segment: &Segment) -> Option<Ending> {
+    let why = segment.schema_change()?.state_changed.clone()?;
+    Some(Ending::StateChanged { kind: segment.kind().clone(), revision: segment.last_revision(), why })
 }
 
 /// An event with its rows as this subscriber wants them, and the encoded row before.

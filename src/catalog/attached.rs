@@ -55,10 +55,7 @@ impl Kind {
 }
 
 fn field(column: &TableColumn) -> Field {
-    let value = match column.enum_labels.is_empty() {
-        true => ValueType::of(&column.base_type),
-        false => ValueType::Enum(column.enum_labels.clone()),
-    };
+    let value = column.value();
     let is_other = value == ValueType::Other;
     let field = Field::new(&column.name, value, &column.sql_type);
     // For types that filters do not know, the database says whether they have an order.

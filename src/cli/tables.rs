@@ -35,6 +35,7 @@ impl Where {
     async fn tables(&self) -> anyhow::Result<Vec<Row>> {
         Ok(match self.database().await? {
             Some(store) => {
+                store.look_after_tables(&[]).await?;
                 let tables = store.attached_tables().await?;
                 tables.iter().map(Row::of_database).collect()
             }

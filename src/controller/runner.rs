@@ -7,7 +7,7 @@
 use super::{Controller, HandlerError, Resources, Settings, turn::Work};
 use crate::{
     backoff::Backoff,
-    model::{AttributedChange, ChangeType, Epoch, Gap, Revision},
+    model::{AttributedChange, ChangeType, Epoch, Gap, GapCause, Revision, SchemaChange},
     store::{ControllerConnection, LogPosition, PageBound, SealError, SnapshotRow, Standing, Turn},
 };
 use futures_util::TryStreamExt;
@@ -178,12 +178,34 @@ impl Runner {
             Err(SealError::Compacted { .. } | SealError::EpochChanged { .. }) => return Ok(Outcome::Lost),
             Err(error) => return Err(error.into()),
         };
-        let mut changes = Vec::with_capacity(rows.len());
+        let (mut changes, mut before) = (Vec::with_capacity(rows.len()), standing.position);
         for row in &rows {
             let of = row.kind()?;
-            if kind.is_none_or(|kind| of == kind) {
-                changes.push(row.attributed(epoch)?);
+            let is_wanted = kind.is_none_or(|kind| of == kind);
+            let change = is_wanted.then(|| row.attributed(epoch)).transpose()?;
+            if let Some(change) = change {
+                let begins_anew = || SchemaChange::parse(change.after.as_deref()).begins_anew();
+                match change.change {
+                    ChangeType::Schema if !begins_anew() => {}
+                    ChangeType::Schema if kind.is_some() => {
+                        // What comes before it comes first.
+                        if before == standing.position {
+                            let (after, resume) = (before.revision, change.revision);
+                            let gap = Gap {
+                                cause: GapCause::State,
+                                after,
+                                resume,
+                                epoch: standing.current.clone(),
+                            };
+                            return self.bridge(connection, standing, &gap).await;
+                        }
+                        end = before;
+                        break;
+                    }
+                    _ => changes.push(change),
+                }
             }
+            before = row.position()?;
         }
         let Some(turn) = self.begin(connection, standing).await? else { return Ok(Outcome::Lost) };
         let work = async {

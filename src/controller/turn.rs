@@ -122,7 +122,8 @@ impl Work<'_> {
     async fn handle(&self, change: &AttributedChange) -> Result<(), HandlerError> {
         match change.change {
             ChangeType::Deleted => self.guarded(self.controller.on_delete(change, self.turn)).await,
-            ChangeType::Created | ChangeType::Updated | ChangeType::Snapshot => {
+            // Of those that come here a change of the table is for the trail alone, which takes it as it is.
+            ChangeType::Created | ChangeType::Updated | ChangeType::Snapshot | ChangeType::Schema => {
                 self.guarded(self.controller.on_upsert(change, self.turn)).await
             }
         }

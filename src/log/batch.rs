@@ -5,7 +5,7 @@ use super::{
     segment::{Entry, Segment, Text, Wrote},
 };
 use crate::{
-    model::{Change, Epoch, KindName, Writer},
+    model::{Change, ChangeType, Epoch, KindName, Writer},
     wire::Renderer,
 };
 use std::{fmt, sync::Arc};
@@ -45,6 +45,13 @@ impl Batch {
 
     /// Adds an event, and when its seal was acknowledged, in microseconds on the appender's clock.
     pub fn push(&mut self, change: &Change<'_>, sealed_at: u64) {
+        if change.change == ChangeType::Schema {
+            // By itself: a stream may end there.
+            self.closed.push(std::mem::take(&mut self.open));
+            self.open.push(change, sealed_at);
+            self.closed.push(std::mem::take(&mut self.open));
+            return;
+        }
         let (after, before) = (with_envelope(change), length(change.before));
         let Text { after: afters, before: befores, .. } = &self.open.text;
         if !self.open.entries.is_empty() && (afters + after).max(befores + before) > SEGMENT_BYTES {

@@ -17,6 +17,7 @@ use crate::model::Revision;
 use parking_lot::RwLock;
 use std::{
     collections::VecDeque,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -40,6 +41,8 @@ struct Window {
     /// Everything of this kind after this is still in the window.
     floor: Revision,
     bytes: usize,
+    /// The segments in the window that tell of the table.
+    of_table: VecDeque<Arc<Segment>>,
     /// What has left the window last, and is kept until its loss is counted.
     passed: VecDeque<Kept>,
     passed_bytes: usize,
@@ -100,6 +103,7 @@ impl Log {
             head,
             floor: head,
             bytes: 0,
+            of_table: VecDeque::new(),
             passed: VecDeque::new(),
             passed_bytes: 0,
         };
@@ -159,6 +163,12 @@ impl Log {
         self.window.read().locate(ordinal)
     }
 
+    /// The segments within these ordinals that tell of the table, and of no row.
+    pub fn of_table(&self, ordinals: &Range<u64>) -> Vec<Arc<Segment>> {
+        let window = self.window.read();
+        window.of_table.iter().filter(|told| ordinals.contains(&told.first_ordinal)).cloned().collect()
+    }
+
     /// The ordinal of the first event after `revision`.
     pub fn first_after(&self, revision: Revision) -> Result<u64, Outside> {
         let window = self.window.read();
@@ -204,6 +214,7 @@ impl Log {
         {
             window.bytes -= kept.bytes;
             window.floor = kept.segment.last_revision();
+            window.of_table.pop_front_if(|told| told.first_ordinal == kept.segment.first_ordinal);
             window.passed_bytes += kept.bytes;
             window.passed.push_back(kept);
         }
@@ -248,6 +259,9 @@ impl Window {
         };
         let kept = Kept::new(segment);
         self.bytes += kept.bytes;
+        if kept.segment.schema_change().is_some() {
+            self.of_table.push_back(kept.segment.clone());
+        }
         self.segments.push_back(kept);
     }
 

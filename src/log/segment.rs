@@ -6,7 +6,7 @@ use super::{
     spelt::{Part, Parts, Shelf, Spelt},
 };
 use crate::{
-    model::{Change, ChangeType, Epoch, KindName, Revision, Writer},
+    model::{Change, ChangeType, Epoch, KindName, Revision, SchemaChange, Writer},
     wire::{Context, Renderer, Rendition},
 };
 use bytes::Bytes;
@@ -104,6 +104,8 @@ pub struct Segment {
     writers: Box<[Wrote]>,
     text: Text,
     spelt: Shelf,
+    /// What its one event says, if that is of the table and of no row.
+    schema_change: Option<SchemaChange>,
 }
 
 impl Segment {
@@ -114,7 +116,16 @@ impl Segment {
         text: Text,
     ) -> Self {
         let (entries, writers, spelt) = (entries.into(), writers.into(), Shelf::default());
-        Self { first_ordinal, kind, epoch, renderer, entries, writers, text, spelt }
+        let mut made =
+            Self { first_ordinal, kind, epoch, renderer, entries, writers, text, spelt, schema_change: None };
+        let is_of_table = made.entries.first().is_some_and(|entry| entry.change == ChangeType::Schema);
+        made.schema_change = is_of_table.then(|| SchemaChange::parse(made.change(0).after));
+        made
+    }
+
+    /// What its one event says, if that is of the table and of no row.
+    pub fn schema_change(&self) -> Option<&SchemaChange> {
+        self.schema_change.as_ref()
     }
 
     /// The index of its events.
@@ -233,6 +244,8 @@ impl Segment {
         self.text.after + other.text.after <= GROWN_BYTES
             && self.text.before + other.text.before <= GROWN_BYTES
             && Arc::ptr_eq(&self.renderer, &other.renderer)
+            && self.schema_change.is_none()
+            && other.schema_change.is_none()
     }
 
     /// This segment and the next as one, with the encodings of both. Copying at most `GROWN_BYTES` once per
@@ -258,6 +271,7 @@ impl Segment {
                 before: self.text.before + next.text.before,
             },
             spelt: self.spelt.joined(&next.spelt),
+            schema_change: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! What is known of an attached table.
 
-use super::{KindName, Revision, TableName};
+use super::{KindName, Revision, TableName, filter::ValueType};
+use serde::Deserialize;
 
 /// An attached table, as its description in the database has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,8 +24,8 @@ pub struct AttachedTable {
     pub comment: Option<String>,
 }
 
-/// A column.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A column, as `hub.attached_columns` writes it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct TableColumn {
     /// Its name.
     pub name: String,
@@ -50,6 +51,24 @@ pub struct TableColumn {
     pub visible: bool,
     /// From COMMENT ON COLUMN.
     pub comment: Option<String>,
+}
+
+impl TableColumn {
+    /// What filters take it for.
+    pub fn value(&self) -> ValueType {
+        match self.enum_labels.is_empty() {
+            true => ValueType::of(&self.base_type),
+            false => ValueType::Enum(self.enum_labels.clone()),
+        }
+    }
+
+    /// Whether a filter that takes it for this still fits. More labels of an enum do no harm.
+    pub fn is_value(&self, taken_for: &ValueType) -> bool {
+        match (self.value(), taken_for) {
+            (ValueType::Enum(now), ValueType::Enum(then)) => then.iter().all(|label| now.contains(label)),
+            (now, then) => now == *then,
+        }
+    }
 }
 
 impl AttachedTable {

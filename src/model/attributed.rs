@@ -61,4 +61,6 @@ pub enum GapCause {
     Compacted,
     /// Another epoch began: what had no revision by then may never get one.
     Epoch,
+    /// Rows of the table became others without a change of their own.
+    State,
 }

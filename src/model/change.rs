@@ -15,6 +15,8 @@ pub enum ChangeType {
     Deleted = 3,
     /// Nothing: it existed when a watch began.
     Snapshot = 4,
+    /// It is no row: its table was altered. What is told of that is a [`SchemaChange`](super::SchemaChange), in the place of the row after.
+    Schema = 6,
 }
 
 impl ChangeType {
@@ -24,6 +26,7 @@ impl ChangeType {
             1 => Some(Self::Created),
             2 => Some(Self::Updated),
             3 => Some(Self::Deleted),
+            6 => Some(Self::Schema),
             _ => None,
         }
     }

@@ -8,6 +8,7 @@ mod kind;
 mod names;
 mod pattern;
 mod position;
+mod schema_change;
 mod selector;
 
 pub use attached::{AttachedTable, TableColumn};
@@ -17,4 +18,5 @@ pub use kind::{KindId, KindName, Removal, Table};
 pub use names::{BadName, TableName, Wish, Wishes};
 pub use pattern::{KindPattern, KindRef};
 pub use position::{Epoch, Revision, Start};
+pub use schema_change::SchemaChange;
 pub use selector::{Selector, TypeSet};

@@ -140,6 +140,10 @@ fn ended(ending: Ending) -> Error {
         }
         Ending::EpochChanged { epoch } => Error::EpochChanged { current: epoch },
         Ending::Removed { kind, why } => Error::Removed { kind, why },
+        Ending::StateChanged { kind, revision, why } => Error::StateChanged { kind, revision, why },
+        Ending::KeyChanged { kind, revision } => Error::KeyChanged { kind, revision },
+        Ending::ColumnGone { kind, column } => Error::ColumnGone { kind, column },
+        Ending::ColumnChanged { kind, column } => Error::ColumnChanged { kind, column },
         Ending::SlowConsumer => Error::SlowConsumer,
         Ending::FilterFailed => Error::Internal(Malformed.into()),
         Ending::Compacted { asked, oldest } => Error::RevisionCompacted { asked, oldest },

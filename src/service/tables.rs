@@ -204,6 +204,7 @@ impl UseCases {
         table.places(&seen.columns)?;
         let composer = table.composer(call, seen).await?;
         let shown = Shown { schema: &table.attached.rows.schema, composer };
+        let request = WatchRequest { columns: seen.columns.clone(), ..request };
         self.watch_granted(call, (&table.kind, shown), request, (table.means, &table.grant)).await
     }
 

@@ -3,7 +3,7 @@
 
 use super::{Action, Grant, Means, UseCases, authorize::OpenWatch, ended, topic};
 use crate::{
-    broker::{self, Composer, Era, Interest, Policy, Refused, Subscription, Topic},
+    broker::{self, Composer, Era, Interest, Policy, Refused, SchemaInterest, Subscription, Topic},
     call::Call,
     catalog::Kind,
     error::Error,
@@ -72,6 +72,10 @@ pub struct WatchRequest {
     pub bookmarks: Option<Duration>,
     /// What named what could be seen where `after` is from; empty: not said.
     pub mark: String,
+    /// Whether changes of the table are told.
+    pub schema_events: bool,
+    /// The columns that the watch names, without which it makes no sense.
+    pub columns: Vec<String>,
 }
 
 /// Everything, from now on.
@@ -90,6 +94,8 @@ impl Default for WatchRequest {
             initial_state: false,
             bookmarks: None,
             mark: String::new(),
+            schema_events: false,
+            columns: Vec::new(),
         }
     }
 }
@@ -114,7 +120,12 @@ impl WatchRequest {
         };
         let filter = Filter::parse(&self.filter, shown.schema, Scope::Events)
             .map_err(|fault| Error::invalid("filter", fault.to_string()))?;
+        let tested = filter.iter().flat_map(Filter::columns);
+        let tested = tested.map(|field| (field.column.clone(), Some(field.value.clone())));
+        let named = self.columns.into_iter().map(|name| (name, None));
+        let schema = SchemaInterest { events: self.schema_events, needs: named.chain(tested).collect() };
         Ok(Interest {
+            schema,
             selector: Selector::new(&self.types, self.resource_ids),
             filter,
             rendition: self.rendition,

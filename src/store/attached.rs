@@ -4,9 +4,8 @@ use super::{DatabaseError, Fault, Store, fault::is_about_encoding};
 use crate::{
     backoff::Backoff,
     error::Error,
-    model::{AttachedTable, KindName, Revision, TableColumn, TableName},
+    model::{AttachedTable, KindName, Revision, Table, TableColumn, TableName},
 };
-use serde::Deserialize;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
@@ -42,48 +41,28 @@ pub struct Candidate {
     pub fault: Option<String>,
 }
 
-/// A column as `hub.attached_columns` writes it.
-#[derive(Deserialize)]
-struct Column {
-    name: String,
-    type_name: String,
-    sql_type: String,
-    base_type: String,
-    number: u32,
-    nullable: bool,
-    generated: bool,
-    enum_labels: Vec<String>,
-    is_long_number: bool,
-    sortable: bool,
-    visible: bool,
-    comment: Option<String>,
-}
-
-impl From<Column> for TableColumn {
-    fn from(column: Column) -> Self {
-        let Column { name, type_name, sql_type, base_type, number, nullable, generated, .. } = column;
-        let Column { enum_labels, is_long_number, sortable, visible, comment, .. } = column;
-        Self {
-            name,
-            type_name,
-            sql_type,
-            base_type,
-            number,
-            nullable,
-            generated,
-            enum_labels,
-            is_long_number,
-            sortable,
-            visible,
-            comment,
-        }
-    }
-}
-
 impl Store {
-    /// The attached tables, after their descriptions were brought up to date.
+    /// Mends the capture of the watched tables where something has become of them, and says so in the log. `compiled`: the tables that are
+    /// compiled in, by kind and name.
+    ///
+    /// # Errors
+    ///
+    /// The database is not to be had.
+    pub async fn look_after_tables(&self, compiled: &[Table]) -> Result<(), Error> {
+        let kinds: Vec<_> = compiled.iter().map(|table| table.kind.as_str()).collect();
+        let tables: Vec<_> = compiled.iter().map(|table| &*table.name).collect();
+        let mut behind = Some(0_i32);
+        // Each step is a transaction of its own, and lets go of its locks.
+        while let Some(id) = behind {
+            let sql = "SELECT hub.look_after_tables($1, $2, $3)";
+            let rows = self.run("look_after_tables", sql, &[&kinds, &tables, &id]).await?;
+            behind = rows.first().map_or(Ok(None), |row| row.try_get(0))?;
+        }
+        Ok(())
+    }
+
+    /// The attached tables, as they were at the last look.
     pub async fn attached_tables(&self) -> Result<Vec<AttachedTable>, Error> {
-        self.run("look_after_attached", "SELECT hub.look_after_attached()", &[]).await?;
         // Transactions that wrote to a table before its capture began have finished, without a number: no
         // history goes back before this seal.
         let floor = "UPDATE hub.attached a SET attached_revision = s.revision FROM hub.seal() s
@@ -109,14 +88,15 @@ impl Store {
                    c.relname";
         let rows = self.run("attached_tables", sql, &[]).await?;
         let table = |row: &tokio_postgres::Row| {
-            let columns: Vec<Column> = serde_json::from_str(row.try_get(6)?).map_err(anyhow::Error::from)?;
+            let columns: Vec<TableColumn> =
+                serde_json::from_str(row.try_get(6)?).map_err(anyhow::Error::from)?;
             Ok::<_, anyhow::Error>(AttachedTable {
                 id: u32::try_from(row.try_get::<_, i32>(0)?)?,
                 kind: KindName::new(row.try_get(1)?),
                 name: TableName::new(row.try_get(2)?, row.try_get(3)?),
                 schema_version: u64::try_from(row.try_get::<_, i64>(4)?)?,
                 attached_revision: Revision::from_sql(row.try_get(5)?),
-                columns: columns.into_iter().map(Into::into).collect(),
+                columns,
                 key: row.try_get(7)?,
                 comment: row.try_get(8)?,
             })

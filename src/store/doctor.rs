@@ -144,7 +144,8 @@ async fn names(client: &Driven, sql: &str) -> Result<Vec<String>, tokio_postgres
     rows(client, sql).await?.iter().map(|row| row.try_get(0)).collect()
 }
 
-const EVENT_TRIGGERS: &str = "SELECT evtname::text FROM pg_event_trigger WHERE evtenabled <> 'D' ORDER BY 1";
+const EVENT_TRIGGERS: &str = "SELECT evtname::text FROM pg_event_trigger
+    WHERE evtenabled <> 'D' AND evtfoid IS DISTINCT FROM to_regproc('hub.after_ddl') ORDER BY 1";
 
 /// `trex` is the application name of hubs: a hub that is stopped to make room for this one gives its
 /// connections back.

@@ -43,6 +43,7 @@ pub async fn migrate(target: &Target, kinds: &[Scope]) -> Result<usize, MigrateE
             applied += patiently(&client, Step::Kind(kind)).await?;
         }
     }
+    client.batch_execute("SELECT hub.follow_ddl()").await?;
     Ok(applied)
 }
 

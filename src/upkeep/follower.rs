@@ -99,7 +99,10 @@ impl Follower {
     }
 
     async fn follow(&self) -> Result<(), Error> {
-        let (tables, kinds) = (self.pipeline.store.attached_tables().await?, self.pipeline.catalog.kinds());
+        let (store, kinds) = (&self.pipeline.store, self.pipeline.catalog.kinds());
+        let compiled = kinds.iter().filter(|kind| kind.attached.is_none()).map(|kind| kind.table.clone());
+        store.look_after_tables(&compiled.collect::<Vec<_>>()).await?;
+        let tables = store.attached_tables().await?;
         for kind in kinds.iter() {
             if let Some(attached) = &kind.attached
                 && tables.iter().all(|table| table.id != attached.table.id)

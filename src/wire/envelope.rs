@@ -5,7 +5,7 @@
 //! message.
 
 use super::{Renderer, Unreadable};
-use crate::model::{Change, ChangeType, Revision, Writer};
+use crate::model::{Change, ChangeType, Revision, SchemaChange, Writer};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// `EventType type`.
@@ -34,6 +34,10 @@ const ACTOR: u8 = 11;
 const ORIGIN: u8 = 12;
 /// `string trace`.
 const TRACE: u8 = 13;
+/// `Table schema`, of an event that tells of the table.
+const SCHEMA: u8 = 14;
+/// `bool state_changed`.
+const STATE_CHANGED: u8 = 15;
 
 /// `EVENT_TYPE_BOOKMARK`; the types of changes have the numbers of [`ChangeType`].
 const BOOKMARK: u64 = 5;
@@ -42,6 +46,17 @@ const BOOKMARK: u64 = 5;
 /// error.
 pub fn event(change: &Change<'_>, renderer: &dyn Renderer, out: &mut Vec<u8>) -> Result<(), Unreadable> {
     number(TYPE, change.change as u64, out);
+    if change.change == ChangeType::Schema {
+        about(change, renderer, out);
+        let told = SchemaChange::parse(change.after);
+        if let Some(table) = &told.table {
+            message(SCHEMA, out, |out| super::schema::table(table, &told.renamed, out));
+            // What its rows are written under from here on.
+            number(SCHEMA_VERSION, table.schema_version, out);
+        }
+        number(STATE_CHANGED, told.begins_anew().into(), out);
+        return Ok(());
+    }
     let written = row(ROW, change.after, renderer, out);
     about(change, renderer, out);
     written
@@ -104,8 +119,8 @@ fn field(field: u8, value: u64) -> Vec<u8> {
     out
 }
 
-/// A number. 0 is not written: absence means 0.
-fn number(field: u8, value: u64, out: &mut Vec<u8>) {
+/// A number, which is not written if it is 0: that is what its absence means.
+pub(super) fn number(field: u8, value: u64, out: &mut Vec<u8>) {
     if value != 0 {
         out.push(field << 3);
         varint(value, out);
@@ -132,7 +147,7 @@ fn row(field: u8, row: Option<&str>, renderer: &dyn Renderer, out: &mut Vec<u8>)
 }
 
 /// A message, which `write` appends; even an empty one is written.
-fn message<R>(field: u8, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+pub(super) fn message<R>(field: u8, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     out.push(field << 3 | 2);
     let start = out.len();
     let result = write(out);

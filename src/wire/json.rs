@@ -5,7 +5,7 @@
 //! addition is inserted there.
 
 use super::{Context, Unreadable};
-use crate::model::{Change, ChangeType, Revision};
+use crate::model::{Change, ChangeType, Revision, SchemaChange};
 use std::{io::Write, time::SystemTime};
 
 /// What a change is called; the names are those of events of an SSE stream, too.
@@ -15,6 +15,7 @@ pub(super) fn name(change: ChangeType) -> &'static str {
         ChangeType::Updated => "updated",
         ChangeType::Deleted => "deleted",
         ChangeType::Snapshot => "snapshot",
+        ChangeType::Schema => "schema",
     }
 }
 
@@ -29,6 +30,12 @@ pub(super) fn members(
     out: &mut Vec<u8>,
 ) -> Result<(), Unreadable> {
     position(change, out);
+    if change.change == ChangeType::Schema {
+        about(change, context, out);
+        let begins_anew = SchemaChange::parse(change.after).begins_anew();
+        put(out, format_args!(",\"state_changed\":{begins_anew}"));
+        return Ok(());
+    }
     let written = row(",\"row\":", change.after, context, out);
     about(change, context, out);
     written

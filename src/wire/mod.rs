@@ -10,6 +10,7 @@ mod grpc;
 mod json;
 mod lines;
 pub mod rows;
+mod schema;
 mod sse;
 #[cfg(test)]
 mod tests;

@@ -25,7 +25,7 @@ use std::{
 use tokio::task::JoinHandle;
 use trex::{
     app::Settings,
-    broker::{Ending, Interest, Policy, Refused, Step, Subscription, Topic},
+    broker::{Ending, Interest, Policy, Refused, SchemaInterest, Step, Subscription, Topic},
     catalog::Kind,
     faces::Registry,
     model::{Removal, Revision, Selector, Start},
@@ -47,6 +47,7 @@ fn everything() -> Interest {
         sight: trex::model::filter::Sight::Whole,
         rendition: Rendition::Grpc,
         composer: None,
+        schema: SchemaInterest::NONE,
         include_previous: false,
         buffer: 8192,
         policy: Policy::CatchUp,

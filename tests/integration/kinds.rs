@@ -8,7 +8,7 @@ use crate::support::{
 use std::{sync::Arc, time::Duration};
 use trex::{
     app::Settings,
-    broker::{Interest, Policy, Subscription},
+    broker::{Interest, Policy, SchemaInterest, Subscription},
     faces::{Registry, dinosaurs::Dinosaurs},
     model::{ChangeType, Selector, Start},
     proto::rh_trex::v1::WatchDinosaursRequest,
@@ -38,6 +38,7 @@ const EVERYTHING: Interest = Interest {
     sight: trex::model::filter::Sight::Whole,
     rendition: Rendition::Grpc,
     composer: None,
+    schema: SchemaInterest::NONE,
     include_previous: false,
     buffer: 8192,
     policy: Policy::Drop,

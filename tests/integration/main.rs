@@ -4,6 +4,7 @@
 
 mod access;
 mod admin;
+mod altered;
 mod api;
 mod audit_cli;
 mod bench_cli;

@@ -26,7 +26,7 @@ use tonic::Code;
 use tonic_types::StatusExt;
 use trex::{
     app::Settings,
-    broker::{Interest, Policy, Step},
+    broker::{Interest, Policy, SchemaInterest, Step},
     catalog::{Catalog, Kind},
     embedded::testing::EphemeralPostgres,
     faces::grpc::Grpc,
@@ -431,6 +431,7 @@ async fn the_state_of_a_partitioned_table_is_exact() {
         sight: trex::model::filter::Sight::Whole,
         rendition: Rendition::Grpc,
         composer: None,
+        schema: SchemaInterest::NONE,
         include_previous: false,
         buffer: 8192,
         policy: Policy::CatchUp,

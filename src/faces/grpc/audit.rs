@@ -121,6 +121,8 @@ fn changed(change: AttributedChange) -> pb::AuditRecord {
         ChangeType::Updated => pb::AuditRecordType::Updated,
         ChangeType::Deleted => pb::AuditRecordType::Deleted,
         ChangeType::Snapshot => pb::AuditRecordType::Unspecified,
+        // Of this table: what became of its rows stands in no record.
+        ChangeType::Schema => pb::AuditRecordType::Gap,
     };
     pb::AuditRecord {
         revision: change.revision.get(),

@@ -11,7 +11,7 @@ use crate::{
         table_service_server::{TableService, TableServiceServer},
         watch_service_server::{WatchService, WatchServiceServer},
     },
-    service::{RowsListed, RowsRequest, Seen, UseCases},
+    service::{RowsListed, RowsRequest, Seen, UseCases, WatchRequest},
     store::TableRow,
 };
 use tonic::{Request, Response, Status, codec::CompressionEncoding};
@@ -36,7 +36,8 @@ impl Tables {
         request: pb::WatchRequest,
     ) -> Result<Response<EventStream<pb::WatchEvent>>, Error> {
         let seen = seen(request.columns, request.numbers)?;
-        let wanted = watch_request!(request);
+        let schema_events = request.schema_events;
+        let wanted = WatchRequest { schema_events, ..watch_request!(request) };
         let stream = self.0.watch_table(call, &request.table, wanted, &seen).await?;
         Ok(answer_watch(call, stream))
     }
@@ -83,6 +84,7 @@ fn column(column: &TableColumn) -> pb::Column {
         generated: column.generated,
         enum_labels: column.enum_labels.clone(),
         comment: column.comment.clone().unwrap_or_default(),
+        renamed_from: String::new(),
     }
 }
 

@@ -75,6 +75,7 @@ macro_rules! watch_request {
             initial_state: $request.send_initial_state,
             bookmarks: $crate::faces::grpc::bookmark_interval($request.bookmark_interval),
             mark: $request.policy,
+            ..Default::default()
         }
     };
 }

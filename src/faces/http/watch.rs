@@ -103,6 +103,7 @@ impl Asked {
             buffer: self.buffer.into(),
             initial_state,
             bookmarks: Some(bookmarks(&self.bookmarks)?),
+            ..WatchRequest::default()
         };
         Ok((request, seen))
     }

@@ -122,6 +122,15 @@ impl Filter {
         &self.0.predicate
     }
 
+    /// The columns that it tests.
+    pub fn columns(&self) -> Vec<&Field> {
+        let mut places = Vec::new();
+        self.predicate().visit(&mut |subject, _| places.extend(subject.field()));
+        places.sort_unstable();
+        places.dedup();
+        places.into_iter().filter_map(|place| self.schema().fields.get(place)).collect()
+    }
+
     /// The fields that it speaks of.
     pub fn schema(&self) -> &Schema {
         &self.0.schema

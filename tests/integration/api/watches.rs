@@ -12,7 +12,7 @@ use tokio::{task::JoinSet, time::timeout};
 use tonic::Streaming;
 use trex::{
     auth::PolicyCell,
-    broker::{EventBroker, Fetch, History, Interest, Limits, Page, Policy},
+    broker::{EventBroker, Fetch, History, Interest, Limits, Page, Policy, SchemaInterest},
     call::Call,
     catalog::Catalog,
     faces::Registry,
@@ -207,6 +207,7 @@ async fn a_watch_that_waited_for_the_hub_and_finds_no_place_is_told_that() {
         sight: trex::model::filter::Sight::Whole,
         rendition: Rendition::Grpc,
         composer: None,
+        schema: SchemaInterest::NONE,
         include_previous: false,
         buffer: 1,
         policy,

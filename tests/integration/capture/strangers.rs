@@ -20,7 +20,7 @@ async fn no_state_of_the_triggers_captures_twice() {
             "ENABLE ALWAYS TRIGGER \"!trex_insert\"",
             "ENABLE ALWAYS TRIGGER \"!trex_row\"",
         ] {
-            if variant == Variant::Row && state.contains("insert") {
+            if variant != Variant::Statement && state.contains("insert") {
                 continue;
             }
             let mut ledger = Ledger::with_thing(variant, THING).await;

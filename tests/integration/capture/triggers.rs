@@ -21,7 +21,7 @@ async fn an_after_row_trigger_that_changes_the_same_row_comes_second() {
          CREATE TRIGGER aaa AFTER INSERT OR UPDATE ON thing FOR EACH ROW EXECUTE FUNCTION again()",
     )
     .await;
-    assert_eq!(ledger.mode("thing").await, "first");
+    assert_eq!(ledger.mode("thing").await, "row");
     ledger.run("INSERT INTO thing VALUES (1, 0), (2, 0)").await;
     ledger.run("UPDATE thing SET n = 1 WHERE id = 1").await;
     ledger.take().await;
@@ -96,7 +96,7 @@ async fn a_trigger_that_comes_later_is_a_fault_until_the_table_is_watched_anew()
         .await;
     let faults = ledger.faults("Thing").await;
     assert!(
-        faults.iter().any(|fault| fault == "public.thing: trigger !trex_insert is altered"),
+        faults.iter().any(|fault| fault == "public.thing: trigger !trex_insert does not belong here"),
         "{faults:?}"
     );
     ledger.watch("Thing", "thing").await;

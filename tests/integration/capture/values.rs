@@ -58,16 +58,15 @@ async fn columns_named_like_the_captures_own_words_are_columns() {
 
 #[tokio::test]
 async fn equal_keys_with_another_text_are_another_resource() {
-    for variant in Variant::SET_BASED {
-        let mut ledger = Ledger::with_thing(variant, "CREATE TABLE thing (id numeric PRIMARY KEY)").await;
-        ledger.run("INSERT INTO thing VALUES (1.0)").await;
-        ledger.run("UPDATE thing SET id = 1.00").await;
-        ledger.expect(&["+1.0", "-1.0", "+1.00"]).await;
-        // Captured per row.
-        ledger.run("SET session_replication_role = replica; UPDATE thing SET id = 1.000").await;
-        ledger.expect(&["-1.00", "+1.000"]).await;
-        ledger.check("Thing", "thing").await;
-    }
+    let mut ledger =
+        Ledger::with_thing(Variant::Statement, "CREATE TABLE thing (id numeric PRIMARY KEY)").await;
+    ledger.run("INSERT INTO thing VALUES (1.0)").await;
+    ledger.run("UPDATE thing SET id = 1.00").await;
+    ledger.expect(&["+1.0", "-1.0", "+1.00"]).await;
+    // Captured per row.
+    ledger.run("SET session_replication_role = replica; UPDATE thing SET id = 1.000").await;
+    ledger.expect(&["-1.00", "+1.000"]).await;
+    ledger.check("Thing", "thing").await;
 }
 
 #[tokio::test]

@@ -82,7 +82,9 @@ impl Controller for Scribe {
             ChangeType::Created => "created",
             ChangeType::Updated => "updated",
             ChangeType::Snapshot => "listed",
-            ChangeType::Deleted => return Err(HandlerError::Change("a delete is no upsert".into())),
+            ChangeType::Deleted | ChangeType::Schema => {
+                return Err(HandlerError::Change("a delete is no upsert".into()));
+            }
         };
         let row: serde_json::Value =
             serde_json::from_str(change.after.as_deref().unwrap_or_default()).expect("a row");

@@ -19,7 +19,7 @@ use std::{
 use tokio::{sync::watch, task::JoinHandle};
 use trex::{
     app::Settings,
-    broker::{Interest, Policy, Step, Subscription},
+    broker::{Interest, Policy, SchemaInterest, Step, Subscription},
     catalog::Kind,
     faces::grpc::Grpc,
     faces::{Registry, ServedKind, dinosaurs::Dinosaurs},
@@ -66,6 +66,7 @@ fn subscribe(hub: &TestHub, kind: &str, start: Start) -> Subscription {
         sight: trex::model::filter::Sight::Whole,
         rendition: Rendition::Grpc,
         composer: None,
+        schema: SchemaInterest::NONE,
         include_previous: false,
         buffer: 8192,
         policy: Policy::CatchUp,

@@ -9,42 +9,41 @@ use trex::{
     store::{Driven, HubConnection, LogPosition, PageBound, Target, migrate},
 };
 
+/// A trigger of `thing`'s own, after each row.
+pub const OWN_TRIGGER: &str =
+    "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+    CREATE TRIGGER nothing AFTER INSERT OR UPDATE OR DELETE ON thing FOR EACH ROW EXECUTE FUNCTION nothing()";
+
 /// The ways in which a table is captured; `hub.capture_mode` says which and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Variant {
     Statement,
-    First,
-    Row,
+    /// By row, for the table has a trigger of its own.
+    Triggered,
+    /// By row, for a cascade leads back to the table.
+    Cascading,
 }
 
 impl Variant {
-    pub const ALL: [Self; 3] = [Self::Statement, Self::First, Self::Row];
-    /// What keeps a statement's deletes before its creates.
-    pub const SET_BASED: [Self; 2] = [Self::Statement, Self::First];
+    pub const ALL: [Self; 3] = [Self::Statement, Self::Triggered, Self::Cascading];
     /// What partitioned tables can have.
-    pub const PARTITIONED: [Self; 2] = [Self::Statement, Self::Row];
+    pub const PARTITIONED: [Self; 2] = [Self::Statement, Self::Triggered];
 
     fn mode(self) -> &'static str {
         match self {
             Self::Statement => "statement",
-            Self::First => "first",
-            Self::Row => "row",
+            Self::Triggered | Self::Cascading => "row",
         }
     }
 
     /// What makes `thing` be captured so.
-    fn reason(self, partitioned: bool) -> &'static str {
-        match (self, partitioned) {
-            (Self::Statement, _) => "",
-            (Self::First, _) | (Self::Row, true) => {
-                "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
-                 CREATE TRIGGER nothing AFTER INSERT OR UPDATE OR DELETE ON thing FOR EACH ROW
-                 EXECUTE FUNCTION nothing()"
-            }
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Statement => "",
+            Self::Triggered => OWN_TRIGGER,
             // A foreign key to itself, of the primary key: every row refers to itself.
-            (Self::Row, false) => {
-                "DO $$ DECLARE keys text := (SELECT string_agg(quote_ident(k), ', ')
-                   FROM unnest(hub.key_columns('thing')) k);
+            Self::Cascading => {
+                "DO $$ DECLARE keys text := (SELECT string_agg(quote_ident(k), ', ') FROM unnest(hub.key_columns('thing')) k);
                  BEGIN EXECUTE format('ALTER TABLE thing ADD FOREIGN KEY (%1$s) REFERENCES thing (%1$s) ON UPDATE CASCADE', keys); END $$"
             }
         }
@@ -70,6 +69,7 @@ impl Captured {
             ChangeType::Updated => '~',
             ChangeType::Deleted => '-',
             ChangeType::Snapshot => '=',
+            ChangeType::Schema => '!',
         };
         let kind = if self.kind == "Thing" { "" } else { &self.kind };
         format!("{kind}{sign}{}", self.id)
@@ -94,6 +94,7 @@ impl Ledger {
 
     /// On this database.
     pub async fn on(database: Database) -> Self {
+        database.without_event_triggers().await;
         migrate(&database.target(), &[]).await.expect("the hub's schema");
         let session = database.connect().await;
         let hub = HubConnection::open(&database.target()).await.expect("a hub's connection");
@@ -113,7 +114,7 @@ impl Ledger {
     pub async fn with_thing(variant: Variant, create: &str) -> Self {
         let ledger = Self::create().await;
         ledger.run(create).await;
-        ledger.run(variant.reason(create.contains("PARTITION BY"))).await;
+        ledger.run(variant.reason()).await;
         assert_eq!(ledger.mode("thing").await, variant.mode());
         ledger.watch("Thing", "thing").await;
         ledger
@@ -147,8 +148,15 @@ impl Ledger {
         }
     }
 
-    /// Everything captured since the last call.
+    /// Everything captured since the last call, each row beginning as the event before left it.
     pub async fn take(&mut self) -> Vec<Captured> {
+        let taken = self.take_raw().await;
+        taken.iter().for_each(|captured| self.replay(captured));
+        taken
+    }
+
+    /// Everything captured since the last call, of a table whose rows may have changed otherwise too.
+    pub async fn take_raw(&mut self) -> Vec<Captured> {
         let sealed = self.hub.seal().await.expect("a seal");
         let mut taken = Vec::new();
         while self.position.revision < sealed.revision {
@@ -170,7 +178,6 @@ impl Ledger {
                     after: parse(change.after),
                     before: parse(change.before),
                 };
-                self.replay(&captured);
                 taken.push(captured);
             }
         }
@@ -189,6 +196,9 @@ impl Ledger {
 
     /// Each event must begin with the row as the one before left it.
     fn replay(&mut self, captured: &Captured) {
+        if captured.change == ChangeType::Schema {
+            return;
+        }
         let key = (captured.kind.clone(), captured.id.clone());
         let known = match &captured.after {
             Some(after) => self.rows.insert(key, after.clone()),
@@ -222,6 +232,12 @@ impl Database {
         let role: String = row.get(0);
         session.batch_execute(&format!("CREATE ROLE {role} LOGIN {options}")).await.expect("a role");
         role
+    }
+
+    /// A hub here finds what was altered only when it looks.
+    pub async fn without_event_triggers(&self) {
+        let sql = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET hub.event_triggers = off', current_database()); END $$";
+        self.connect().await.batch_execute(sql).await.expect("a setting");
     }
 
     /// As a hub or a writer with this role is told of it.

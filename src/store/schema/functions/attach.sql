@@ -46,7 +46,6 @@ BEGIN
       hidden = hub.column_numbers(found_table, hide || leave_out), hidden_names = hide || leave_out,
       never_stored = hub.column_numbers(found_table, leave_out), never_stored_names = leave_out
     WHERE a.id = new_id;
-  PERFORM hub.install(new_id);
-  PERFORM pg_notify('hub_tables', '');
+  PERFORM hub.mend(new_id, true);
   RETURN new_id;
 END $$;

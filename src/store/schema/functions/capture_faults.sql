@@ -4,19 +4,15 @@ CREATE OR REPLACE FUNCTION hub.capture_faults(wanted_kind text, wanted_table tex
   LANGUAGE sql STABLE
   SET search_path = pg_catalog, hub, pg_temp SET quote_all_identifiers = off SET jit = off AS $$
   WITH w AS MATERIALIZED (SELECT s.* FROM hub.watched s JOIN pg_class c ON c.oid = s.relation WHERE s.kind = wanted_kind),
-       found AS MATERIALIZED (
-         SELECT t.*, g.oid AS trigger, g.tgenabled,
-                (g.tgtype::int, g.tgoldtable::text, g.tgnewtable::text, g.tgfoid, g.tgqual IS NULL, g.tgattr::text)
-                  IS DISTINCT FROM (t.tgtype, t.old_table, t.new_table, to_regproc(t.function)::oid, true, '') AS is_altered
-         FROM w CROSS JOIN hub.wanted_triggers(w.id) t LEFT JOIN pg_trigger g ON g.tgrelid = t.relation AND g.tgname = t.name)
+       found AS MATERIALIZED (SELECT t.* FROM w CROSS JOIN hub.trigger_states(w.id, hub.capture_mode(w.relation)) t)
   SELECT format('the table of kind %s was never watched, or is gone', wanted_kind) WHERE NOT EXISTS (SELECT FROM w)
   UNION ALL
-  SELECT format('%s: trigger %s is missing', f.relation, f.name) FROM found f WHERE f.trigger IS NULL
+  SELECT format('%s: trigger %s is missing', f.relation, f.name) FROM found f WHERE f.present IS NULL
   UNION ALL
-  SELECT format('%s: trigger %s is altered', f.relation, f.name) FROM found f WHERE f.trigger IS NOT NULL AND f.is_altered
+  SELECT format('%s: trigger %s is altered', f.relation, f.name) FROM found f WHERE f.present IS NOT NULL AND f.is_altered
   UNION ALL
-  SELECT format('%s: %s', f.relation, hub.trigger_fault(f.name, f.enabled, f.tgenabled))
-    FROM found f WHERE f.trigger IS NOT NULL AND NOT f.is_altered AND f.tgenabled NOT IN (f.enabled, f.also)
+  SELECT format('%s: %s', f.relation, hub.trigger_fault(f.name, f.enabled, f.state))
+    FROM found f WHERE f.present IS NOT NULL AND NOT f.is_altered AND f.state NOT IN (f.enabled, f.also)
   UNION ALL
   SELECT format('%s: trigger %s does not belong here', t.relation, t.name) FROM w CROSS JOIN hub.misplaced_triggers(w.id) t
   UNION ALL

@@ -1,10 +1,10 @@
 -- Statement triggers fire after all row triggers. Where those, or a cascade, can change a row of the statement again, that second
 -- change would be captured before the first. How a table is captured, so that it is not:
 --   statement  after the statement, all its rows at once
---   first      the same, but by the trigger of its first row, which fires before the table's own AFTER ROW triggers
---   row        each row by itself: cascades queue their rows behind those of the statement that caused them and share its transition
---              tables, so that one row may be in them twice; and a partition's row triggers can have no transition tables
--- Slower in this order.
+--   row        each row by itself, before the table's own AFTER ROW triggers: cascades queue their rows behind those of the statement
+--              that caused them and share its transition tables, so that one row may be in them twice
+-- Slower in this order. A row trigger with transition tables would come before the table's own, too; but a table that has one can
+-- become no partition and inherit nothing, and its owner's ALTER TABLE would fail.
 CREATE OR REPLACE FUNCTION hub.capture_mode(relation regclass) RETURNS text LANGUAGE sql STABLE
   SET search_path = pg_catalog, hub, pg_temp AS $$
   SELECT CASE
@@ -16,8 +16,9 @@ CREATE OR REPLACE FUNCTION hub.capture_mode(relation regclass) RETURNS text LANG
                  WHERE NOT t.tgisinternal AND left(t.tgname, 6) <> '!trex_' AND t.tgtype & 2 = 0) THEN 'row'
     WHEN NOT EXISTS (SELECT FROM pg_trigger t JOIN hub.parts(relation) p ON t.tgrelid = p.part
                      WHERE NOT t.tgisinternal AND left(t.tgname, 6) <> '!trex_' AND t.tgtype & 1 = 1 AND t.tgtype & 2 = 0) THEN 'statement'
-    WHEN EXISTS (SELECT FROM pg_class WHERE oid = relation AND relkind = 'p')
-      OR EXISTS (SELECT FROM pg_inherits WHERE inhrelid = relation) THEN 'row'
-    ELSE 'first'
+    -- A deferrable key may be exchanged between rows by one statement, and row by row that is not to be told from a delete. What the
+    -- table's own triggers do is put in order afterwards (hub.put_in_order).
+    WHEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = relation AND i.indisprimary AND NOT i.indimmediate) THEN 'statement'
+    ELSE 'row'
   END
 $$;

@@ -7,14 +7,13 @@ CREATE OR REPLACE FUNCTION hub.capture_source(watched_id int, event text, wanted
     'kind', quote_literal(w.kind),
     'event', s.event_expression,
     'bell', hub.bell_expression(),
-    'is_nested', hub.capture_template('is_nested'),
+    'is_nested', hub.fill(hub.capture_template('is_nested'), jsonb_build_object('id', w.id)),
     'capture', hub.fill(hub.capture_template(CASE WHEN s.is_quick THEN 'capture_quickly' ELSE 'capture' END), c.places || jsonb_build_object(
       'is_utc', CASE WHEN s.needs_utc THEN hub.capture_template('is_utc') ELSE '' END,
       'otherwise', CASE WHEN s.needs_utc THEN hub.fill(hub.capture_template('in_utc'), c.places) ELSE c.places ->> 'dynamic' END))))
   FROM hub.watched w
   CROSS JOIN LATERAL (SELECT
     wanted_mode = 'statement' AND event IN ('insert', 'update', 'delete') AS is_quick,
-    wanted_mode = 'first' AND event IN ('insert', 'update', 'delete') AS is_first,
     hub.writes_instants(w.relation) AND hub.capture_settings(w.relation, w.key_names, event, wanted_mode) IS NULL AS needs_utc,
     -- COLLATE, for a Turkish i is another one.
     CASE event WHEN 'row' THEN '''row_'' OPERATOR(pg_catalog.||) pg_catalog.lower(TG_OP COLLATE pg_catalog."C")' ELSE quote_literal(event) END AS event_expression) s
@@ -25,18 +24,13 @@ CREATE OR REPLACE FUNCTION hub.capture_source(watched_id int, event text, wanted
                      ELSE '' END,
     -- TRUNCATE is captured with the name that the table has then.
     'names_hold', CASE WHEN event = 'truncate' THEN 'false' ELSE hub.names_hold(w.id) END,
-    'static', CASE WHEN s.is_first
-                THEN hub.fill(hub.capture_template('static_first'),
-                       jsonb_build_object('is_other', hub.capture_statement(w.id, 'first_' || event, false, NULL)))
-                ELSE '' END
-      || CASE event WHEN 'truncate' THEN ''
+    'static', CASE event WHEN 'truncate' THEN ''
            WHEN 'row' THEN hub.fill(hub.capture_template('static_rows'), jsonb_build_object(
              'row_insert', hub.capture_statement(w.id, 'row_insert', false, NULL),
              'row_delete', hub.capture_statement(w.id, 'row_delete', false, NULL),
              'row_update', hub.capture_statement(w.id, 'row_update', false, NULL)))
            ELSE hub.fill(hub.capture_template('static'),
                   jsonb_build_object('statement', hub.capture_statement(w.id, event, false, NULL))) END,
-    'dynamic', hub.fill(CASE WHEN s.is_first THEN hub.capture_template('dynamic_first') ELSE '' END || hub.capture_template('dynamic'),
-                 jsonb_build_object('id', w.id, 'event', s.event_expression, 'first_event', quote_literal('first_' || event)))) AS places) c
+    'dynamic', hub.fill(hub.capture_template('dynamic'), jsonb_build_object('id', w.id, 'event', s.event_expression))) AS places) c
   WHERE w.id = watched_id
 $$;

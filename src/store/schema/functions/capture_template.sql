@@ -19,13 +19,12 @@ DECLARE
     CASE WHEN pg_catalog.current_setting('hub.trace', true) OPERATOR(pg_catalog.<>) '' THEN pg_catalog.current_setting('hub.trace', true) END];
   zone      pg_catalog.text;
   captured  pg_catalog.int8;
-  is_other  pg_catalog.bool;
   nesting   pg_catalog.int8[];
   disturbed pg_catalog.text[];
 BEGIN{capture}
   IF captured OPERATOR(pg_catalog.>) 0 AND (CASE WHEN {is_nested} THEN true ELSE {bell} END) THEN
     IF {is_nested} THEN
-      nesting := hub.note_nesting(captured);
+      nesting := hub.note_nesting({id}, captured);
       IF nesting IS NOT NULL THEN
         EXECUTE hub.disturbed_query({id}, {event}) INTO disturbed USING NULL::pg_catalog.text, NULL::pg_catalog.text, NULL::pg_catalog.text, NEW, OLD;
         PERFORM hub.put_in_order({kind}, nesting[1], nesting[2], disturbed);
@@ -57,17 +56,12 @@ END $t$
     END IF;
     PERFORM pg_catalog.set_config('TimeZone', zone, true);$t$
     WHEN 'is_nested' THEN $t$pg_catalog.pg_trigger_depth() OPERATOR(pg_catalog.>) 1
-      OR pg_catalog.current_setting('hub.nested_1', true) OPERATOR(pg_catalog.<>) ''$t$
+      OR pg_catalog.current_setting('hub.nested_{id}_1', true) OPERATOR(pg_catalog.<>) ''$t$
     -- Of the rows that replication applies only row triggers are told, so the row trigger captures those, and nothing else does.
     WHEN 'not_applied' THEN $t$
   IF pg_catalog.current_setting('session_replication_role') OPERATOR(pg_catalog.=) 'replica' THEN RETURN NULL; END IF;$t$
     WHEN 'only_applied' THEN $t$
   IF pg_catalog.current_setting('session_replication_role') OPERATOR(pg_catalog.<>) 'replica' THEN RETURN NULL; END IF;$t$
-    -- In mode `first` the trigger of the first row captures for all: the transition tables are complete by then, and in the order
-    -- in which the triggers fire.
-    WHEN 'first_insert' THEN 'SELECT NOT ({same_as_new}) FROM new_rows a LIMIT 1'
-    WHEN 'first_update' THEN 'SELECT NOT ({same_as_old}) FROM old_rows b LIMIT 1'
-    WHEN 'first_delete' THEN 'SELECT NOT ({same_as_old}) FROM old_rows b LIMIT 1'
     WHEN 'insert' THEN $t$
     INSERT INTO hub.change (kind, resource_id, type, after, actor, origin, trace)
       SELECT {kind}, {new_id}, 1, {new_row}, {said} FROM new_rows a$t$
@@ -98,7 +92,7 @@ END $t$
     WHEN 'truncate' THEN $t$
     INSERT INTO hub.change (kind, resource_id, type, before, actor, origin, trace)
       SELECT {kind}, {old_id}, 3, {old_row}, {said} FROM ONLY {table} b$t$
-    -- A snapshot taken earlier may not see every row that TRUNCATE deletes: whoever seals looks whether that is so.
+    -- A snapshot taken earlier may not see every row that TRUNCATE deletes: whoever seals looks whether that is so, and tells.
     WHEN 'truncate_isolation' THEN $t$
   IF pg_catalog.current_setting('transaction_isolation') OPERATOR(pg_catalog.<>) 'read committed' THEN
     INSERT INTO hub.truncated (kind, snapshot, compacted)
@@ -109,18 +103,12 @@ END $t$
     WHEN 'dynamic' THEN $t$
     EXECUTE coalesce(hub.capture_statement({id}, {event}, true, TG_RELID), 'SELECT WHERE false') USING said[1], said[2], said[3], NEW, OLD;
     GET DIAGNOSTICS captured = ROW_COUNT;$t$
-    WHEN 'dynamic_first' THEN $t$
-    EXECUTE coalesce(hub.capture_statement({id}, {first_event}, true, TG_RELID), 'SELECT true')
-      INTO is_other USING said[1], said[2], said[3], NEW, OLD;
-    IF is_other THEN RETURN NULL; END IF;$t$
     WHEN 'static_rows' THEN $t$
     IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN{row_insert};
     ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN{row_delete};
     ELSE{row_update};
     END IF;
     GET DIAGNOSTICS captured = ROW_COUNT;$t$
-    WHEN 'static_first' THEN $t$
-    IF ({is_other}) THEN RETURN NULL; END IF;$t$
     WHEN 'static' THEN $t${statement};
     GET DIAGNOSTICS captured = ROW_COUNT;$t$
   END

@@ -7,7 +7,6 @@ CREATE OR REPLACE FUNCTION hub.history_fault(thorough boolean) RETURNS text LANG
     WHEN i.xmin <> i.born::xid OR i.database <> d.oid THEN 'this is a copy of another database'
     WHEN pg_snapshot_xmax(pg_current_snapshot()) < pg_snapshot_xmax(h.snapshot) THEN 'transaction ids went backwards'
     WHEN i.timeline <> hub.timeline() THEN 'the server is on another timeline'
-    WHEN hub.truncated_unseen(h.snapshot) THEN 'rows were truncated by a transaction that did not see them'
     WHEN thorough AND i.system_identifier <> (SELECT s.system_identifier FROM pg_control_system() s) THEN 'this is another server'
   END
   FROM pg_database d LEFT JOIN hub.incarnation i ON true LEFT JOIN hub.head h ON true

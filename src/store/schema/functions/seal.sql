@@ -23,6 +23,7 @@ BEGIN
   SELECT * INTO STRICT prev FROM hub.head;
   SELECT i.epoch INTO STRICT epoch FROM hub.incarnation i;
   IF pg_snapshot_xmax(cur) < pg_snapshot_xmax(prev.snapshot) THEN RAISE EXCEPTION 'this snapshot is older than the last seal'; END IF;
+  IF EXISTS (SELECT FROM hub.truncated) THEN PERFORM hub.truncated_unseen(prev.snapshot, cur); END IF;
   -- Transactions by their last change: whoever captured after another's commit comes after it.
   INSERT INTO hub.log (revision, xid, events)
     SELECT prev.revision + (sum(n) OVER (ORDER BY last_seq))::bigint, xid, n
