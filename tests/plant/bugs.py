@@ -10,6 +10,9 @@ WAKEUPS = "lib::broker::tests"
 MIXED = "delays::large::each_kind_stays_in_order_through_large_transactions_and_lost_connections"
 POISONED = "controllers::letters::a_poisoned_resource_holds_up_only_itself"
 
+STREAMED = "http::streams::"
+RESUMED = "http::contract::a_browser_gets_each_event_once_through_restarts_of_the_hub"
+
 FILTERED = "filters::streams::what_a_filter_shows_keeps_every_promise"
 LISTED = "filters::lists::the_database_and_the_hub_agree_on_every_filter"
 
@@ -987,5 +990,40 @@ BUGS = [
         "self.end_at(segment).or_else(|| state_changed(segment))",
         "None",
         ("lib::broker::tests::altered",),
+    ),
+    Bug(
+        "an-event-without-a-position",
+        "src/wire/sse.rs",
+        "if change.revision > Revision::ZERO {",
+        "if false {",
+        (RESUMED,),
+    ),
+    Bug(
+        "a-drop-that-a-browser-is-not-told-of",
+        "src/wire/sse.rs",
+        "if events > 0 {",
+        "if false {",
+        (STREAMED + "a_reader_that_takes_nothing_is_blocked_and_told_what_it_lost",),
+    ),
+    Bug(
+        "a-browser-that-cannot-resume-keeps-its-position",
+        "src/faces/http/sse.rs",
+        "Again::Anew => b\"id:\\n\".to_vec(),",
+        "Again::Anew => Vec::new(),",
+        (STREAMED + "a_first_request_gets_a_status_and_one_that_comes_again_is_told_what_to_do",),
+    ),
+    Bug(
+        "a-state-that-was-cut-is-not-begun-anew",
+        "src/faces/http/stream.rs",
+        "(!has_state).then_some((epoch, revision))",
+        "Some((epoch, revision))",
+        (STREAMED + "a_state_has_no_position_before_it_is_complete",),
+    ),
+    Bug(
+        "a-row-is-overwritten-that-was-not-seen",
+        "src/faces/http/tables.rs",
+        "if shown.tag(&row).is_expected(&expected) {",
+        "if true || shown.tag(&row).is_expected(&expected) {",
+        ("http::tables::a_row_is_changed_only_as_it_was_seen",),
     ),
 ]
