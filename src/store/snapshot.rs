@@ -70,15 +70,19 @@ impl TableSnapshot {
     pub async fn open(target: &Target, kind: &str, limit: Duration) -> Result<Self, SealError> {
         loop {
             let (sealer, session) = (target.open().await?, target.open().await?);
-            let sql = "SELECT relation, query FROM hub.state_query($1)";
-            let described = one(&session, sql, &[(&kind, Type::TEXT)]).await?;
-            let (table, query): (String, String) = (described.try_get(0)?, described.try_get(1)?);
+            let (table, _) = described(&session, kind).await?;
             let begin = Begin::new("snapshot", Isolation::Snapshot)
                 .limit("lock_timeout", LOCK_TIMEOUT)
                 .limit("statement_timeout", limit)
                 .limit("idle_in_transaction_session_timeout", limit);
             let begin = FORMATS.iter().fold(begin, |begin, (setting, value)| begin.set(setting, value));
-            let session = begin.then(&format!("LOCK TABLE {table} IN ACCESS SHARE MODE")).on(session).await?;
+            let locked = begin.then(&format!("LOCK TABLE {table} IN ACCESS SHARE MODE")).on(session).await;
+            let session = match locked {
+                Ok(session) => session,
+                Err(error) if described(&sealer, kind).await?.0 == table => return Err(error.into()),
+                // It was renamed since it was looked up.
+                Err(_) => continue,
+            };
             let sealer = Begin::new("seal_up_to_a_snapshot", Isolation::ReadCommitted)
                 .limit("lock_timeout", LOCK_TIMEOUT)
                 .limit("idle_in_transaction_session_timeout", SEALER_IDLE_TIMEOUT)
@@ -90,7 +94,9 @@ impl TableSnapshot {
             let seal = "SELECT revision, epoch FROM hub.seal($1::text::pg_snapshot)";
             let sealed = one(&sealer, seal, &[(&snapshot, Type::TEXT)]).await?;
             sealer.commit().await?;
-            if Self::is_whole(&session, kind).await? {
+            // Its columns may have changed before it was locked, and its name may be another table's by now.
+            let (locked, query) = described(&session, kind).await?;
+            if locked == table && Self::is_whole(&session, kind).await? {
                 session.batch_execute(&format!("DECLARE rows NO SCROLL CURSOR FOR {query}")).await?;
                 let revision = Revision::from_sql(sealed.try_get("revision")?);
                 return Ok(Self { session, revision, epoch: Epoch::new(sealed.try_get("epoch")?) });
@@ -115,6 +121,13 @@ impl TableSnapshot {
             .await?;
         Ok(rows.map_ok(SnapshotRow).err_into())
     }
+}
+
+/// The table of a kind, and the query for its rows.
+async fn described(session: &Client, kind: &str) -> Result<(String, String), SealError> {
+    let sql = "SELECT relation, query FROM hub.state_query($1)";
+    let described = one(session, sql, &[(&kind, Type::TEXT)]).await?;
+    Ok((described.try_get(0)?, described.try_get(1)?))
 }
 
 async fn one(

@@ -162,6 +162,9 @@ impl Tables {
     }
 
     async fn create(self, exchange: Exchange) -> Answered {
+        if exchange.header_list("idempotency-key").is_some() {
+            return Err(Error::invalid("Idempotency-Key", NO_IDEMPOTENCY_KEYS).into());
+        }
         let shown = self.shown(&exchange, seen_whole(&exchange)?).await?;
         let call = exchange.call.clone();
         let row: Box<RawValue> = exchange.json().await?;
@@ -219,6 +222,10 @@ impl Tables {
         if shown.tag(&row).is_expected(&expected) { Ok(Some(row.json)) } else { Err(has_changed()) }
     }
 }
+
+/// A promise that is not kept is not to be heard in silence.
+const NO_IDEMPOTENCY_KEYS: &str =
+    "is not supported: send the row with its key, and a POST that comes twice is answered with 409";
 
 fn unexpected(error: Error) -> Problem {
     match error {

@@ -118,6 +118,9 @@ async fn a_row_is_changed_only_as_it_was_seen() {
     assert_eq!(client.ask("GET", &row, &known, "").await.status, 200);
     let json = "content-type: application/json\r\n";
     let expecting = |tag: &str| format!("{json}if-match: {tag}\r\n");
+    let once = format!("{json}idempotency-key: \"k\"\r\n");
+    let refused = client.ask("POST", ROWS, &once, r#"{"status":"twice"}"#).await;
+    assert_eq!(refused.status, 400, "{}", refused.text());
     let paid = r#"{"status":"paid"}"#;
     let changed = client.ask("PATCH", &row, &expecting(&tag), paid).await;
     assert_eq!(changed.status, 200, "{}", changed.text());
