@@ -2,6 +2,7 @@
 
 mod authentication;
 mod endpoints;
+mod pooler;
 
 pub use crate::upkeep::{Issuing, KeySource, TokenRules, read_policy};
 use authentication::Access;
@@ -12,7 +13,11 @@ use crate::{
     broker::{Ending, EventBroker, Limits},
     catalog::Catalog,
     controller::{self, AuditTrail, Controllers},
-    faces::{Registry, grpc::Grpc, http, ops},
+    faces::{
+        Registry,
+        grpc::{Grpc, GrpcFace},
+        http, ops,
+    },
     feed::{self, Doorbell, Pipeline, SealedFeed, reader::LogReader, snapshot::Snapshots},
     health::Health,
     model::{KindName, Wishes},
@@ -23,7 +28,7 @@ use crate::{
         keys::Keys,
         operate::{Introspection, Sources},
     },
-    store::{DatabaseError, Store, Target, keeps_sessions, migrate},
+    store::{Store, Target, migrate},
     telemetry::Metrics,
     upkeep::{self, Follower},
 };
@@ -33,7 +38,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::{sync::Notify, task::JoinSet, time::timeout};
+use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// The default of [`Settings::db_pool_size`].
@@ -53,9 +58,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The operator's calls are short; their streams (health, reflection) may be open for ever.
 const ADMIN_DRAIN: Duration = Duration::from_secs(2);
-
-/// For the look for a pooler, which a server that says nothing must not hold up.
-const PROBE: Duration = Duration::from_secs(10);
 
 /// How a hub runs.
 #[derive(Debug, Clone)]
@@ -205,7 +207,7 @@ impl App {
         endpoints: Endpoints,
         registry: Registry,
     ) -> anyhow::Result<Self> {
-        poll_behind_a_pooler(&mut settings).await;
+        pooler::poll_behind_one(&mut settings).await;
         let pipeline = build(&settings, &registry).await?;
         let bulk = Bulk::new(pipeline.store.clone(), settings.db_pool_size, settings.bulk, &pipeline.metrics);
         let access = Access::new(&settings, &pipeline)?;
@@ -230,7 +232,8 @@ impl App {
             }
             None => None,
         };
-        let api = serve_http(&settings, &pipeline, &registry, (&cases, &running.access), api)?;
+        let grpc = running.face(&pipeline, services(&settings, &registry, &cases)).await?;
+        let api = serve_http(&settings, &pipeline, (&registry, grpc), (&cases, &running.access), api)?;
         let services = operator_services(&settings, &pipeline, &running.access);
         // On its own lane, so that it never waits for the watches.
         let drain = settings.drain_timeout.min(ADMIN_DRAIN);
@@ -347,35 +350,6 @@ async fn build(settings: &Settings, registry: &Registry) -> anyhow::Result<Pipel
     })
 }
 
-/// Polls where sessions are not kept. This comes before anything is set on a session, which somebody else
-/// would get next.
-async fn poll_behind_a_pooler(settings: &mut Settings) {
-    if settings.capture.wakeups == feed::Wakeups::Poll {
-        return;
-    }
-    match timeout(PROBE, keeps_sessions(&settings.target)).await {
-        Ok(Ok(true)) => {}
-        Ok(Ok(false)) => {
-            tracing::warn!(
-                "a pooler that keeps no session stands before Postgres, so the hub polls, as with --wakeups \
-                 poll; \
-                 a direct connection is faster, and `trex doctor` says more"
-            );
-            settings.capture.wakeups = feed::Wakeups::Poll;
-        }
-        // A start that migrates ends with what is wrong; one that does not waits for its database.
-        unknown if !settings.migrate => {
-            let error = match unknown {
-                Ok(Err(error)) => DatabaseError::from(error).to_string(),
-                _ => format!("no answer within {PROBE:?}"),
-            };
-            tracing::warn!(%error, "not known whether a pooler stands before Postgres: if one does, give \
-                                    --wakeups poll");
-        }
-        _ => {}
-    }
-}
-
 fn use_cases(settings: &Settings, pipeline: &Pipeline, bulk: &Bulk, access: &Access) -> UseCases {
     let (feed, catalog) = (&pipeline.feed, &pipeline.catalog);
     let means = Means {
@@ -399,18 +373,19 @@ fn services(settings: &Settings, registry: &Registry, cases: &UseCases) -> Grpc 
     grpc
 }
 
-/// Serves the HTTP API on these listeners.
+/// Serves the HTTP API, and these services as gRPC-Web, on these listeners.
 fn serve_http(
     settings: &Settings,
     pipeline: &Pipeline,
-    registry: &Registry,
+    (registry, grpc): (&Registry, GrpcFace),
     (cases, access): (&UseCases, &Access),
     listeners: Vec<TcpListener>,
 ) -> anyhow::Result<Server> {
     let mut served = http::Http::default();
     served.serve(cases);
     registry.serve_http(cases, &mut served);
-    let face = served.finish(settings.gate.clone(), settings.max_message_bytes, pipeline.metrics.clone())?;
+    let (gate, metrics) = (settings.gate.clone(), pipeline.metrics.clone());
+    let face = served.finish(gate, grpc, settings.max_message_bytes, metrics)?;
     let calls = Calls::new(face, settings.call_timeout)
         .trusting(settings.trusted_actor.clone())
         .known_by(access.authenticator.clone());
@@ -458,6 +433,16 @@ impl Running {
         Self { stop: CancellationToken::new(), tasks: JoinSet::new(), access }
     }
 
+    /// Services, ready to be served, with a health that follows the hub's.
+    async fn face(&mut self, pipeline: &Pipeline, services: Grpc) -> anyhow::Result<GrpcFace> {
+        let (face, report) = services.finish(pipeline.health.clone(), pipeline.metrics.clone()).await?;
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            stop.run_until_cancelled(report).await;
+        });
+        Ok(face)
+    }
+
     /// Serves services on listeners, with this number of lanes and this bound on the drain.
     async fn serve(
         &mut self,
@@ -467,11 +452,7 @@ impl Running {
         (listeners, tls): (Vec<TcpListener>, Option<Arc<Tls>>),
         (lanes, drain): (usize, Duration),
     ) -> anyhow::Result<Server> {
-        let (face, report) = services.finish(pipeline.health.clone(), pipeline.metrics.clone()).await?;
-        let stop = self.stop.clone();
-        self.tasks.spawn(async move {
-            stop.run_until_cancelled(report).await;
-        });
+        let face = self.face(pipeline, services).await?;
         let calls = Calls::new(face, settings.call_timeout)
             .trusting(settings.trusted_actor.clone())
             .known_by(self.access.authenticator.clone());

@@ -1026,4 +1026,18 @@ BUGS = [
         "if true || shown.tag(&row).is_expected(&expected) {",
         ("http::tables::a_row_is_changed_only_as_it_was_seen",),
     ),
+    Bug(
+        "trailers-that-a-browser-cannot-tell-from-a-message",
+        "src/faces/grpc/web.rs",
+        "frame.put_u8(TRAILERS);",
+        "frame.put_u8(TRAILERS & 0x7f);",
+        ("http::web::a_watch_ends_with_trailers_in_its_last_frame",),
+    ),
+    Bug(
+        "text-is-taken-for-bytes",
+        "src/faces/grpc/web.rs",
+        "Form::Text => self.dispatch(call, request.map(Decoded::new)).await,",
+        "Form::Text => self.dispatch(call, request).await,",
+        ("http::web::every_service_is_spoken_to_in_bytes_and_in_text",),
+    ),
 ]

@@ -38,22 +38,18 @@ impl GrpcFace {
     pub(super) fn new(routes: Routes, metrics: Arc<Metrics>) -> Result<Self, prost::DecodeError> {
         Ok(Self(Arc::new(Shared { routes, methods: Methods::of_all_services()?, metrics })))
     }
-}
 
-impl Service for GrpcFace {
-    type Body = GrpcBody;
-
-    const HTTP1: bool = false;
-
-    fn method(&self, request: &Request<Incoming>) -> Method {
-        self.0.methods.find(request.uri().path())
+    /// The method of a path.
+    pub(super) fn found(&self, path: &str) -> Method {
+        self.0.methods.find(path)
     }
 
-    fn patience(&self, headers: &HeaderMap) -> Option<Duration> {
-        headers.get("grpc-timeout").and_then(grpc_timeout)
-    }
-
-    async fn answer(&self, call: &Call, mut request: Request<Incoming>) -> Response<GrpcBody> {
+    /// Has the services answer a call, however its body came.
+    pub(super) async fn dispatch<B>(&self, call: &Call, mut request: Request<B>) -> Response<GrpcBody>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         request.extensions_mut().insert(call.clone());
         let response = match self.0.routes.clone().call(request.map(Body::new)).await {
             Ok(response) => response,
@@ -65,6 +61,24 @@ impl Service for GrpcFace {
             None => GrpcBody::Messages(body, call.clone()),
         };
         Response::from_parts(head, body)
+    }
+}
+
+impl Service for GrpcFace {
+    type Body = GrpcBody;
+
+    const HTTP1: bool = false;
+
+    fn method(&self, request: &Request<Incoming>) -> Method {
+        self.found(request.uri().path())
+    }
+
+    fn patience(&self, headers: &HeaderMap) -> Option<Duration> {
+        headers.get("grpc-timeout").and_then(grpc_timeout)
+    }
+
+    async fn answer(&self, call: &Call, request: Request<Incoming>) -> Response<GrpcBody> {
+        self.dispatch(call, request).await
     }
 
     fn refuse(&self, call: &Call, _: Method, error: Error) -> Response<GrpcBody> {

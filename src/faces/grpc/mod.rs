@@ -11,6 +11,7 @@ mod services;
 mod status;
 mod tables;
 mod watch;
+mod web;
 
 pub use bulk::{acknowledgements, checked_import_id, failed_items, import_id, items};
 pub use face::{GrpcBody, GrpcFace};
@@ -18,6 +19,7 @@ pub use services::Bounded;
 pub use status::{status, unreadable};
 pub(crate) use watch::watch_request;
 pub use watch::{WatchBody, answer_watch, bookmark_interval, change_types, policy};
+pub use web::{WebBody, is_web};
 
 use crate::{
     call::Call,

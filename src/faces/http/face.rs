@@ -6,10 +6,12 @@ use super::{
     gzip,
     problem::{Problem, Style},
     routes::{Answered, Routes},
+    web,
 };
 use crate::{
     call::Call,
     error::Error,
+    faces::grpc::GrpcFace,
     server::{Method, Service},
     telemetry::Metrics,
 };
@@ -34,20 +36,32 @@ pub struct HttpFace(Arc<Shared>);
 struct Shared {
     routes: Routes,
     gate: Gate,
+    /// The services, for gRPC-Web.
+    grpc: GrpcFace,
     max_body: usize,
     metrics: Arc<Metrics>,
 }
 
 impl HttpFace {
-    pub(super) fn new(routes: Routes, gate: Gate, max_body: usize, metrics: Arc<Metrics>) -> Self {
-        Self(Arc::new(Shared { routes, gate, max_body, metrics }))
+    pub(super) fn new(
+        routes: Routes,
+        (gate, grpc): (Gate, GrpcFace),
+        max_body: usize,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self(Arc::new(Shared { routes, gate, grpc, max_body, metrics }))
     }
 
     async fn routed(&self, call: &Call, request: Request<Incoming>) -> Answered {
         self.0.gate.check(&request)?;
         let found = self.0.routes.find(request.uri().path());
         if request.method() == http::Method::OPTIONS {
-            return self.options(&request, found.map(|(route, _)| route.allow()));
+            let allow = found.map(|(route, _)| route.allow());
+            let of_service = || self.0.grpc.known(request.uri().path()).map(|_| web::allowed());
+            return self.options(&request, allow.or_else(of_service));
+        }
+        if found.is_none() && self.0.grpc.known(request.uri().path()).is_some() {
+            return web::answer(&self.0.grpc, call, request).await;
         }
         let (route, parameters) = found.ok_or_else(Problem::no_such_path)?;
         route.answer(call, request.into_parts(), parameters, self.0.max_body).await
@@ -119,15 +133,19 @@ impl Service for HttpFace {
         let found = self.0.routes.find(request.uri().path());
         // A browser asks so before it sends what its page has, without any of it.
         let anonymous = request.method() == http::Method::OPTIONS;
-        found.map_or(Method { anonymous, ..UNKNOWN }, |(route, _)| Method {
+        let of_service = || match self.0.grpc.known(request.uri().path()) {
+            Some(method) => Method { anonymous: anonymous || method.anonymous, ..method },
+            None => Method { anonymous, ..UNKNOWN },
+        };
+        found.map_or_else(of_service, |(route, _)| Method {
             name: route.pattern(),
             streams: route.streams(),
             anonymous,
         })
     }
 
-    fn patience(&self, _: &HeaderMap) -> Option<Duration> {
-        None
+    fn patience(&self, headers: &HeaderMap) -> Option<Duration> {
+        self.0.grpc.web_patience(headers)
     }
 
     async fn answer(&self, call: &Call, request: Request<Incoming>) -> Response<HttpBody> {
@@ -156,7 +174,10 @@ impl Service for HttpFace {
     }
 
     fn refuse(&self, call: &Call, method: Method, error: Error) -> Response<HttpBody> {
-        let mut response = Problem::from(error).answer(call, Style::of(method.name));
+        let mut response = match self.0.grpc.known(method.name) {
+            Some(_) => web::streamed(self.0.grpc.refuse_web(call, method, error)),
+            None => Problem::from(error).answer(call, Style::of(method.name)),
+        };
         protect(response.headers_mut());
         response
     }

@@ -13,6 +13,7 @@ mod stream;
 mod tables;
 mod upstream;
 mod watch;
+mod web;
 
 pub use body::{HttpBody, json, json_text, with_status};
 pub use face::HttpFace;
@@ -21,7 +22,7 @@ pub use problem::Problem;
 pub use query::{Query, wrong};
 pub use routes::{Answered, Exchange, Route};
 
-use crate::{service::UseCases, telemetry::Metrics};
+use crate::{faces::grpc::GrpcFace, service::UseCases, telemetry::Metrics};
 use routes::Routes;
 use std::sync::Arc;
 
@@ -43,16 +44,22 @@ impl Http {
         all.into_iter().flatten().for_each(|route| self.add(route));
     }
 
-    /// Closes the list. Bodies of requests may have this many bytes.
+    /// Closes the list. The services of `grpc` are served as gRPC-Web. Bodies of requests may have this many bytes.
     ///
     /// # Errors
     ///
     /// Two routes claim the same paths.
-    pub fn finish(self, gate: Gate, max_body: usize, metrics: Arc<Metrics>) -> anyhow::Result<HttpFace> {
+    pub fn finish(
+        self,
+        gate: Gate,
+        grpc: GrpcFace,
+        max_body: usize,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<HttpFace> {
         let mut routes = Routes::default();
         for route in self.routes {
             routes.add(route)?;
         }
-        Ok(HttpFace::new(routes, gate, max_body, metrics))
+        Ok(HttpFace::new(routes, (gate, grpc), max_body, metrics))
     }
 }

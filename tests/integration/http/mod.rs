@@ -7,4 +7,5 @@ mod rest;
 mod smuggling;
 mod streams;
 mod tables;
+mod web;
 pub(crate) mod wire;
