@@ -51,6 +51,8 @@ pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// The default of [`Settings::drain_timeout`].
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often the files of certificates are looked at.
+const RELOAD: Duration = Duration::from_secs(10);
 /// How often blocked streams are looked for.
 const SWEEP: Duration = Duration::from_millis(250);
 /// How long the client of an ended stream is told to wait.
@@ -139,6 +141,8 @@ pub struct ListenersTls {
     pub grpc: Option<Arc<Tls>>,
     /// The operator's gRPC.
     pub admin: Option<Arc<Tls>>,
+    /// The HTTP API.
+    pub api: Option<Arc<Tls>>,
     /// Metrics.
     pub metrics: Option<Arc<Tls>>,
     /// Health.
@@ -149,22 +153,26 @@ pub struct ListenersTls {
 
 impl Default for ListenersTls {
     fn default() -> Self {
-        Self { grpc: None, admin: None, metrics: None, health: None, reload: Duration::from_secs(10) }
+        Self { grpc: None, admin: None, api: None, metrics: None, health: None, reload: RELOAD }
     }
 }
 
 impl std::fmt::Debug for ListenersTls {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let encrypted = [&self.grpc, &self.admin, &self.metrics, &self.health].map(Option::is_some);
+        let encrypted = self.listeners().map(|tls| tls.is_some());
         formatter.debug_tuple("ListenersTls").field(&encrypted).finish()
     }
 }
 
 impl ListenersTls {
+    fn listeners(&self) -> [&Option<Arc<Tls>>; 5] {
+        [&self.grpc, &self.admin, &self.api, &self.metrics, &self.health]
+    }
+
     /// Each once, though several listeners may share one.
     fn each(&self) -> Vec<Arc<Tls>> {
         let mut each: Vec<Arc<Tls>> = Vec::new();
-        for tls in [&self.grpc, &self.admin, &self.metrics, &self.health].into_iter().flatten() {
+        for tls in self.listeners().into_iter().flatten() {
             if !each.iter().any(|known| Arc::ptr_eq(known, tls)) {
                 each.push(tls.clone());
             }
@@ -389,7 +397,8 @@ fn serve_http(
     let calls = Calls::new(face, settings.call_timeout)
         .trusting(settings.trusted_actor.clone())
         .known_by(access.authenticator.clone());
-    Ok(Server::start(listeners, None, &calls, settings.lanes, settings.connections, settings.drain_timeout)?)
+    let tls = settings.tls.api.clone();
+    Ok(Server::start(listeners, tls, &calls, settings.lanes, settings.connections, settings.drain_timeout)?)
 }
 
 /// What the operator calls.

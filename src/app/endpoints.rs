@@ -61,7 +61,7 @@ impl Endpoints {
         let all = [
             ("--grpc-server-bindaddress", self.grpc.as_ref().unwrap_or(&no_sockets), &tls.grpc),
             ("--admin-server-bindaddress", &self.admin, &tls.admin),
-            ("--api-server-bindaddress", &self.api, &None),
+            ("--api-server-bindaddress", &self.api, &tls.api),
             ("--metrics-server-bindaddress", &self.metrics, &tls.metrics),
             ("--health-check-server-bindaddress", &self.health, &tls.health),
         ];

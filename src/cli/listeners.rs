@@ -45,6 +45,12 @@ pub(super) struct ListenerOptions {
         num_args = 0..=1, action = clap::ArgAction::Set, value_name = "BOOL"
     )]
     admin_enable_tls: bool,
+    /// Whether the HTTP API is encrypted
+    #[arg(
+        long, env = "TREX_ENABLE_HTTPS", default_value_t = false, default_missing_value = "true",
+        num_args = 0..=1, action = clap::ArgAction::Set, value_name = "BOOL"
+    )]
+    enable_https: bool,
     /// The certificate of what speaks HTTP, in PEM; looked at every 10 s
     #[arg(long, env = "TREX_HTTPS_CERT_FILE", value_name = "FILE")]
     https_cert_file: Option<PathBuf>,
@@ -76,10 +82,11 @@ impl ListenerOptions {
     /// Reads the certificates. A flag without effect is an error: it would be taken for protection.
     pub(super) fn read(&self) -> anyhow::Result<ListenersTls> {
         let grpc = self.grpc()?;
-        let https = self.https()?;
+        let https = self.https(Protocol::Http1)?;
         Ok(ListenersTls {
             admin: grpc.clone().filter(|_| self.admin_enable_tls),
             grpc: grpc.filter(|_| self.grpc_enable_tls),
+            api: self.https(Protocol::Either)?.filter(|_| self.enable_https),
             metrics: https.clone().filter(|_| self.enable_metrics_https),
             health: https.filter(|_| self.enable_health_check_https),
             ..ListenersTls::default()
@@ -114,22 +121,22 @@ impl ListenerOptions {
         Ok(Some(Arc::new(tls)))
     }
 
-    fn https(&self) -> anyhow::Result<Option<Arc<Tls>>> {
+    fn https(&self, protocol: Protocol) -> anyhow::Result<Option<Arc<Tls>>> {
         let given = [
             ("--https-cert-file", self.https_cert_file.is_some()),
             ("--https-key-file", self.https_key_file.is_some()),
         ];
-        if !self.enable_metrics_https && !self.enable_health_check_https {
-            return idle(&given, "--enable-metrics-https or --enable-health-check-https");
+        if !self.enable_https && !self.enable_metrics_https && !self.enable_health_check_https {
+            return idle(&given, "--enable-https, --enable-metrics-https or --enable-health-check-https");
         }
         let (Some(certificate), Some(key)) = (&self.https_cert_file, &self.https_key_file) else {
             bail!(
-                "--enable-metrics-https and --enable-health-check-https need --https-cert-file and \
-                 --https-key-file"
+                "--enable-https, --enable-metrics-https and --enable-health-check-https need \
+                 --https-cert-file and --https-key-file"
             );
         };
         let files = Files { certificate: certificate.clone(), key: key.clone(), client_authority: None };
-        let tls = Tls::new(files, Protocol::Http1, MinVersion::default())
+        let tls = Tls::new(files, protocol, MinVersion::default())
             .map_err(|fault| anyhow::anyhow!("--https-cert-file: {fault}"))?;
         Ok(Some(Arc::new(tls)))
     }

@@ -424,7 +424,7 @@ impl Serve {
         }
         let how = if tls.admin.is_some() { ", TLS" } else { "" };
         text += &format!("  admin    {}{how}\n", addresses.admin);
-        text += &format!("  HTTP     http://{}\n", addresses.api);
+        text += &format!("  HTTP     {}://{}\n", scheme(&tls.api), addresses.api);
         text += &format!("  metrics  {}://{}/metrics\n", scheme(&tls.metrics), addresses.metrics);
         text += &format!("  health   {}://{}/readyz\n\n", scheme(&tls.health), addresses.health);
         if let Some(grpc) = &addresses.grpc {

@@ -29,7 +29,7 @@ tls_to_clients() { # DATA-DIR, of a hub that does not run
   local tls=$work/tls
   certificates
   spawn_hub --data-dir "$1" --grpc-enable-tls --grpc-tls-cert-file "$tls/hub.crt" --grpc-tls-key-file "$tls/hub.key" \
-    --grpc-tls-enable-client-auth --grpc-tls-client-ca-file "$tls/authority.crt" --enable-health-check-https \
+    --grpc-tls-enable-client-auth --grpc-tls-client-ca-file "$tls/authority.crt" --enable-health-check-https --enable-https \
     --https-cert-file "$tls/hub.crt" --https-key-file "$tls/hub.key"
   wait_for 60 'the hub to be ready by TLS' ready_by_tls_or_gone
   alive "$hub" || fail 'TLS: start' 'a hub that stays' 'it exited'
@@ -37,6 +37,10 @@ tls_to_clients() { # DATA-DIR, of a hub that does not run
   secured -cacert "$tls/authority.crt" -cert "$tls/client.crt" -key "$tls/client.key"
   [[ $rc -eq 0 ]] && grep -qx "$SERVICE" "$work/secured" || fail 'TLS: grpcurl' "$SERVICE" "$(<"$work/secured")"
   ok 'TLS: grpcurl with a certificate'
+  for version in --http1.1 --http2; do
+    equal "TLS: the HTTP API by curl $version" 200 \
+      "$(curl -sS -m 5 "$version" --cacert "$tls/authority.crt" -o /dev/null -w '%{http_code}' "https://localhost:$api_port/api/rh-trex")"
+  done
   secured -cacert "$tls/authority.crt"
   [[ $rc -ne 0 ]] || fail 'TLS: no certificate' 'a refusal' "$(<"$work/secured")"
   ok 'TLS: without a certificate nobody gets in'

@@ -5,6 +5,7 @@
 watch_every_writer() {
   local rex api truncated
   sql 'TRUNCATE dinosaurs'
+  settle
   watch every '{}'
   rex=$(sql "INSERT INTO dinosaurs(species) VALUES ('rex') RETURNING id")
   sql "UPDATE dinosaurs SET species = 'rex 2' WHERE id = '$rex'"

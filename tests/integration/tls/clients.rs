@@ -262,6 +262,7 @@ async fn a_flag_that_cannot_act_refuses_the_start() {
         ([&grpc[..], &[&key, "--grpc-tls-enable-client-auth"]].concat(), "needs --grpc-tls-client-ca-file"),
         ([&grpc[..], &[&key, "--grpc-tls-client-ca-file", &certificate]].concat(), "does nothing without"),
         (vec!["--enable-metrics-https"], "need --https-cert-file"),
+        (vec!["--enable-https"], "need --https-cert-file"),
         (vec!["--https-key-file", &key], "--https-key-file does nothing without"),
         (vec!["--grpc-server-bindaddress", "0.0.0.0:0"], "--grpc-server-bindaddress: other machines"),
         (
