@@ -4,6 +4,7 @@
 filtered_watches() {
   local filter='species = \"T*\"' position
   sql 'DELETE FROM dinosaurs'
+  settle
   watch entering "{\"filter\":\"$filter\"}"
   watch staying "{\"filter\":\"$filter AND type != DELETED\",\"include_previous\":true}"
   sql "INSERT INTO dinosaurs(id, species) VALUES ('a', 'Trex')" "INSERT INTO dinosaurs(id, species) VALUES ('b', 'Rex')" \

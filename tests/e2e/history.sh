@@ -11,6 +11,7 @@ last_revision() { sed -n 's/^  "revision": "\(.*\)".*/\1/p' "$work/$1.watch" | t
 resume_from_history() {
   local from
   sql "DELETE FROM dinosaurs"
+  settle
   watch before '{}'
   from=$(header before hub-revision)
   unwatch
@@ -44,6 +45,7 @@ bookmarks_move_on() {
   local head
   watch marks '{"bookmark_interval":"0.2s","types":["EVENT_TYPE_CREATED"]}'
   sql "DELETE FROM dinosaurs WHERE id = 'last'"
+  settle
   watch head '{}'
   head=$(header head hub-revision)
   unwatch

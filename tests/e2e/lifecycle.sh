@@ -80,6 +80,7 @@ killed_hub_leaves_postgres() {
   start_hub "$data"
   equal 'kill -9: the next start adopts it' "$postmaster" "$(postmaster_pid "$data")"
   answers 'kill -9: what was written meanwhile' "$SERVICE/GetDinosaur" '{"id":"while away"}' "r['species'] == 'x'"
+  settle
   watch adopted '{}'
   sql "DELETE FROM dinosaurs WHERE id = 'while away'"
   delivered 'kill -9: the next hub watches' adopted 'DELETED while away ->-'

@@ -55,6 +55,7 @@ CREATED tx new ->two'
 
 watch_narrowed() {
   sql "INSERT INTO dinosaurs(id, species) VALUES ('a', 'before'), ('b', 'before')"
+  settle
   watch types '{"types":["EVENT_TYPE_DELETED","EVENT_TYPE_UPDATED"]}'
   watch ids '{"resource_ids":["a","not there"]}'
   watch both '{"types":["EVENT_TYPE_DELETED"],"resource_ids":["b"]}'
