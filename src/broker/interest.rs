@@ -29,7 +29,8 @@ pub enum Policy {
 pub struct SchemaInterest {
     /// Whether it is told of them. One that is not ends where rows change without events of their own.
     pub events: bool,
-    /// The columns that it names, without which it ends; and for one that its filter tests, what that takes it for.
+    /// The columns that it names, without which it ends; and for one that its filter tests, what that takes
+    /// it for.
     pub needs: Vec<(String, Option<ValueType>)>,
 }
 

@@ -15,7 +15,8 @@ pub enum ChangeType {
     Deleted = 3,
     /// Nothing: it existed when a watch began.
     Snapshot = 4,
-    /// It is no row: its table was altered. What is told of that is a [`SchemaChange`](super::SchemaChange), in the place of the row after.
+    /// It is no row: its table was altered. What is told of that is a [`SchemaChange`](super::SchemaChange),
+    /// in the place of the row after.
     Schema = 6,
 }
 

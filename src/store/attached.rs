@@ -42,8 +42,8 @@ pub struct Candidate {
 }
 
 impl Store {
-    /// Mends the capture of the watched tables where something has become of them, and says so in the log. `compiled`: the tables that are
-    /// compiled in, by kind and name.
+    /// Mends the capture of the watched tables where something has become of them, and says so in the log.
+    /// `compiled`: the tables that are compiled in, by kind and name.
     ///
     /// # Errors
     ///

@@ -159,8 +159,8 @@ impl Lease {
     }
 }
 
-/// The rows of a statement that no session keeps. A prepared one lives as long as its rows, and would be closed
-/// after the transaction: on another session, which is somebody else's by then.
+/// The rows of a statement that no session keeps. A prepared one lives as long as its rows, and would be
+/// closed after the transaction: on another session, which is somebody else's by then.
 async fn query_unkept(
     connection: &Object,
     sql: &str,

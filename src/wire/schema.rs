@@ -4,7 +4,8 @@ use super::envelope::{bytes, message, number};
 use crate::model::{AttachedTable, TableColumn};
 use std::collections::HashMap;
 
-/// Appends a table as those see it who may see its visible columns; `renamed`: what columns were called before.
+/// Appends a table as those see it who may see its visible columns; `renamed`: what columns were called
+/// before.
 pub(super) fn table(table: &AttachedTable, renamed: &HashMap<String, String>, out: &mut Vec<u8>) {
     bytes(1, table.name.to_string().as_bytes(), out);
     number(2, table.id.into(), out);

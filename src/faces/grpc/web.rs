@@ -1,5 +1,5 @@
-//! gRPC-Web: gRPC for clients that cannot read trailers, such as browsers, over HTTP/1.1 too. Messages are framed as ever, in base64 if the
-//! client wants text; what gRPC says in trailers comes as a last frame
+//! gRPC-Web: gRPC for clients that cannot read trailers, such as browsers, over HTTP/1.1 too. Messages are
+//! framed as ever, in base64 if the client wants text; what gRPC says in trailers comes as a last frame
 //! (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-WEB.md>).
 
 use super::face::{GrpcBody, GrpcFace};
@@ -165,7 +165,8 @@ impl Body for WebBody {
     }
 }
 
-/// A body in base64, as the bytes that it stands for. Each message may be padded for itself, so four characters are read at a time.
+/// A body in base64, as the bytes that it stands for. Each message may be padded for itself, so four
+/// characters are read at a time.
 struct Decoded<B> {
     inner: B,
     /// Fewer than four characters.

@@ -44,7 +44,8 @@ impl Http {
         all.into_iter().flatten().for_each(|route| self.add(route));
     }
 
-    /// Closes the list. The services of `grpc` are served as gRPC-Web. Bodies of requests may have this many bytes.
+    /// Closes the list. The services of `grpc` are served as gRPC-Web. Bodies of requests may have this many
+    /// bytes.
     ///
     /// # Errors
     ///

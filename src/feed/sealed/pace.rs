@@ -49,7 +49,8 @@ impl Pace {
         self.load
     }
 
-    /// How long a busy hub waits after a round that took this long: sealing takes at most a fifth of its time.
+    /// How long a busy hub waits after a round that took this long: sealing takes at most a fifth of its
+    /// time.
     pub(super) fn interval(round: Duration) -> Duration {
         (round * 4).clamp(SHORTEST, LONGEST)
     }

@@ -1,5 +1,5 @@
-//! Tables that somebody alters while they are watched: what changes rows without a statement on them is told, and nobody's statement fails.
-//! Each with event triggers and without.
+//! Tables that somebody alters while they are watched: what changes rows without a statement on them is told,
+//! and nobody's statement fails. Each with event triggers and without.
 
 mod partitions;
 mod strangers;

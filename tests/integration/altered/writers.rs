@@ -1,4 +1,5 @@
-//! Tables that are altered under writers and watchers: a replica that is told of changes, and begins anew where it must, ends as the table is.
+//! Tables that are altered under writers and watchers: a replica that is told of changes, and begins anew
+//! where it must, ends as the table is.
 
 use super::BOTH;
 use crate::{
@@ -43,7 +44,8 @@ const ALTERED: [&str; 14] = [
 struct Replica {
     rows: BTreeMap<String, Map<String, Value>>,
     begun: usize,
-    /// What happens to a partition's rows before it is told that they are there, the hub's capture may have seen.
+    /// What happens to a partition's rows before it is told that they are there, the hub's capture may have
+    /// seen.
     may_be_early: bool,
 }
 
@@ -125,7 +127,8 @@ async fn a_replica_of_a_table_that_is_altered_under_writers_ends_as_the_table() 
                 tokio::spawn(async move {
                     let session = target.open().await.expect("a session");
                     while !enough.load(Ordering::Relaxed) {
-                        // Names no column that is altered. While a partition is gone its rows have nowhere to go.
+                        // Names no column that is altered. While a partition is gone its rows have nowhere to
+                        // go.
                         let sql = "INSERT INTO t (k, n) VALUES (1, 1), (1, 2); UPDATE t SET n = n + 1 WHERE n % 3 = 0;
                             DELETE FROM t WHERE n % 7 = 5 AND k < 4";
                         match session.batch_execute(sql).await {

@@ -1,7 +1,7 @@
 //! What other people's tools do to a whole database: the writers go on, every change comes once, and what is
 //! wrong is told.
 
-use crate::support::{Database, TestHub, ledger::Ledger, until, until_true};
+use crate::support::{Database, TestHub, ledger::Ledger, until, until_ok, until_true};
 use std::time::Duration;
 use trex::{
     app::Settings,
@@ -69,14 +69,13 @@ async fn what_a_tool_puts_on_every_table_later_is_taken_off_the_hub_s_own() {
     settings.capture.inspect = Duration::from_millis(100);
     let hub = TestHub::start_with(settings, Registry::of_this_program()).await;
     let session = database.connect().await;
-    session
-        .batch_execute(&format!(
-            "{EVERY_TABLE} SELECT public.cover(oid) FROM pg_class WHERE relkind = 'r'
-             AND relnamespace = 'hub'::regnamespace;
-             ALTER TABLE hub.change FORCE ROW LEVEL SECURITY"
-        ))
-        .await
-        .unwrap();
+    let covered = format!(
+        "{EVERY_TABLE} SELECT public.cover(oid) FROM pg_class WHERE relkind = 'r'
+         AND relnamespace = 'hub'::regnamespace;
+         ALTER TABLE hub.change FORCE ROW LEVEL SECURITY"
+    );
+    // All tables in one transaction: of it and the hub, which wait for each other, either may be picked.
+    until_ok("they are covered", async || session.batch_execute(&covered).await).await;
     until_true("they are gone", async || session.query(STRANGERS, &[]).await.unwrap().is_empty()).await;
     session.batch_execute("INSERT INTO dinosaurs (species) VALUES ('a'), ('b')").await.unwrap();
     until("it is published", || hub.metric("hub_head_revision", "") as u64 == 2).await;
