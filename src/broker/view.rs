@@ -135,8 +135,7 @@ impl View {
         self.end_at(segment).or_else(|| state_changed(segment))
     }
 
-    /// The one event of a segment that tells of the table, with word of so many events that were lost before
-    /// it.
+    /// The one event of a segment that tells of the table, and says how many events were lost before it.
     pub(super) fn schema_change(&self, segment: &Segment, dropped_before: u64) -> Vec<u8> {
         let (rendition, change) = (self.interest.rendition, segment.change(0));
         if !self.interest.sight.is_whole() {

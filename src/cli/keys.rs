@@ -8,12 +8,13 @@ use super::{
 };
 use crate::{
     client::Link,
+    faces::grpc::api_key,
     proto::hub::v1::{
         ApiKey, CreateApiKeyRequest, ListApiKeysRequest, RevokeApiKeyRequest,
         internal_auth_service_client::InternalAuthServiceClient,
     },
     service::keys::{KeyRequest, create, revoke},
-    store::{ApiKeyRow, Store},
+    store::Store,
 };
 use prost_types::Timestamp;
 use serde_json::json;
@@ -169,7 +170,9 @@ impl Ring {
             Self::Hub(hub) => {
                 hub.list_api_keys(ListApiKeysRequest { include_revoked }).await?.into_inner().keys
             }
-            Self::Database(store) => store.api_keys(include_revoked).await?.into_iter().map(key).collect(),
+            Self::Database(store) => {
+                store.api_keys(include_revoked).await?.into_iter().map(api_key).collect()
+            }
         })
     }
 
@@ -179,19 +182,6 @@ impl Ring {
             Self::Database(store) => revoke(store, &id).await?,
         }
         Ok(())
-    }
-}
-
-fn key(row: ApiKeyRow) -> ApiKey {
-    ApiKey {
-        id: row.id,
-        name: row.name,
-        scopes: row.scopes,
-        created_at: Some(row.created_at.into()),
-        created_by: row.created_by.unwrap_or_default(),
-        expires_at: row.expires_at.map(Into::into),
-        revoked_at: row.revoked_at.map(Into::into),
-        last_used_at: row.last_used_at.map(Into::into),
     }
 }
 

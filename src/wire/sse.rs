@@ -18,8 +18,8 @@ pub fn id(epoch: &str, revision: Revision, out: &mut Vec<u8>) {
     json::put(out, format_args!("id: {epoch}:{revision}:{NO_POLICY}\n"));
 }
 
-/// Appends word of so many events that were lost; of none, nothing is said. It has no id: who is cut off here
-/// is to be told again.
+/// Says how many events were lost; of none, nothing is said. It has no id: a reader that is cut off here is
+/// told again.
 fn dropped(events: u64, out: &mut Vec<u8>) {
     if events > 0 {
         json::put(out, format_args!("event: dropped\ndata: {{\"count\":\"{events}\"}}\n\n"));

@@ -3,7 +3,7 @@
 
 use crate::{
     commands::trex,
-    support::{Database, PATIENCE, TestHub},
+    support::{Database, PATIENCE, TestHub, until_true},
 };
 use std::{
     env,
@@ -11,7 +11,6 @@ use std::{
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::Stdio,
-    time::Duration,
 };
 use tempfile::TempDir;
 use tokio::{
@@ -78,12 +77,7 @@ impl Pooler {
         let process = command.kill_on_drop(true).spawn().expect("a pooler");
         let url = format!("postgresql://postgres@/{name}?host={shown}&port=6432");
         let pooler = Self { url, _directory: directory, _process: process };
-        let answers = async {
-            while pooler.target().open().await.is_err() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        timeout(*PATIENCE, answers).await.expect("a pooler that answers");
+        until_true("the pooler answers", async || pooler.target().open().await.is_ok()).await;
         Some(pooler)
     }
 

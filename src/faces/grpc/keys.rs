@@ -51,7 +51,7 @@ impl InternalAuthService for ApiKeys {
             let expires_at =
                 expires_at.map_err(|_| Error::invalid("expires_at", "must be a time that can be told"))?;
             let (made, row) = self.0.create(&call, &KeyRequest { name, scopes, expires_at }).await?;
-            Ok(pb::CreateApiKeyResponse { api_key: made.reveal().to_owned(), key: Some(key(row)) })
+            Ok(pb::CreateApiKeyResponse { api_key: made.reveal().to_owned(), key: Some(api_key(row)) })
         })
         .await
     }
@@ -62,7 +62,7 @@ impl InternalAuthService for ApiKeys {
     ) -> Result<Response<pb::ListApiKeysResponse>, Status> {
         answer(request, async |call, request| {
             let rows = self.0.list(&call, request.include_revoked).await?;
-            Ok(pb::ListApiKeysResponse { keys: rows.into_iter().map(key).collect() })
+            Ok(pb::ListApiKeysResponse { keys: rows.into_iter().map(api_key).collect() })
         })
         .await
     }
@@ -79,7 +79,8 @@ impl InternalAuthService for ApiKeys {
     }
 }
 
-fn key(row: ApiKeyRow) -> pb::ApiKey {
+/// A key as clients are told of it.
+pub fn api_key(row: ApiKeyRow) -> pb::ApiKey {
     pb::ApiKey {
         id: row.id,
         name: row.name,

@@ -15,6 +15,7 @@ mod web;
 
 pub use bulk::{acknowledgements, checked_import_id, failed_items, import_id, items};
 pub use face::{GrpcBody, GrpcFace};
+pub use keys::api_key;
 pub use services::Bounded;
 pub use status::{status, unreadable};
 pub(crate) use watch::watch_request;

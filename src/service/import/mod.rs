@@ -11,6 +11,7 @@ pub use session::{Acknowledgement, Failures, Item, Session};
 
 use super::{Action, UseCases};
 use crate::{
+    broker::Ending,
     call::Call,
     error::Error,
     store::{BulkTable, Store},
@@ -213,5 +214,5 @@ fn not_the_callers(error: Error) -> Error {
 }
 
 fn draining() -> Error {
-    Error::Unavailable { why: "the hub is shutting down", retry_after: RETRY_AFTER }
+    super::ended(Ending::ShuttingDown { retry_after: RETRY_AFTER })
 }

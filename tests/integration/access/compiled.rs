@@ -3,7 +3,7 @@
 use super::{Issuer, admin_link, call, dinosaurs, link, methods, token};
 use crate::{
     http::wire::Connection,
-    support::{Database, PATIENCE, TestHub},
+    support::{Database, PATIENCE, TestHub, until_ok},
 };
 use serde_json::json;
 use std::fs;
@@ -35,9 +35,8 @@ async fn hub() -> (Database, Issuer, TestHub) {
     settings.authentication.policy = Some(issuer.file("acl.toml"));
     let hub = TestHub::start_with(settings, Registry::of_this_program()).await;
     let bob = dinosaurs(&hub, Some(&user("bob"))).await;
-    while bob.clone().list_dinosaurs(ListDinosaursRequest::default()).await.is_err() {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    until_ok("bob may list", async || bob.clone().list_dinosaurs(ListDinosaursRequest::default()).await)
+        .await;
     (database, issuer, hub)
 }
 

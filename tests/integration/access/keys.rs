@@ -3,7 +3,7 @@
 use super::{Issuer, admin_link, dinosaurs, reason, token};
 use crate::{
     commands::trex,
-    support::{Database, PATIENCE, TestHub},
+    support::{Database, PATIENCE, TestHub, until_ok},
 };
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -28,11 +28,15 @@ async fn hub() -> (Database, TestHub, String) {
 
 /// Until a key that was just made is known everywhere.
 async fn until_taken(hub: &TestHub, key: &str) {
-    let begun = Instant::now();
-    while let Err(status) = list(hub, key).await {
-        assert!(begun.elapsed() < *PATIENCE && status.code() == Code::Unauthenticated, "{status}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until_ok("the key is known", async || {
+        let listed = list(hub, key).await;
+        assert!(
+            listed.as_ref().err().is_none_or(|status| status.code() == Code::Unauthenticated),
+            "{listed:?}"
+        );
+        listed
+    })
+    .await;
 }
 
 async fn list(hub: &TestHub, key: &str) -> Result<(), Status> {

@@ -2,7 +2,7 @@
 
 use super::{Issuer, admin_link, link, reason, token};
 use crate::{
-    support::{Database, PATIENCE, TestHub},
+    support::{Database, PATIENCE, TestHub, until_ok, until_true},
     tables::{next, short},
 };
 use serde_json::json;
@@ -63,17 +63,15 @@ impl Guarded {
         let hub = TestHub::start_with(settings, Registry::new(vec![])).await;
         let guarded = Self { database, issuer, hub };
         let operator = operator();
-        // Until the tables are attached.
-        loop {
+        until_true("the tables are attached", async || {
             let tables = guarded.rows(&operator).await.list_tables(ListTablesRequest {}).await;
-            if tables.is_ok_and(|tables| tables.get_ref().tables.len() == 2) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        while guarded.rows(&operator).await.list_rows(all("public.notes")).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+            tables.is_ok_and(|tables| tables.get_ref().tables.len() == 2)
+        })
+        .await;
+        until_ok("they are read", async || {
+            guarded.rows(&operator).await.list_rows(all("public.notes")).await
+        })
+        .await;
         guarded
     }
 
@@ -346,8 +344,6 @@ async fn a_principal_has_as_many_watches_as_its_rules_say() {
     assert_eq!((refused.code(), &*reason(&refused)), (Code::ResourceExhausted, "QUOTA"));
     assert!(guarded.watch(&user("ann"), notes()).await.is_ok());
     drop(first);
-    while guarded.watch(&user("bob"), notes()).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until_ok("there is room again", async || guarded.watch(&user("bob"), notes()).await).await;
     guarded.hub.stop().await;
 }

@@ -3,7 +3,7 @@
 
 use super::BOTH;
 use crate::{
-    support::{Database, PATIENCE},
+    support::{Database, PATIENCE, until},
     tables::{everything, hub_of, watches},
 };
 use serde_json::{Map, Value};
@@ -13,7 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tonic::transport::Channel;
 use trex::proto::{
@@ -155,11 +155,7 @@ async fn a_replica_of_a_table_that_is_altered_under_writers_ends_as_the_table() 
             writer.await.expect("a writer");
         }
         // What a look may yet have to tell comes before the last row.
-        let deadline = Instant::now() + *PATIENCE;
-        while !hub.app().health().reasons().is_empty() {
-            assert!(Instant::now() < deadline, "{:?}", hub.app().health().reasons());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until("the hub is ready", || hub.app().health().reasons().is_empty()).await;
         tokio::time::sleep(Duration::from_millis(500)).await;
         session.batch_execute("INSERT INTO t (id) VALUES (0)").await.unwrap();
         let replica = tokio::time::timeout(*PATIENCE, replica).await.expect("in time").expect("a replica");
